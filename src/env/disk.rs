@@ -1,0 +1,39 @@
+//! Files of one directory, as the log and the replica's small durable state need them.
+
+use std::io;
+use std::sync::Arc;
+
+/// A directory of files. Every call blocks.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file, which must exist unless `create`. With `sync`, every write is durable when
+    /// it returns (O_DSYNC).
+    fn open(&self, name: &str, create: bool, sync: bool) -> io::Result<Arc<dyn File>>;
+    /// The names of the files in the directory.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Renames, replacing what `to` was; durable after [`sync_dir`](Self::sync_dir).
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; durable after [`sync_dir`](Self::sync_dir).
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Free and total bytes of the file system.
+    fn space(&self) -> io::Result<(u64, u64)>;
+}
+
+/// An open file. Positions are absolute, so it can be shared.
+pub trait File: Send + Sync {
+    /// Writes all of `data` at `offset`.
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or grows (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes what was written durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the machine.
+#[derive(Clone, Debug)]
+pub struct RealDisk;

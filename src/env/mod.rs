@@ -1,0 +1,9 @@
+//! Clock, randomness and disk: the only place that names them, so that a simulation can stand in.
+//!
+//! It must not know what they are used for.
+
+pub mod clock;
+pub mod disk;
+
+pub use clock::{Clock, SystemClock};
+pub use disk::{Disk, File, RealDisk};

@@ -1,0 +1,212 @@
+//! The words between the operator and a replica: JSON bodies of the replica's admin interface.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /status` | | [`ReplicaStatus`] |
+//! | `GET /status/stream` | | a [`ReplicaStatus`] a line: at once, on every change (at most five a second), and every second |
+//! | `PUT /configuration` | [`Assignment`] | 200, or 409 with the reason as text |
+//! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`] |
+//! | `GET /digest` | | [`Digest`] |
+//! | `GET /healthz`, `GET /readyz` | | 200, or 503 with the reason as text |
+//! | `GET /metrics` | | Prometheus text |
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
+
+/// What a replica does for its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes writes.
+    Leader,
+    /// Copies the leader's log.
+    #[default]
+    Follower,
+}
+
+/// Where a replica stands on its way to be of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplicaState {
+    /// Has no leader yet, or does not reach it.
+    #[default]
+    Pending,
+    /// Copies a snapshot of the leader.
+    Seeding,
+    /// Has the snapshot, or had data from before, and works off the backlog.
+    CatchingUp,
+    /// Follows the leader as it goes; a leader is in this state once its barrier is committed.
+    Streaming,
+    /// Cannot go on by itself; the message tells why.
+    Failed,
+}
+
+/// One replica as the others must know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Identity.
+    pub id: ReplicaId,
+    /// Name for people: the Pod's.
+    pub name: String,
+    /// `host:port` of its replication listener.
+    pub peer_address: String,
+    /// `host:port` of its client listener, named to clients that must go there.
+    pub client_address: String,
+}
+
+/// What the user set for the replicas. Sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// Log kept for followers, in bytes: one that is further behind is seeded anew.
+    pub log_retention: u64,
+    /// A follower whose lag is above this, in bytes, is `CatchingUp` again.
+    pub max_lag: u64,
+    /// Bytes a second that a leader sends to all seeds together; 0 is without bound.
+    pub seed_bandwidth: u64,
+    /// Memory budget of the data, in bytes; 0 lets the replica choose three quarters of what its
+    /// container, or the machine, has.
+    pub max_memory: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            log_retention: 4 << 30,
+            max_lag: 16 << 20,
+            seed_bandwidth: 0,
+            max_memory: 0,
+        }
+    }
+}
+
+/// The register as the operator hands it to a replica, with what is needed to act on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Assignment {
+    /// The register.
+    pub configuration: Configuration,
+    /// Every member of the store, learners included.
+    pub members: Vec<Member>,
+    /// What the user set.
+    pub settings: Settings,
+}
+
+/// Asks a voter to promise an epoch: to take, acknowledge and grant nothing below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromiseRequest {
+    /// The epoch to promise.
+    pub epoch: Epoch,
+}
+
+/// The answer to a [`PromiseRequest`], given once the promise is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromiseAnswer {
+    /// Who answers.
+    pub id: ReplicaId,
+    /// Whether the requested epoch is promised now; `false` if a higher one was before.
+    pub granted: bool,
+    /// The highest epoch promised.
+    pub promised: Epoch,
+    /// The last durable record.
+    pub last: Position,
+}
+
+/// How far the copying of a snapshot has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeedProgress {
+    /// Name of the replica that the snapshot comes from.
+    pub from: String,
+    /// Bytes copied and checked.
+    pub bytes: u64,
+    /// Bytes of the whole snapshot.
+    pub total_bytes: u64,
+    /// Bytes a second over the last seconds.
+    pub rate: u64,
+    /// Seconds since 1970 (UTC) at which this seed began.
+    pub started_at: u64,
+}
+
+/// A follower as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowerStatus {
+    /// Identity.
+    pub id: ReplicaId,
+    /// Name for people.
+    pub name: String,
+    /// Whether its connection is up.
+    pub connected: bool,
+    /// Up to here its log is durable.
+    pub durable_lsn: Lsn,
+    /// Up to here its state has been brought.
+    pub applied_lsn: Lsn,
+    /// Leader's end less the follower's applied LSN.
+    pub lag_bytes: u64,
+    /// Age in seconds of the oldest record that the follower has not applied, 0 if there is none.
+    pub lag_seconds: f64,
+}
+
+/// Everything that a replica says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Identity: of the data directory.
+    pub id: ReplicaId,
+    /// Random at every start of the process.
+    pub incarnation: u64,
+    /// Name for people.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// What it does for clients.
+    pub role: Role,
+    /// Where it stands.
+    pub state: ReplicaState,
+    /// Whether it should get clients.
+    pub ready: bool,
+    /// Whether it holds no data and never did: such a replica must never lead a store that had any.
+    pub empty: bool,
+    /// Highest epoch promised.
+    pub promised: Epoch,
+    /// Highest epoch that this data directory began as leader.
+    pub begun: Epoch,
+    /// Version of the adopted configuration, 0 if none since the start.
+    pub configuration_version: u64,
+    /// Highest version under which this leader has committed a barrier, 0 if none.
+    pub established_version: u64,
+    /// The leader that it follows, or itself.
+    pub leader: Option<ReplicaId>,
+    /// Epoch of that leader.
+    pub epoch: Epoch,
+    /// Oldest position from which the log is kept.
+    pub oldest_lsn: Lsn,
+    /// The last durable record.
+    pub last: Position,
+    /// Up to here records are committed, as far as this replica knows.
+    pub commit_lsn: Lsn,
+    /// Up to here the state has been brought.
+    pub applied_lsn: Lsn,
+    /// The followers, if this is a leader.
+    pub followers: Vec<FollowerStatus>,
+    /// The seed under way, if any.
+    pub seed: Option<SeedProgress>,
+    /// Used share of the data directory's file system, in percent.
+    pub disk_used_percent: u8,
+    /// For people: what is wrong, empty if nothing is.
+    pub message: String,
+}
+
+/// A fingerprint of the whole state at one LSN: equal states have equal digests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Digest {
+    /// The LSN at which the state was read.
+    pub lsn: Lsn,
+    /// Keys in it.
+    pub keys: u64,
+    /// 32 hexadecimal digits over every key, value and expiry, independent of their order.
+    pub digest: String,
+}
