@@ -1,11 +1,19 @@
 //! The replication protocol: pure decisions, and the words that the programs exchange about them.
 //!
-//! It must not know sockets, files, clocks, Kubernetes or tokio: whatever happens comes in as an
-//! input, whatever must be done goes out as an effect.
+//! [`Core::step`] takes what happened and answers what must be done. It must not know sockets,
+//! files, clocks, Kubernetes or tokio: the server's shell is one driver of it, a simulation another.
 
 pub mod admin;
+mod configure;
+mod core;
+mod follower;
+mod leader;
+pub mod message;
+mod progress;
 pub mod types;
 
-pub use types::{
-    Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet,
-};
+pub use core::{Core, CoreView, Effect, HardState, Input, Peer, Recovered};
+pub use types::{Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The follower's side: the handshake, taking frames, learning what is committed.
+
+use super::core::{Core, Effect, HardState, Peer, Phase};
+use super::message::{Message, PROTOCOL_VERSION};
+use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+
+/// A follower that is at most this many bytes behind has worked off its backlog.
+const READY_LAG: u64 = 1 << 20;
+
+impl Core {
+    pub(super) fn is_leader_peer(&self, peer: Peer) -> bool {
+        self.following.as_ref().is_some_and(|following| following.peer == Some(peer))
+    }
+
+    /// The connection to the leader is up: say hello.
+    pub(super) fn connected(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else {
+            out.push(Effect::Close(peer, "this replica follows nobody".to_owned()));
+            return;
+        };
+        following.peer = Some(peer);
+        following.phase = Phase::Greeted;
+        let hello = Message::Hello {
+            version: PROTOCOL_VERSION,
+            id: self.id,
+            name: String::new(), // the shell knows it
+            promised: self.hard.promised,
+        };
+        out.push(Effect::Send(peer, hello));
+    }
+
+    /// The leader says in which epoch it leads: promise it durably before anything else.
+    pub(super) fn welcome(
+        &mut self,
+        peer: Peer,
+        id: ReplicaId,
+        epoch: Epoch,
+        out: &mut Vec<Effect>,
+    ) {
+        let hard = self.hard;
+        let Some(following) = &mut self.following else { return };
+        if following.peer != Some(peer) || following.phase != Phase::Greeted {
+            return;
+        }
+        if id != following.leader || epoch < hard.promised || epoch < following.epoch {
+            let reason = format!("welcomed by {id} of epoch {epoch}, promised {}", hard.promised);
+            out.push(Effect::Close(peer, reason));
+            return;
+        }
+        following.epoch = epoch;
+        following.phase = Phase::Promising;
+        self.promise_durable(out);
+    }
+
+    /// Saves the promise of the leader's epoch, or goes on if it is on disk already.
+    pub(super) fn promise_durable(&mut self, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        if following.phase != Phase::Promising {
+            return;
+        }
+        let (Some(peer), epoch) = (following.peer, following.epoch) else { return };
+        if self.hard.promised > epoch {
+            out.push(Effect::Close(peer, format!("promised {} meanwhile", self.hard.promised)));
+            return;
+        }
+        if self.hard.promised < epoch {
+            if self.saving.is_none() {
+                let hard = HardState { promised: epoch, ..self.hard };
+                self.saving = Some(hard);
+                out.push(Effect::Save(hard));
+            }
+            return;
+        }
+        if self.durable < self.end {
+            return; // frames of an earlier connection are on their way: their end decides
+        }
+        following.phase = Phase::Told;
+        let history = Message::History {
+            history: self.history.clone(),
+            end: self.durable,
+            flushed: self.flushed,
+            complete: self.complete,
+        };
+        out.push(Effect::Send(peer, history));
+    }
+
+    /// The leader says where the histories part.
+    pub(super) fn resume(&mut self, peer: Peer, point: Lsn, out: &mut Vec<Effect>) {
+        let (end, flushed) = (self.end, self.flushed);
+        let Some(following) = &mut self.following else { return };
+        if following.peer != Some(peer) || following.phase != Phase::Told {
+            return;
+        }
+        if point > end || point < flushed {
+            out.push(Effect::Close(peer, format!("cannot go on from {point}")));
+        } else if point < end {
+            following.phase = Phase::Truncating;
+            out.push(Effect::Truncate(point));
+        } else {
+            self.begin_streaming(point, out);
+        }
+    }
+
+    pub(super) fn truncated(&mut self, to: Lsn, out: &mut Vec<Effect>) {
+        assert!(to >= self.flushed, "flushed state is never truncated");
+        self.history.truncate(to);
+        self.end = to;
+        self.durable = to;
+        self.commit = self.commit.min(to);
+        self.applied = self.applied.min(to);
+        self.settle_promises(out);
+        let truncating = self.following.as_ref().is_some_and(|f| f.phase == Phase::Truncating);
+        if truncating {
+            self.begin_streaming(to, out);
+        }
+    }
+
+    fn begin_streaming(&mut self, from: Lsn, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        let Some(peer) = following.peer else { return };
+        following.phase = Phase::Streaming;
+        following.leader_commit = Lsn::ZERO;
+        out.push(Effect::Send(peer, Message::Ready { from }));
+    }
+
+    /// The leader's log does not reach back far enough.
+    pub(super) fn seed(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        if following.peer == Some(peer) && following.phase == Phase::Told {
+            following.phase = Phase::Resetting;
+            following.ready = false;
+            self.complete = false;
+            out.push(Effect::FetchSeed(peer));
+        }
+    }
+
+    /// The log begins anew at the snapshot's LSN. A seed that goes on where it was has a log that
+    /// reaches further: then `at` is the end of it, and the history includes it.
+    pub(super) fn log_reset(&mut self, at: Lsn, history: EpochHistory, out: &mut Vec<Effect>) {
+        self.history = history;
+        self.end = at;
+        self.durable = at;
+        self.oldest = at;
+        self.flushed = Lsn::ZERO;
+        self.applied = Lsn::ZERO;
+        self.commit = Lsn::ZERO;
+        self.complete = false;
+        self.settle_promises(out);
+        let resetting = self.following.as_ref().is_some_and(|f| f.phase == Phase::Resetting);
+        if resetting {
+            self.begin_streaming(at, out);
+        }
+    }
+
+    /// The copied snapshot is the state now.
+    pub(super) fn seed_installed(&mut self, lsn: Lsn) {
+        assert!(lsn <= self.durable, "the log holds what follows the snapshot");
+        self.complete = true;
+        self.flushed = lsn;
+        self.applied = lsn;
+        self.commit = self.commit.max(lsn);
+    }
+
+    /// Frames came in: they are taken only if they continue the log, from the promised leader.
+    pub(super) fn frames(
+        &mut self,
+        peer: Peer,
+        start: Lsn,
+        epochs: &[(Epoch, Lsn)],
+        end: Lsn,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(following) = &self.following else {
+            out.push(Effect::Close(peer, "this replica follows nobody".to_owned()));
+            return;
+        };
+        let newest = epochs.last().map_or(Epoch(0), |(epoch, _)| *epoch);
+        let fits = following.peer == Some(peer)
+            && following.phase == Phase::Streaming
+            && following.epoch == self.hard.promised
+            && newest <= following.epoch
+            && epochs.first().is_some_and(|(first, _)| *first >= self.history.last())
+            && start == self.end
+            && self.tickets.is_empty();
+        if !fits {
+            let reason = format!("frames from {start} do not continue the log at {}", self.end);
+            out.push(Effect::Close(peer, reason));
+            return;
+        }
+        for (epoch, at) in epochs {
+            self.history.append(*epoch, *at);
+        }
+        self.end = end;
+        out.push(Effect::Take(peer));
+    }
+
+    /// What every message of the leader carries besides frames.
+    pub(super) fn leader_news(
+        &mut self,
+        peer: Peer,
+        commit: Lsn,
+        end: Lsn,
+        sent_at: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(following) = &mut self.following else { return };
+        if following.peer != Some(peer) || following.phase != Phase::Streaming {
+            return;
+        }
+        following.echo = following.echo.max(sent_at);
+        following.leader_end = end;
+        following.leader_commit = following.leader_commit.max(commit);
+        self.advance_commit(out);
+    }
+
+    /// Whether the backlog is worked off, judged when the state has moved. `max_lag` is the bound,
+    /// in bytes, beyond which a follower that was ready no longer is.
+    pub fn judge_ready(&mut self, max_lag: u64) -> bool {
+        let (applied, complete) = (self.applied, self.complete);
+        let Some(following) = &mut self.following else { return false };
+        if following.phase == Phase::Streaming {
+            let lag = following.leader_end.since(applied);
+            let known = complete && following.leader_commit > Lsn::ZERO;
+            following.ready =
+                known && if following.ready { lag <= max_lag } else { lag <= READY_LAG };
+        }
+        following.ready
+    }
+
+    /// The acknowledgement to send now, if this replica takes frames.
+    pub fn acknowledgement(&self) -> Option<(Peer, Message)> {
+        let following = self.following.as_ref()?;
+        let peer = following.peer?;
+        if following.phase != Phase::Streaming || following.epoch != self.hard.promised {
+            return None;
+        }
+        let ack = Message::Ack {
+            durable: self.durable,
+            applied: self.applied,
+            ready: following.ready,
+            echo: following.echo,
+        };
+        Some((peer, ack))
+    }
+
+    /// The connection to the leader is gone; the shell connects again by itself.
+    pub(super) fn leader_lost(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        if following.peer == Some(peer) {
+            following.peer = None;
+            following.phase = Phase::Down;
+            out.push(Effect::Follow(following.leader));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The leader's side: barriers, the handshake with followers, acknowledgements.
+
+use super::core::{Core, Effect, Peer};
+use super::message::Message;
+use super::progress::Follower;
+use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+
+impl Core {
+    /// Time passed: a leader that has waited for earlier leases appends its first barrier.
+    pub(super) fn tick(&mut self, out: &mut Vec<Effect>) {
+        let Some(leader) = &mut self.leader else { return };
+        let first = leader.first_barrier.is_none() && leader.barriers.is_empty();
+        if first && self.now >= leader.wait_until {
+            let version = self.configuration.version;
+            leader.barriers.push((version, None));
+            out.push(Effect::AppendBarrier { epoch: leader.epoch, version });
+        }
+    }
+
+    /// A frame of the own epoch is on its way to the log.
+    pub(super) fn sealed(&mut self, end: Lsn, barrier: Option<(u64, Lsn)>) {
+        let Some(leader) = &mut self.leader else {
+            unreachable!("only a leader seals frames");
+        };
+        assert!(end > self.end, "a frame has records");
+        self.history.append(leader.epoch, self.end);
+        self.end = end;
+        if let Some((version, at)) = barrier {
+            leader.first_barrier.get_or_insert(at);
+            for entry in &mut leader.barriers {
+                if entry.0 == version {
+                    entry.1 = Some(at);
+                }
+            }
+        }
+    }
+
+    /// A committed barrier makes its version established.
+    pub(super) fn establish(&mut self) {
+        let commit = self.commit;
+        let Some(leader) = &mut self.leader else { return };
+        let mut established = self.established;
+        leader.barriers.retain(|(version, at)| {
+            let committed = at.is_some_and(|at| at <= commit);
+            if committed {
+                established = established.max(*version);
+            }
+            !committed
+        });
+        self.established = established;
+    }
+
+    pub(super) fn hello(
+        &mut self,
+        peer: Peer,
+        id: ReplicaId,
+        promised: Epoch,
+        out: &mut Vec<Effect>,
+    ) {
+        let refuse = |epoch, reason: &str| {
+            Effect::Send(peer, Message::Refuse { epoch, reason: reason.to_owned() })
+        };
+        let Some(leader) = &mut self.leader else {
+            out.push(refuse(self.hard.promised, "this replica does not lead"));
+            return;
+        };
+        if promised > leader.epoch {
+            out.push(refuse(leader.epoch, "the follower has promised a later epoch"));
+            return;
+        }
+        let follower = Follower { id, matched: false, durable: Lsn::ZERO, applied: Lsn::ZERO };
+        leader.followers.insert(peer, follower);
+        out.push(Effect::Send(peer, Message::Welcome { id: self.id, epoch: leader.epoch }));
+    }
+
+    /// The follower told its history: where does it go on, or must it be seeded?
+    pub(super) fn follower_history(
+        &mut self,
+        peer: Peer,
+        history: &EpochHistory,
+        end: Lsn,
+        flushed: Lsn,
+        complete: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let known = self.leader.as_ref().is_some_and(|leader| leader.followers.contains_key(&peer));
+        if !known {
+            out.push(Effect::Close(peer, "history before hello".to_owned()));
+            return;
+        }
+        let point = self.history.common_point(self.end, history, end);
+        let reachable = complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO;
+        let answer = if reachable { Message::Resume { point } } else { Message::Seed };
+        out.push(Effect::Send(peer, answer));
+    }
+
+    /// The follower's log ends at `from`, which lies in this leader's log.
+    pub(super) fn follower_ready(&mut self, peer: Peer, from: Lsn, out: &mut Vec<Effect>) {
+        let (end, oldest) = (self.end, self.oldest);
+        let leader = self.leader.as_mut();
+        let Some(follower) = leader.and_then(|leader| leader.followers.get_mut(&peer)) else {
+            out.push(Effect::Close(peer, "ready before hello".to_owned()));
+            return;
+        };
+        if from > end || from < oldest {
+            let reason = format!("the log reaches from {oldest} to {end}, not to {from}");
+            out.push(Effect::Close(peer, reason));
+            return;
+        }
+        follower.matched = true;
+        follower.durable = from;
+        out.push(Effect::Stream { peer, from });
+        self.advance_commit(out);
+    }
+
+    pub(super) fn follower_ack(
+        &mut self,
+        peer: Peer,
+        durable: Lsn,
+        applied: Lsn,
+        out: &mut Vec<Effect>,
+    ) {
+        let end = self.end;
+        let leader = self.leader.as_mut();
+        let Some(follower) = leader.and_then(|leader| leader.followers.get_mut(&peer)) else {
+            return;
+        };
+        if durable > end || !follower.matched {
+            out.push(Effect::Close(peer, format!("acknowledged {durable}, the log ends at {end}")));
+            return;
+        }
+        follower.durable = follower.durable.max(durable);
+        follower.applied = applied;
+        self.advance_commit(out);
+    }
+
+    pub(super) fn closed(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+        if let Some(leader) = &mut self.leader {
+            leader.followers.remove(&peer);
+        }
+        self.leader_lost(peer, out);
+    }
+}

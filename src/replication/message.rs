@@ -1,0 +1,186 @@
+//! The messages between two replicas. A follower connects to its leader; the follower speaks first.
+//!
+//! | message | from | when |
+//! |---|---|---|
+//! | `Hello` | follower | first on every connection |
+//! | `Welcome` | leader | answers `Hello`: it leads this epoch |
+//! | `Refuse` | leader | it does not lead, or is of a lower epoch than the follower promised |
+//! | `History` | follower | once the promise of the leader's epoch is durable |
+//! | `Resume` | leader | where the histories part: the follower truncates to there |
+//! | `Seed` | leader | the log does not reach back that far: fetch a snapshot |
+//! | `Ready` | follower | its log ends at that point durably, records after it are welcome |
+//! | `Append` | leader | frames follow this message as they stand in the leader's log |
+//! | `Heartbeat` | leader | nothing to append; the commit LSN moved, or time passed |
+//! | `Ack` | follower | what is durable and applied; echoes the newest send time seen |
+//! | `SeedOpen`, `SeedManifest` | both | on a connection of its own: which snapshot |
+//! | `SeedFetch`, `SeedChunk` | both | a piece of one file of the snapshot |
+//! | `SeedDone` | follower | the snapshot is no longer needed |
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+
+/// Version of these messages; replicas of different versions refuse each other.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// A file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedFile {
+    /// Path relative to the snapshot, with `/`.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A snapshot that can be fetched: the state at an LSN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedManifest {
+    /// Names the snapshot at its source.
+    pub id: u64,
+    /// The state is the one at this LSN; the log is needed from here on.
+    pub lsn: Lsn,
+    /// CRC chain of the log at `lsn`.
+    pub chain: u32,
+    /// Epochs of the log up to `lsn`.
+    pub history: EpochHistory,
+    /// Everything to copy.
+    pub files: Vec<SeedFile>,
+}
+
+impl SeedManifest {
+    /// Bytes of all files.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+/// One message, see the module's table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// A follower introduces itself.
+    Hello {
+        /// [`PROTOCOL_VERSION`] of the sender.
+        version: u16,
+        /// Its identity.
+        id: ReplicaId,
+        /// Its name for people.
+        name: String,
+        /// The highest epoch that it promised.
+        promised: Epoch,
+    },
+    /// The receiver of a `Hello` leads.
+    Welcome {
+        /// The leader's identity.
+        id: ReplicaId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The receiver of a `Hello` does not lead this follower.
+    Refuse {
+        /// The highest epoch that it knows of.
+        epoch: Epoch,
+        /// For people.
+        reason: String,
+    },
+    /// The epochs of the follower's log.
+    History {
+        /// The epochs and where each starts.
+        history: EpochHistory,
+        /// End of the durable log.
+        end: Lsn,
+        /// The state on disk is at this LSN and cannot go back below it.
+        flushed: Lsn,
+        /// Whether the follower has a whole state; if not it wants a seed.
+        complete: bool,
+    },
+    /// Go on from here, after truncating to it.
+    Resume {
+        /// Where the histories part.
+        point: Lsn,
+    },
+    /// Fetch a snapshot first.
+    Seed,
+    /// The log ends here durably.
+    Ready {
+        /// The end.
+        from: Lsn,
+    },
+    /// Frames of the log; their bytes follow this message.
+    Append {
+        /// Up to here records are committed.
+        commit: Lsn,
+        /// The leader's end when this was sent: what lag is measured against.
+        end: Lsn,
+        /// Followers keep their logs from here on, for those that are behind.
+        keep_from: Lsn,
+        /// Leader's monotonic clock, in microseconds.
+        sent_at: u64,
+        /// Bytes of frames that follow.
+        frame_bytes: u32,
+    },
+    /// As `Append`, with nothing to append.
+    Heartbeat {
+        /// As in `Append`.
+        commit: Lsn,
+        /// As in `Append`.
+        end: Lsn,
+        /// As in `Append`.
+        keep_from: Lsn,
+        /// As in `Append`.
+        sent_at: u64,
+    },
+    /// What the follower has.
+    Ack {
+        /// Its log is durable up to here.
+        durable: Lsn,
+        /// Its state has been brought up to here.
+        applied: Lsn,
+        /// Whether it announces that it is ready: it has worked off the backlog.
+        ready: bool,
+        /// `sent_at` of the newest message received before the log was made durable.
+        echo: u64,
+    },
+    /// Asks for a snapshot.
+    SeedOpen {
+        /// [`PROTOCOL_VERSION`] of the sender.
+        version: u16,
+        /// Who asks.
+        id: ReplicaId,
+        /// The snapshot that was begun before, if any: it goes on if the source still has it.
+        resume: Option<u64>,
+    },
+    /// The snapshot to fetch.
+    SeedManifest(SeedManifest),
+    /// The source cannot give one now.
+    SeedRefused {
+        /// For people.
+        reason: String,
+    },
+    /// Asks for a piece of a file.
+    SeedFetch {
+        /// The snapshot.
+        snapshot: u64,
+        /// Index into the manifest's files.
+        file: u32,
+        /// Where in the file.
+        offset: u64,
+        /// How much; the source may send less only at the end of the file.
+        length: u32,
+    },
+    /// The piece; its bytes follow this message.
+    SeedChunk {
+        /// Index into the manifest's files.
+        file: u32,
+        /// Where in the file.
+        offset: u64,
+        /// CRC-32 of the bytes.
+        crc: u32,
+        /// Bytes that follow.
+        length: u32,
+    },
+    /// The snapshot is no longer needed.
+    SeedDone {
+        /// The snapshot.
+        snapshot: u64,
+    },
+}

@@ -1,0 +1,117 @@
+//! What a leader knows of its followers, and the commit rule over it.
+
+use std::collections::BTreeMap;
+
+use super::types::{Configuration, Epoch, Lsn, ReplicaId};
+
+/// A connected follower.
+#[derive(Clone, Debug)]
+pub(super) struct Follower {
+    pub(super) id: ReplicaId,
+    /// `true` from `Ready` on: before that, what it has is not known to be the leader's log.
+    pub(super) matched: bool,
+    pub(super) durable: Lsn,
+    pub(super) applied: Lsn,
+}
+
+/// The state of a leader.
+#[derive(Clone, Debug)]
+pub(super) struct Leader {
+    pub(super) epoch: Epoch,
+    /// Until then no barrier is appended: leases of earlier leaders may run.
+    pub(super) wait_until: std::time::Duration,
+    /// The barriers that are not committed yet: version and the LSN of the barrier's end. `None`
+    /// until the shell has sealed it.
+    pub(super) barriers: Vec<(u64, Option<Lsn>)>,
+    /// End of the first barrier: nothing below it is committed by counting.
+    pub(super) first_barrier: Option<Lsn>,
+    pub(super) followers: BTreeMap<u64, Follower>,
+}
+
+impl Leader {
+    /// The highest LSN that is durable on the leader and on `min(k, N-1)` other voters.
+    pub(super) fn committable(
+        &self,
+        me: ReplicaId,
+        configuration: &Configuration,
+        own_durable: Lsn,
+    ) -> Lsn {
+        let others = configuration.voters.iter().filter(|id| **id != me).count();
+        let needed = (configuration.sync as usize).min(others);
+        if needed == 0 {
+            return own_durable;
+        }
+        let mut durable: BTreeMap<ReplicaId, Lsn> = BTreeMap::new();
+        for follower in self.followers.values() {
+            let counts = follower.matched
+                && follower.id != me
+                && configuration.voters.contains(&follower.id);
+            if counts {
+                let entry = durable.entry(follower.id).or_default();
+                *entry = (*entry).max(follower.durable);
+            }
+        }
+        let mut ends: Vec<Lsn> = durable.into_values().collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        let of_voters = ends.get(needed - 1).copied().unwrap_or(Lsn::ZERO);
+        own_durable.min(of_voters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leader(followers: &[(u128, bool, u64)]) -> Leader {
+        let followers = followers.iter().enumerate().map(|(connection, &(id, matched, durable))| {
+            let follower = Follower {
+                id: ReplicaId(id),
+                matched,
+                durable: Lsn(durable),
+                applied: Lsn(durable),
+            };
+            (connection as u64, follower)
+        });
+        Leader {
+            epoch: Epoch(1),
+            wait_until: std::time::Duration::ZERO,
+            barriers: Vec::new(),
+            first_barrier: Some(Lsn(1)),
+            followers: followers.collect(),
+        }
+    }
+
+    fn configuration(voters: &[u128], sync: u32) -> Configuration {
+        let voters = voters.iter().map(|id| ReplicaId(*id)).collect();
+        Configuration { voters, sync, ..Configuration::default() }
+    }
+
+    #[test]
+    fn asynchronous_commits_what_the_leader_has() {
+        let committable = |sync, followers: &[(u128, bool, u64)]| {
+            leader(followers).committable(ReplicaId(1), &configuration(&[1, 2, 3], sync), Lsn(100))
+        };
+        assert_eq!(committable(0, &[]), Lsn(100));
+        assert_eq!(committable(1, &[]), Lsn(0));
+        assert_eq!(committable(1, &[(2, true, 70), (3, true, 90)]), Lsn(90));
+        assert_eq!(committable(2, &[(2, true, 70), (3, true, 90)]), Lsn(70));
+        assert_eq!(committable(1, &[(2, true, 170)]), Lsn(100));
+    }
+
+    #[test]
+    fn only_matched_voters_count_and_each_once() {
+        let configuration = configuration(&[1, 2, 3], 2);
+        let learner = leader(&[(2, true, 90), (9, true, 90)]);
+        assert_eq!(learner.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+        let twice = leader(&[(2, true, 90), (2, true, 80)]);
+        assert_eq!(twice.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+        let unmatched = leader(&[(2, true, 90), (3, false, 95)]);
+        assert_eq!(unmatched.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+    }
+
+    #[test]
+    fn a_small_voter_set_needs_no_more_than_it_has() {
+        let alone = leader(&[]);
+        assert_eq!(alone.committable(ReplicaId(1), &configuration(&[1], 2), Lsn(5)), Lsn(5));
+    }
+}

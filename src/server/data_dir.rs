@@ -1,0 +1,190 @@
+//! The data directory: its lock, its identity, and which of its state directories is the current
+//! one. It must not know what is in the log or in the state.
+//!
+//! ```text
+//! lock                 held while a replica runs
+//! identity             id and name of the replica, written once
+//! hard                 promise and begun mark
+//! current              name of the state directory in use
+//! log/                 segments of the replicated log
+//! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
+//! snapshots/<id>/      hard links that followers are being seeded from
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::env::{Disk, RealDisk, durable_file};
+use crate::replication::{Epoch, HardState, ReplicaId};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The file system refused.
+    #[error("{what} in {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Another process uses it.
+    #[error("{0} is in use by another replica process; stop that one, or use another --data-dir")]
+    Locked(PathBuf),
+    /// A small file is damaged.
+    #[error(
+        "{file} in {path} is damaged ({reason}); \
+         remove the data directory to have this replica seeded anew from the leader"
+    )]
+    Damaged {
+        /// The file.
+        file: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    id: ReplicaId,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Hard {
+    promised: Epoch,
+    begun: Epoch,
+}
+
+/// An open data directory, locked for this process.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    disk: Arc<RealDisk>,
+    id: ReplicaId,
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Opens the directory, making it and its identity if there is none.
+    pub fn open(path: &Path, fresh_id: impl FnOnce() -> ReplicaId) -> Result<Self, DataDirError> {
+        let io = |what| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io { what, path, source }
+        };
+        fs::create_dir_all(path.join("log")).map_err(io("creating the log directory"))?;
+        let lock = fs::File::create(path.join("lock")).map_err(io("opening the lock file"))?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(DataDirError::Locked(path.to_owned()));
+            }
+            Err(error) => return Err(io("locking")(error.into())),
+        }
+        let disk = Arc::new(RealDisk::new(path).map_err(io("opening the directory"))?);
+        let mut dir = Self { path: path.to_owned(), disk, id: ReplicaId(0), _lock: lock };
+        dir.id = if let Some(identity) = dir.read::<Identity>("identity")? {
+            identity.id
+        } else {
+            let id = fresh_id();
+            dir.write("identity", &Identity { id })?;
+            id
+        };
+        Ok(dir)
+    }
+
+    /// The identity of the replica.
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the log.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The saved hard state; nothing if none was saved yet.
+    pub fn hard_state(&self) -> Result<HardState, DataDirError> {
+        let saved = self.read::<Hard>("hard")?;
+        Ok(saved.map_or_else(HardState::default, |hard| HardState {
+            promised: hard.promised,
+            begun: hard.begun,
+        }))
+    }
+
+    /// Saves the hard state durably.
+    pub fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
+        self.write("hard", &Hard { promised: hard.promised, begun: hard.begun })
+    }
+
+    /// The name of the current state directory, if there is one.
+    pub fn current_state(&self) -> Result<Option<String>, DataDirError> {
+        self.read("current")
+    }
+
+    /// Makes `name` the current state directory, durably, and removes the others.
+    pub fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
+        self.write("current", &name)?;
+        for other in self.state_dirs()? {
+            if other != name {
+                fs::remove_dir_all(self.path.join(&other))
+                    .map_err(|source| self.io("removing an old state", source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all state directories.
+    pub fn state_dirs(&self) -> Result<Vec<String>, DataDirError> {
+        let list = |source| self.io("listing", source);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(list)? {
+            let name = entry.map_err(list)?.file_name().to_string_lossy().into_owned();
+            if name.starts_with("state-") {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Free and total bytes of the file system.
+    pub fn space(&self) -> io::Result<(u64, u64)> {
+        self.disk.space()
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        file: &'static str,
+    ) -> Result<Option<T>, DataDirError> {
+        let damaged =
+            |reason| DataDirError::Damaged { file, path: self.path.clone(), reason };
+        let read = durable_file::read_small(&*self.disk, file);
+        let Some(bytes) = read.map_err(|error| damaged(error.to_string()))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| self.io(file, error.into()))?;
+        durable_file::write_small(&*self.disk, file, &bytes)
+            .map_err(|source| self.io("writing a small file", source))
+    }
+
+    fn io(&self, what: &'static str, source: io::Error) -> DataDirError {
+        DataDirError::Io { what, path: self.path.clone(), source }
+    }
+}

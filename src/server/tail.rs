@@ -1,0 +1,71 @@
+//! The newest frames of the log in memory, so that senders and the applier need not read the disk.
+
+use std::collections::VecDeque;
+
+use crate::log::Frame;
+use crate::replication::Lsn;
+
+/// A bounded queue of the newest frames; each one starts where the one before it ends.
+#[derive(Debug)]
+pub struct Tail {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Tail {
+    /// Keeps frames of up to `limit` bytes together, and always the newest one.
+    pub fn new(limit: usize) -> Self {
+        Self { frames: VecDeque::new(), bytes: 0, limit }
+    }
+
+    /// Adds the next frame.
+    pub fn push(&mut self, frame: Frame) {
+        if self.frames.back().is_some_and(|last| last.end() != frame.start()) {
+            self.clear();
+        }
+        self.bytes += frame.bytes().len();
+        self.frames.push_back(frame);
+        while self.bytes > self.limit && self.frames.len() > 1 {
+            if let Some(oldest) = self.frames.pop_front() {
+                self.bytes -= oldest.bytes().len();
+            }
+        }
+    }
+
+    /// Drops everything after `to`.
+    pub fn truncate(&mut self, to: Lsn) {
+        while self.frames.back().is_some_and(|frame| frame.end() > to) {
+            if let Some(newest) = self.frames.pop_back() {
+                self.bytes -= newest.bytes().len();
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes = 0;
+    }
+
+    /// The frames that follow `after`, of up to `max_bytes` (one at least); `None` if the first
+    /// of them is not in memory, nothing if there is none.
+    pub fn after(&self, after: Lsn, max_bytes: usize) -> Option<Vec<Frame>> {
+        let from = self.frames.partition_point(|frame| frame.start() < after);
+        match self.frames.get(from) {
+            Some(first) if first.start() == after => {}
+            Some(_) => return None,
+            None => {
+                let end = self.frames.back().map(Frame::end);
+                return (end == Some(after)).then(Vec::new);
+            }
+        }
+        let mut bytes = 0;
+        let within = self.frames.range(from..).take_while(|frame| {
+            let first = bytes == 0;
+            bytes += frame.bytes().len();
+            first || bytes <= max_bytes
+        });
+        Some(within.cloned().collect())
+    }
+}
