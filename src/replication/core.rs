@@ -63,8 +63,10 @@ pub enum Input {
     Truncated(Lsn),
     /// The log was thrown away and begins here, durably: a seed began.
     LogReset {
-        /// The new beginning.
+        /// The end of the log now: the beginning, or further on if the seed was begun before.
         at: Lsn,
+        /// The beginning.
+        oldest: Lsn,
         /// Epochs up to there.
         history: EpochHistory,
     },
@@ -278,7 +280,7 @@ impl Core {
             Input::Sealed { end, barrier } => self.sealed(end, barrier),
             Input::Durable(lsn) => self.made_durable(lsn, out),
             Input::Truncated(to) => self.truncated(to, out),
-            Input::LogReset { at, history } => self.log_reset(at, history, out),
+            Input::LogReset { at, oldest, history } => self.log_reset(at, oldest, history, out),
             Input::Flushed(lsn) => self.flushed = self.flushed.max(lsn),
             Input::SeedInstalled(lsn) => self.seed_installed(lsn),
             Input::Trimmed(lsn) => self.oldest = self.oldest.max(lsn),

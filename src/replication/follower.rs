@@ -136,11 +136,18 @@ impl Core {
 
     /// The log begins anew at the snapshot's LSN. A seed that goes on where it was has a log that
     /// reaches further: then `at` is the end of it, and the history includes it.
-    pub(super) fn log_reset(&mut self, at: Lsn, history: EpochHistory, out: &mut Vec<Effect>) {
+    pub(super) fn log_reset(
+        &mut self,
+        at: Lsn,
+        oldest: Lsn,
+        history: EpochHistory,
+        out: &mut Vec<Effect>,
+    ) {
+        assert!(oldest <= at, "a log begins before it ends");
         self.history = history;
         self.end = at;
         self.durable = at;
-        self.oldest = at;
+        self.oldest = oldest;
         self.flushed = Lsn::ZERO;
         self.applied = Lsn::ZERO;
         self.commit = Lsn::ZERO;

@@ -15,11 +15,11 @@ use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::Frame;
 use crate::replication::admin::{Member, PromiseAnswer, SeedProgress, Settings};
-use crate::replication::message::Message;
+use crate::replication::message::{Message, SeedManifest};
 use crate::replication::{
     Core, Effect, Epoch, EpochHistory, HardState, Input, Lsn, Peer, ReplicaId,
 };
-use crate::store::{Record, Store};
+use crate::store::{FlushJob, Record, Store};
 
 /// Frames up to this many bytes stay in memory for senders and the applier.
 const TAIL_BYTES: usize = 64 << 20;
@@ -60,6 +60,8 @@ pub(super) struct Progress {
 /// A leader's records that are not sealed into a frame yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    /// End of everything that was handed to the writer.
+    pub(super) start: Lsn,
     pub(super) buffer: Vec<u8>,
     pub(super) records: u32,
 }
@@ -89,6 +91,8 @@ pub(super) struct Inner {
     to_wake: Vec<Waker>,
     /// Rises whenever this replica stops leading: what was executed before may vanish.
     pub(super) reign: u64,
+    /// Rises whenever the state was brought back, or replaced.
+    pub(super) rewinds: u64,
     pub(super) peers: HashMap<Peer, mpsc::UnboundedSender<PeerCommand>>,
     pub(super) follower_names: HashMap<ReplicaId, String>,
     /// Frames that came with the input that is being driven.
@@ -102,6 +106,12 @@ pub(super) struct Inner {
     pub(super) keep_from: Lsn,
     /// Log positions that seeds under way need.
     pub(super) pins: BTreeMap<u64, Lsn>,
+    /// The upkeep wants the state cut for a flush at the next end of a frame.
+    pub(super) flush_wanted: bool,
+    /// A cut that waits to be committed before it is brought to disk.
+    pub(super) flush: Option<FlushJob>,
+    /// Followers that wait for a snapshot.
+    pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
     pub(super) disk_low: bool,
     pub(super) message: String,
     /// Whether the follower has been ready since its last seed or start.
@@ -158,6 +168,7 @@ impl Node {
             waiters: BTreeMap::new(),
             to_wake: Vec::new(),
             reign: 0,
+            rewinds: 0,
             peers: HashMap::new(),
             follower_names: HashMap::new(),
             incoming: None,
@@ -168,6 +179,9 @@ impl Node {
             seed: None,
             keep_from: Lsn::ZERO,
             pins: BTreeMap::new(),
+            flush_wanted: false,
+            flush: None,
+            snapshot_requests: Vec::new(),
             disk_low: false,
             message: String::new(),
             ready: false,
@@ -299,9 +313,11 @@ impl Node {
         inner.accepting = false;
         inner.reign += 1;
         inner.jobs.retain(|job| !matches!(job, Job::Barrier { .. }));
-        if inner.pending.records > 0 || inner.sealing || inner.applied.end > inner.tip.end {
-            inner.pending = Pending::default();
+        inner.pending = Pending::default();
+        if inner.sealing || inner.applied.end > inner.core.commit() {
             self.rewind(inner);
+        } else {
+            inner.applied = inner.tip;
         }
         let waiting = std::mem::take(&mut inner.waiters);
         inner.to_wake.extend(waiting.into_values());
@@ -311,11 +327,41 @@ impl Node {
 
     /// Brings the state back to what was flushed; the applier goes on from there.
     pub(super) fn rewind(&self, inner: &mut Inner) {
+        inner.rewinds += 1;
+        inner.flush = None;
         if let Some(store) = &mut inner.store {
             store.reset();
             inner.applied = flushed_tip(store);
             self.apply.notify_all();
         }
+    }
+
+    /// A frame of this leader is complete: it goes to followers and to the log at once.
+    pub(super) fn seal(&self, inner: &mut Inner, frame: &Frame, barrier: Option<(u64, Lsn)>) {
+        inner.lag.note(frame.start(), self.now());
+        inner.tip = Tip { end: frame.end(), chain: frame.chain() };
+        inner.tail.push(frame.clone());
+        self.drive(inner, Input::Sealed { end: frame.end(), barrier });
+        self.publish(inner);
+    }
+
+    /// Cuts the state for a flush, if it stands at the end of a frame. `true` if it was cut.
+    pub(super) fn cut(&self, inner: &mut Inner) -> bool {
+        let at = if inner.accepting {
+            if inner.pending.records > 0 || inner.sealing {
+                return false;
+            }
+            inner.tip
+        } else {
+            inner.applied
+        };
+        let mut history = inner.core.history().clone();
+        history.truncate(at.end);
+        let Some(store) = &mut inner.store else { return false };
+        inner.flush = store.seal(at.end, history, at.chain);
+        inner.flush_wanted = inner.flush.is_none();
+        self.upkeep.notify_one();
+        inner.flush.is_some()
     }
 
     fn take(&self, inner: &mut Inner) {
@@ -345,6 +391,16 @@ impl Node {
     pub(super) fn publish(&self, inner: &Inner) {
         let now = Progress { end: inner.core.end(), commit: inner.core.commit() };
         self.progress.send_if_modified(|progress| std::mem::replace(progress, now) != now);
+    }
+
+    /// Judges anew whether this follower is ready.
+    pub(super) fn judge(&self, inner: &mut Inner) {
+        let ready = inner.core.judge_ready(inner.settings.max_lag);
+        if ready != inner.ready {
+            inner.ready = ready;
+            tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
+            self.changed();
+        }
     }
 
     /// Something happened that a status stream should tell.
@@ -397,7 +453,7 @@ impl Inner {
     /// End of the log as clients see it: records that are not sealed yet included.
     pub(super) fn end(&self) -> Lsn {
         if self.accepting {
-            self.tip.end.advance(self.pending.buffer.len() as u64)
+            self.pending.start.advance(self.pending.buffer.len() as u64)
         } else {
             self.tip.end
         }
@@ -408,7 +464,7 @@ impl Inner {
         assert!(self.accepting, "only a leader appends");
         let before = self.pending.buffer.len();
         record.encode(&mut self.pending.buffer);
-        let lsn = self.tip_of_taken().advance(self.pending.buffer.len() as u64);
+        let lsn = self.end();
         if let Some(store) = &mut self.store
             && let Err(error) = store.apply(record, lsn)
         {

@@ -1,0 +1,142 @@
+//! The thread that looks after the state on disk: flushes, compaction, snapshots for seeds, and the
+//! log's beginning. It decides when; what is flushed is the store's business.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::node::{Inner, Job, Node};
+use super::snapshots::Snapshots;
+use crate::replication::{Input, Lsn};
+use crate::store::{Engine, StoreError};
+
+/// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
+const LOW_WATER_PERCENT: u64 = 5;
+const LOW_WATER_BYTES: u64 = 512 << 20;
+/// The log kept for followers takes at most this share of the disk, whatever is configured.
+const LOG_SHARE_PERCENT: u64 = 25;
+
+/// What the thread works with.
+pub(super) struct Upkeep {
+    pub(super) node: Arc<Node>,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) stop: tokio_util::sync::CancellationToken,
+}
+
+impl Upkeep {
+    /// Runs until the stop token is cancelled. An error is final: the process must end.
+    pub(super) fn run(self) -> Result<(), StoreError> {
+        let mut looked_at_disk = None::<Instant>;
+        let node = &self.node;
+        while !self.stop.is_cancelled() {
+            node.wait(&node.upkeep, Duration::from_millis(100), |inner| {
+                let due = inner.flush.is_some() || wants_flush(inner);
+                due.then_some(())
+            });
+            if looked_at_disk.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                looked_at_disk = Some(Instant::now());
+                self.look_at_disk();
+                self.snapshots.forget_idle();
+            }
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// One round: cut if wanted, bring a committed cut to disk, then what follows from it.
+    fn flush(&self) -> Result<(), StoreError> {
+        let node = &self.node;
+        let job = node.with(|inner| {
+            if inner.flush.is_none() && wants_flush(inner) {
+                inner.flush_wanted = true;
+                node.cut(inner);
+            }
+            let committed = inner.core.commit();
+            let due = inner.flush.as_ref().is_some_and(|job| job.cut() <= committed);
+            let requests = if due { std::mem::take(&mut inner.snapshot_requests) } else { Vec::new() };
+            due.then(|| inner.flush.take().map(|job| (job, requests))).flatten()
+        });
+        let Some((job, requests)) = job else { return Ok(()) };
+        let cut = job.cut();
+        let engine = job.engine();
+        let done = job.run()?;
+        node.with(|inner| {
+            let Some(store) = &mut inner.store else { return };
+            if store.finish_flush(done) {
+                node.drive(inner, Input::Flushed(cut));
+            }
+        });
+        while node.with(|inner| inner.store.as_mut().is_some_and(crate::store::Store::settle)) {}
+        node.relief.notify_waiters();
+        for request in requests {
+            let made = self.snapshots.make(&*engine, self.node.clock.wall_ms());
+            let _ = request.send(made.map_err(|error| error.to_string()));
+        }
+        compact(&*engine, &self.stop)?;
+        self.trim();
+        Ok(())
+    }
+
+    /// Frees the log that neither this replica nor, within the bound, another one needs.
+    fn trim(&self) {
+        let node = &self.node;
+        node.with(|inner| {
+            let Some(store) = &inner.store else { return };
+            let flushed = store.meta().flushed;
+            let needed = self.needed_by_others(inner);
+            let floor = inner.tip.end.0.saturating_sub(inner.settings.log_retention);
+            let below = flushed.min(needed.max(Lsn(floor)));
+            node.enqueue(inner, Job::Trim(below));
+        });
+    }
+
+    fn needed_by_others(&self, inner: &Inner) -> Lsn {
+        let Some(_) = inner.core.leading() else { return inner.keep_from };
+        keep_from(inner)
+    }
+
+    fn look_at_disk(&self) {
+        let Some((free, total)) = self.snapshots.space() else { return };
+        let low = free < LOW_WATER_BYTES && free * 100 < total * LOW_WATER_PERCENT;
+        self.node.with(|inner| {
+            if inner.disk_low != low {
+                inner.disk_low = low;
+                tracing::warn!(free, total, low, "disk space");
+                self.node.changed();
+            }
+            inner.disk = (free, total);
+            inner.log_bound = total / 100 * LOG_SHARE_PERCENT;
+        });
+    }
+}
+
+/// The position from which a leader's members still need the log.
+pub(super) fn keep_from(inner: &Inner) -> Lsn {
+    let mut lowest = inner.tip.end;
+    let view = inner.core.view();
+    for id in inner.members.keys() {
+        let durable = view.followers.iter().filter(|(_, follower, ..)| follower == id);
+        let furthest = durable.map(|(_, _, durable, _)| *durable).max();
+        match furthest {
+            Some(durable) => {
+                inner.members_seen(*id, durable);
+                lowest = lowest.min(durable);
+            }
+            None => lowest = lowest.min(inner.last_seen(*id)),
+        }
+    }
+    inner.pins.values().copied().fold(lowest, Lsn::min)
+}
+
+fn wants_flush(inner: &Inner) -> bool {
+    let requested = !inner.snapshot_requests.is_empty();
+    let large = inner.store.as_ref().is_some_and(crate::store::Store::should_flush);
+    inner.store.is_some() && (requested || large)
+}
+
+fn compact(
+    engine: &dyn Engine,
+    stop: &tokio_util::sync::CancellationToken,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() && engine.compact_step()? {}
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! The thread that owns the log: seals what the leader executed into frames (group commit), writes
+//! them, and everything else that must be durable. It decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::data_dir::DataDir;
+use super::node::{Inner, Job, Node, Tip};
+use crate::log::{Frame, LogWriter};
+use crate::replication::{Epoch, EpochHistory, Input, Lsn};
+use crate::store::Record;
+
+/// Frames that are written together are at most this many bytes, unless one is larger.
+const MAX_WRITE: usize = 4 << 20;
+
+/// What to do next, taken under the lock.
+enum Work {
+    Job(Job),
+    /// A follower's frames, of several jobs.
+    Append(Vec<Frame>),
+    /// The leader's records.
+    Seal { payload: Vec<u8>, records: u32, epoch: Epoch, start: Lsn, chain: u32, reign: u64 },
+    /// The same, sealed already.
+    Write(Frame),
+    Stop,
+}
+
+/// The writer's own state.
+pub(super) struct Writer {
+    node: Arc<Node>,
+    log: LogWriter,
+    dir: Arc<DataDir>,
+    stop: tokio_util::sync::CancellationToken,
+    /// A spent buffer, to be used again.
+    spare: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        node: Arc<Node>,
+        log: LogWriter,
+        dir: Arc<DataDir>,
+        stop: tokio_util::sync::CancellationToken,
+    ) -> Self {
+        Self { node, log, dir, stop, spare: Vec::new() }
+    }
+
+    /// Runs until the stop token is cancelled and everything is written. An error is final: the
+    /// process must end, since what is on disk is not known any more.
+    pub(super) fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            match self.next() {
+                Work::Stop => return Ok(()),
+                Work::Append(frames) => self.append(&frames)?,
+                Work::Job(job) => self.job(job)?,
+                Work::Write(frame) => self.append(std::slice::from_ref(&frame))?,
+                Work::Seal { payload, records, epoch, start, chain, reign } => {
+                    let time = self.node.clock.wall_ms();
+                    let frame = Frame::seal(&payload, records, epoch, start, time, chain);
+                    self.spare = payload;
+                    self.sealed(frame, None, reign)?;
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Work {
+        let node = Arc::clone(&self.node);
+        loop {
+            let spare = &mut self.spare;
+            let work = node.wait(&node.work, Duration::from_millis(500), |inner| {
+                let work = take(inner, spare)?;
+                Some(cut_if_wanted(&node, inner, work, spare))
+            });
+            match work {
+                Some(work) => return work,
+                None if self.stop.is_cancelled() => return Work::Stop,
+                None => {}
+            }
+        }
+    }
+
+    /// Tells everybody of the leader's new frame, then writes it.
+    fn sealed(&mut self, frame: Frame, barrier: Option<u64>, reign: u64) -> anyhow::Result<()> {
+        let node = &self.node;
+        let known = node.with(|inner| {
+            inner.sealing = false;
+            if inner.reign != reign {
+                return false; // deposed meanwhile: the records were dropped
+            }
+            node.seal(inner, &frame, barrier.map(|version| (version, frame.end())));
+            true
+        });
+        if known { self.append(std::slice::from_ref(&frame)) } else { Ok(()) }
+    }
+
+    fn append(&mut self, frames: &[Frame]) -> anyhow::Result<()> {
+        let Some(last) = frames.last() else { return Ok(()) };
+        let durable = self.log.tip().end;
+        self.log.append(frames, durable)?;
+        let node = &self.node;
+        node.with(|inner| {
+            let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+            inner.queued = inner.queued.saturating_sub(bytes);
+            node.drive(inner, Input::Durable(last.end()));
+        });
+        node.relief.notify_waiters();
+        node.acknowledge.notify_one();
+        Ok(())
+    }
+
+    fn job(&mut self, job: Job) -> anyhow::Result<()> {
+        let node = Arc::clone(&self.node);
+        match job {
+            Job::Append(frames) => self.append(&frames),
+            Job::Save(hard) => {
+                self.dir.save_hard_state(hard)?;
+                node.with(|inner| node.drive(inner, Input::Saved(hard)));
+                Ok(())
+            }
+            Job::Barrier { epoch, version } => self.barrier(epoch, version),
+            Job::Truncate(to) => self.truncate(to),
+            Job::Reset { at, history, chain, done } => {
+                self.reset(at, &history, chain)?;
+                let _ = done.send(());
+                Ok(())
+            }
+            Job::Trim(below) => {
+                self.log.trim(below)?;
+                let oldest = self.log.oldest();
+                node.with(|inner| {
+                    node.drive(inner, Input::Trimmed(oldest));
+                    inner.lag.forget_below(oldest);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn barrier(&mut self, epoch: Epoch, version: u64) -> anyhow::Result<()> {
+        let mut payload = Vec::new();
+        Record::Barrier { version }.encode(&mut payload);
+        let (tip, reign) = self.node.with(|inner| (inner.tip, inner.reign));
+        let time = self.node.clock.wall_ms();
+        let frame = Frame::seal(&payload, 1, epoch, tip.end, time, tip.chain);
+        let node = Arc::clone(&self.node);
+        node.with(|inner| {
+            if inner.reign == reign {
+                // The barrier changes nothing, so the state is at its end already.
+                inner.applied = Tip { end: frame.end(), chain: frame.chain() };
+                inner.pending.start = frame.end();
+                inner.accepting = true;
+            }
+        });
+        self.sealed(frame, Some(version), reign)
+    }
+
+    /// Cuts the log; a state that has more is brought back.
+    fn truncate(&mut self, to: Lsn) -> anyhow::Result<()> {
+        tracing::warn!(%to, from = %self.log.tip().end, "cuts its log where the histories part");
+        self.log.truncate(to)?;
+        let tip = self.log.tip();
+        let node = &self.node;
+        node.with(|inner| {
+            inner.tip = Tip { end: to, chain: tip.chain };
+            inner.tail.truncate(to);
+            inner.lag.clear();
+            if inner.applied.end > to {
+                node.rewind(inner);
+            }
+            node.drive(inner, Input::Truncated(to));
+        });
+        Ok(())
+    }
+
+    /// Begins the log anew at the LSN of a snapshot.
+    fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
+        self.log.reset(at, history, chain)?;
+        let node = &self.node;
+        node.with(|inner| {
+            inner.store = None;
+            inner.rewinds += 1;
+            inner.tip = Tip { end: at, chain };
+            inner.applied = Tip { end: Lsn::ZERO, chain: 0 };
+            inner.tail.clear();
+            inner.lag.clear();
+            node.drive(inner, Input::LogReset { at, oldest: at, history: history.clone() });
+        });
+        Ok(())
+    }
+}
+
+/// Takes the next work. A barrier waits until the state has been brought to the end of the log, and
+/// until then no client write is accepted; records are taken only when no job is waiting.
+fn take(inner: &mut Inner, spare: &mut Vec<u8>) -> Option<Work> {
+    match inner.jobs.front() {
+        Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => None,
+        Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner, spare)),
+        Some(Job::Append(_)) => Some(Work::Append(take_frames(inner))),
+        Some(_) => inner.jobs.pop_front().map(Work::Job),
+        None if inner.pending.records > 0 => Some(seal(inner, spare)),
+        None => None,
+    }
+}
+
+/// A flush needs the state at the end of a frame, and under load there is one only at this moment:
+/// so the frame is sealed here, under the lock.
+fn cut_if_wanted(node: &Node, inner: &mut Inner, work: Work, spare: &mut Vec<u8>) -> Work {
+    match work {
+        Work::Seal { payload, records, epoch, start, chain, .. } if inner.flush_wanted => {
+            let frame = Frame::seal(&payload, records, epoch, start, node.clock.wall_ms(), chain);
+            *spare = payload;
+            inner.sealing = false;
+            node.seal(inner, &frame, None);
+            node.cut(inner);
+            Work::Write(frame)
+        }
+        other => other,
+    }
+}
+
+fn take_frames(inner: &mut Inner) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut bytes = 0;
+    while let Some(Job::Append(next)) = inner.jobs.front_mut() {
+        let more: usize = next.iter().map(|frame| frame.bytes().len()).sum();
+        if bytes > 0 && bytes + more > MAX_WRITE {
+            break;
+        }
+        bytes += more;
+        frames.append(next);
+        inner.jobs.pop_front();
+    }
+    frames
+}
+
+fn seal(inner: &mut Inner, spare: &mut Vec<u8>) -> Work {
+    spare.clear();
+    let payload = std::mem::replace(&mut inner.pending.buffer, std::mem::take(spare));
+    let records = std::mem::take(&mut inner.pending.records);
+    let start = inner.pending.start;
+    inner.pending.start = start.advance(payload.len() as u64);
+    inner.sealing = true;
+    Work::Seal {
+        payload,
+        records,
+        epoch: inner.core.leading().unwrap_or_default(),
+        start,
+        chain: inner.tip.chain,
+        reign: inner.reign,
+    }
+}
