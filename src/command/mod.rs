@@ -1,7 +1,29 @@
 //! The commands of the Redis protocol: one file per family, executed against a [`View`].
 //!
 //! It must not know the log, replication, sockets or tasks.
+//!
+//! [`execute`] is the way in. It finds the command in the [`table`], checks what the table says about
+//! it, and calls its handler, which reads and changes the state through the view alone.
 
+mod connection;
+mod error;
+mod execute;
+mod host;
+mod session;
+mod stats;
+mod strings;
+mod table;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
+pub use execute::{Outcome, execute};
+pub use host::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo};
+pub use session::Session;
+pub use stats::Stats;
+pub use table::{Command, Group, Keys, all, find, flags};
 pub use view::{EntryRef, View, ViewError};
+
+use error::{Error, Handled};
+use execute::Call;
+use table::rows;

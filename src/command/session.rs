@@ -1,0 +1,132 @@
+//! What a connection carries from one command to the next.
+
+use super::{ClientInfo, Command};
+use crate::resp::{OwnedArgs, Protocol};
+
+/// The state of one connection, as far as commands know it.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id, unique in the life of the process.
+    pub id: u64,
+    /// The client's address and port.
+    pub address: String,
+    /// Our address and port.
+    pub local_address: String,
+    /// Version of the protocol.
+    pub protocol: Protocol,
+    /// Whether the client may use commands; set at the start if no password is required.
+    pub authenticated: bool,
+    /// Name by SETNAME.
+    pub name: String,
+    /// Library by SETINFO.
+    pub lib_name: String,
+    /// The library's version by SETINFO.
+    pub lib_version: String,
+    /// READONLY was given: the client accepts reads from a follower.
+    pub reads_followers: bool,
+    /// `CLIENT CAPA redirect` was given.
+    pub takes_redirects: bool,
+    /// The last command's full name.
+    pub last_command: &'static str,
+    /// Set whenever something changes that other connections see in CLIENT LIST; the shell clears it.
+    pub changed: bool,
+    pub(super) replies: Replies,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) watched: Vec<Watched>,
+}
+
+/// Whether replies go out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Replies {
+    #[default]
+    On,
+    Off,
+    /// The next command's reply is dropped.
+    SkipNext,
+    /// This command's reply is dropped.
+    Skipping,
+}
+
+/// Commands between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    pub(super) queue: Vec<(&'static Command, OwnedArgs)>,
+    /// Bytes of memory that the queue holds.
+    pub(super) footprint: usize,
+    /// A command was refused: EXEC must not run the rest.
+    pub(super) aborted: bool,
+    /// A queued command writes.
+    pub(super) writes: bool,
+}
+
+/// A key under WATCH.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) key: Vec<u8>,
+    /// LSN of the entry then; `None` if there was none.
+    pub(super) lsn: Option<u64>,
+}
+
+impl Session {
+    /// The session of a new connection.
+    pub fn new(id: u64, address: String, local_address: String, authenticated: bool) -> Self {
+        Self {
+            id,
+            address,
+            local_address,
+            protocol: Protocol::Resp2,
+            authenticated,
+            name: String::new(),
+            lib_name: String::new(),
+            lib_version: String::new(),
+            reads_followers: false,
+            takes_redirects: false,
+            last_command: "NULL",
+            changed: true,
+            replies: Replies::On,
+            transaction: None,
+            watched: Vec::new(),
+        }
+    }
+
+    /// Whether commands are being queued.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Whether the connection is as a new one would be, apart from names: another connection could
+    /// execute its next command just as well.
+    pub fn is_plain(&self) -> bool {
+        self.transaction.is_none() && self.watched.is_empty() && self.replies == Replies::On
+    }
+
+    /// What other connections see of it. Times and buffers are the shell's to fill in.
+    pub fn describe(&self) -> ClientInfo {
+        ClientInfo {
+            id: self.id,
+            address: self.address.clone(),
+            local_address: self.local_address.clone(),
+            name: self.name.clone(),
+            lib_name: self.lib_name.clone(),
+            lib_version: self.lib_version.clone(),
+            protocol: self.protocol.number(),
+            queued: self
+                .transaction
+                .as_ref()
+                .map(|transaction| transaction.queue.len()),
+            watched: self.watched.len(),
+            last_command: self.last_command,
+            ..ClientInfo::default()
+        }
+    }
+
+    /// RESET: as new, but with its id and addresses.
+    pub(super) fn reset(&mut self, authenticated: bool) {
+        *self = Self::new(
+            self.id,
+            std::mem::take(&mut self.address),
+            std::mem::take(&mut self.local_address),
+            authenticated,
+        );
+    }
+}
