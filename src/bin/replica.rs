@@ -1,3 +1,43 @@
-//! To be written.
+//! The replica: the database, and small tools around it.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use replicated_store::server::{self, RunOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// A replicated database that speaks the Redis protocol.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a replica.
+    Run(RunOptions),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match Cli::parse().command {
+        Command::Run(options) => {
+            let stop = CancellationToken::new();
+            let stopped = stop.clone();
+            let (mut term, mut int) =
+                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                stopped.cancel();
+            });
+            server::run(options, stop).await
+        }
+    }
+}

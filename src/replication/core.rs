@@ -422,6 +422,16 @@ impl Core {
         self.end
     }
 
+    /// Where the kept log begins.
+    pub fn oldest(&self) -> Lsn {
+        self.oldest
+    }
+
+    /// Whether the leader told this follower to fetch a snapshot, and it has not begun to.
+    pub fn wants_seed(&self) -> bool {
+        self.following.as_ref().is_some_and(|following| following.phase == Phase::Resetting)
+    }
+
     /// Whether this replica leads, and in which epoch.
     pub fn leading(&self) -> Option<Epoch> {
         self.leader.as_ref().map(|leader| leader.epoch)

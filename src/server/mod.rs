@@ -1,1 +1,38 @@
-//! To be written.
+//! The async shell of the replica: sockets, threads and files around the pure cores. It decides
+//! nothing about replication and knows nothing of Kubernetes.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `node` | everything under the one lock; drives the protocol core |
+//! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
+//! | `listener`, `connection`, `view`, `host`, `clients` | clients |
+//! | `peer` | other replicas: leader's side, follower's side, seeds |
+//! | `admin`, `status`, `metrics` | the operator and people |
+//! | `state`, `data_dir`, `snapshots` | what is on disk |
+
+mod admin;
+mod applier;
+mod clients;
+mod connection;
+mod data_dir;
+mod expiry;
+mod host;
+mod lag;
+mod listener;
+mod metrics;
+mod node;
+mod options;
+mod peer;
+mod process;
+mod run;
+mod snapshots;
+mod state;
+mod status;
+mod tail;
+mod throttle;
+mod upkeep;
+mod view;
+mod writer;
+
+pub use options::RunOptions;
+pub use run::run;

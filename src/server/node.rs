@@ -112,7 +112,14 @@ pub(super) struct Inner {
     pub(super) flush: Option<FlushJob>,
     /// Followers that wait for a snapshot.
     pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
+    /// Up to where each member's log was durable when this leader last heard of it.
+    pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
+    /// Bytes that the data may take in memory.
+    pub(super) memory_budget: u64,
     pub(super) disk_low: bool,
+    pub(super) disk_used_percent: u8,
+    /// Bytes of log that may be kept for others, as the size of the disk bounds it.
+    pub(super) log_bound: u64,
     pub(super) message: String,
     /// Whether the follower has been ready since its last seed or start.
     pub(super) ready: bool,
@@ -134,6 +141,8 @@ pub struct Node {
     pub(super) changes: watch::Sender<u64>,
     /// Whom to follow.
     pub(super) follow: watch::Sender<Option<ReplicaId>>,
+    /// Counts acknowledgements of followers: wakes WAIT.
+    pub(super) follower_progress: watch::Sender<u64>,
     /// Wakes whoever sends acknowledgements.
     pub(super) acknowledge: tokio::sync::Notify,
     /// Wakes receivers that wait for the writer's queue to shrink, and writers that are stalled.
@@ -182,7 +191,11 @@ impl Node {
             flush_wanted: false,
             flush: None,
             snapshot_requests: Vec::new(),
+            durable_of: BTreeMap::new(),
+            memory_budget: parts.memory_budget,
             disk_low: false,
+            disk_used_percent: 0,
+            log_bound: u64::MAX,
             message: String::new(),
             ready: false,
         };
@@ -196,6 +209,7 @@ impl Node {
             progress: watch::Sender::new(Progress { end, commit }),
             changes: watch::Sender::new(0),
             follow: watch::Sender::new(None),
+            follower_progress: watch::Sender::new(0),
             acknowledge: tokio::sync::Notify::new(),
             relief: tokio::sync::Notify::new(),
             seed_wanted: tokio::sync::Notify::new(),
@@ -428,12 +442,41 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Waits until `replicas` followers have everything up to `lsn` on disk, or `timeout_ms`
+    /// milliseconds (0: without bound) are over; how many have it.
+    pub(super) async fn wait_for_followers(&self, lsn: Lsn, replicas: u64, timeout_ms: u64) -> u64 {
+        let mut progress = self.follower_progress.subscribe();
+        let count = || {
+            self.with(|inner| {
+                let followers = inner.core.view().followers;
+                followers.iter().filter(|(_, _, durable, _)| *durable >= lsn).count() as u64
+            })
+        };
+        let enough = async {
+            loop {
+                progress.borrow_and_update();
+                if count() >= replicas || progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout_ms == 0 {
+            enough.await;
+        } else {
+            let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), enough).await;
+        }
+        count()
+    }
+}
+
 /// What a node is made of besides its core and its store.
 pub(super) struct NodeParts {
     pub(super) id: ReplicaId,
     pub(super) chain: u32,
     pub(super) state_dir: String,
     pub(super) settings: Settings,
+    pub(super) memory_budget: u64,
     pub(super) clock: Arc<dyn Clock>,
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::node::{Inner, Job, Node};
 use super::snapshots::Snapshots;
-use crate::replication::{Input, Lsn};
+use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, StoreError};
 
 /// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
@@ -82,16 +82,13 @@ impl Upkeep {
         node.with(|inner| {
             let Some(store) = &inner.store else { return };
             let flushed = store.meta().flushed;
-            let needed = self.needed_by_others(inner);
-            let floor = inner.tip.end.0.saturating_sub(inner.settings.log_retention);
+            let leading = inner.core.leading().is_some();
+            let needed = if leading { keep_from(inner, node.id) } else { inner.keep_from };
+            let bound = inner.settings.log_retention.min(inner.log_bound);
+            let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
             node.enqueue(inner, Job::Trim(below));
         });
-    }
-
-    fn needed_by_others(&self, inner: &Inner) -> Lsn {
-        let Some(_) = inner.core.leading() else { return inner.keep_from };
-        keep_from(inner)
     }
 
     fn look_at_disk(&self) {
@@ -103,28 +100,18 @@ impl Upkeep {
                 tracing::warn!(free, total, low, "disk space");
                 self.node.changed();
             }
-            inner.disk = (free, total);
+            inner.disk_used_percent = used_percent(free, total);
             inner.log_bound = total / 100 * LOG_SHARE_PERCENT;
         });
     }
 }
 
-/// The position from which a leader's members still need the log.
-pub(super) fn keep_from(inner: &Inner) -> Lsn {
-    let mut lowest = inner.tip.end;
-    let view = inner.core.view();
-    for id in inner.members.keys() {
-        let durable = view.followers.iter().filter(|(_, follower, ..)| follower == id);
-        let furthest = durable.map(|(_, _, durable, _)| *durable).max();
-        match furthest {
-            Some(durable) => {
-                inner.members_seen(*id, durable);
-                lowest = lowest.min(durable);
-            }
-            None => lowest = lowest.min(inner.last_seen(*id)),
-        }
-    }
-    inner.pins.values().copied().fold(lowest, Lsn::min)
+/// The position from which the members of a leader's store, and the seeds under way, still need the
+/// log. A member that this leader has not heard of may need all of it: the bound is `logRetention`.
+pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
+    let others = inner.members.keys().filter(|id| **id != me);
+    let needs = others.map(|id| inner.durable_of.get(id).copied().unwrap_or(Lsn::ZERO));
+    needs.chain(inner.pins.values().copied()).fold(inner.tip.end, Lsn::min)
 }
 
 fn wants_flush(inner: &Inner) -> bool {
@@ -139,4 +126,9 @@ fn compact(
 ) -> Result<(), StoreError> {
     while !stop.is_cancelled() && engine.compact_step()? {}
     Ok(())
+}
+
+fn used_percent(free: u64, total: u64) -> u8 {
+    let used = total.saturating_sub(free);
+    u8::try_from(used * 100 / total.max(1)).unwrap_or(100)
 }

@@ -1,0 +1,185 @@
+//! The admin interface over HTTP: status, configuration, promises, digest, probes, metrics. It hands
+//! on what it is told and decides nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::metrics;
+use super::node::Node;
+use super::state::memory_budget;
+use super::status::{readiness, status};
+use crate::command::Stats;
+use crate::replication::Input;
+use crate::replication::admin::{
+    Assignment, Digest, PromiseRequest, ReplicaStatus, Settings,
+};
+use crate::server::clients::Clients;
+
+/// At most so often does a stream tell a change.
+const STREAM_PACE: Duration = Duration::from_millis(200);
+/// A stream tells the status at least this often.
+const STREAM_BEAT: Duration = Duration::from_secs(1);
+/// A promise waits for the log to be quiet and for one small write.
+const PROMISE_DEADLINE: Duration = Duration::from_secs(10);
+/// A digest reads the whole state.
+const DIGEST_DEADLINE: Duration = Duration::from_secs(300);
+
+/// What the handlers work with.
+pub(super) struct Admin {
+    pub(super) node: Arc<Node>,
+    pub(super) name: String,
+    pub(super) incarnation: u64,
+    pub(super) stats: Arc<Stats>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) snapshots: Arc<super::snapshots::Snapshots>,
+}
+
+type Shared = State<Arc<Admin>>;
+
+/// Serves until `stop`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/status", get(async |State(admin): Shared| Json(admin.status())))
+        .route("/status/stream", get(stream))
+        .route("/configuration", put(configure))
+        .route("/promise", post(promise))
+        .route("/digest", get(digest))
+        .route("/metrics", get(async |State(admin): Shared| metrics::render(&admin)))
+        .with_state(admin);
+    let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    ended.await
+}
+
+impl Admin {
+    pub(super) fn status(&self) -> ReplicaStatus {
+        status(&self.node, &self.name, self.incarnation)
+    }
+}
+
+async fn ready(State(admin): Shared) -> Response {
+    let ready = admin.node.with(|inner| {
+        let view = inner.core.view();
+        readiness(inner, &view)
+    });
+    match ready {
+        Ok(()) => "ok\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// The status as lines of JSON: at once, on changes, and now and then.
+async fn stream(State(admin): Shared) -> Response {
+    let changes = admin.node.changes.subscribe();
+    let progress = admin.node.progress.subscribe();
+    let lines = futures::stream::unfold((admin, changes, progress, true), async |state| {
+        let (admin, mut changes, mut progress, first) = state;
+        if !first {
+            tokio::time::sleep(STREAM_PACE).await;
+            let beat = tokio::time::sleep(STREAM_BEAT.saturating_sub(STREAM_PACE));
+            tokio::select! {
+                () = beat => {}
+                _ = changes.changed() => {}
+                _ = progress.changed() => {}
+            }
+            changes.mark_unchanged();
+            progress.mark_unchanged();
+        }
+        let mut line = serde_json::to_vec(&admin.status()).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (admin, changes, progress, false)))
+    });
+    let body = Body::from_stream(lines);
+    ([("content-type", "application/x-ndjson")], body).into_response()
+}
+
+async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> Response {
+    let known = assignment.members.iter().any(|member| member.id == admin.node.id);
+    if !known {
+        let reason = format!("{} is not among the members of this assignment\n", admin.node.id);
+        return (StatusCode::CONFLICT, reason).into_response();
+    }
+    apply_assignment(&admin.node, assignment);
+    StatusCode::OK.into_response()
+}
+
+/// Takes over an assignment: members and settings at once, the configuration as the core decides.
+pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
+    let Assignment { configuration, members, settings } = assignment;
+    node.with(|inner| {
+        inner.members = members.into_iter().map(|member| (member.id, member)).collect();
+        let present: Vec<_> = inner.members.keys().copied().collect();
+        inner.durable_of.retain(|id, _| present.contains(id));
+        apply_settings(inner, settings);
+        node.drive(inner, Input::Configure(configuration));
+    });
+    node.changed();
+}
+
+/// Takes over the user's settings.
+pub(super) fn apply_settings(inner: &mut super::node::Inner, settings: Settings) {
+    inner.memory_budget = memory_budget(&settings);
+    if let Some(store) = &mut inner.store {
+        store.set_memory(inner.memory_budget as usize);
+    }
+    inner.settings = settings;
+}
+
+async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> Response {
+    let (answer, answered) = oneshot::channel();
+    let node = &admin.node;
+    node.with(|inner| {
+        inner.next_ticket += 1;
+        let ticket = inner.next_ticket;
+        inner.promises.insert(ticket, answer);
+        node.drive(inner, Input::Promise { epoch: request.epoch, ticket });
+    });
+    match tokio::time::timeout(PROMISE_DEADLINE, answered).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the log is not quiet yet\n").into_response(),
+    }
+}
+
+async fn digest(State(admin): Shared) -> Response {
+    let made = tokio::time::timeout(DIGEST_DEADLINE, digest_of(&admin)).await;
+    match made {
+        Ok(Ok(digest)) => Json(digest).into_response(),
+        Ok(Err(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too slow\n").into_response(),
+    }
+}
+
+/// Flushes, and reads what was flushed: so the state itself is compared, not the log.
+async fn digest_of(admin: &Admin) -> Result<Digest, String> {
+    let (reply, flushed) = oneshot::channel();
+    let engine = admin.node.with(|inner| {
+        let store = inner.store.as_ref().ok_or("being seeded")?;
+        let engine = Arc::clone(store.engine());
+        inner.snapshot_requests.push(reply);
+        Ok::<_, &str>(engine)
+    })?;
+    admin.node.upkeep.notify_all();
+    let manifest = flushed.await.map_err(|_| "stopping")??;
+    admin.snapshots.end(manifest.id, true);
+    let read = tokio::task::spawn_blocking(move || crate::store::digest(&*engine)).await;
+    let (meta, digest) = read.map_err(|error| error.to_string())?.map_err(|e| e.to_string())?;
+    let sum = format!("{:032x}", digest.sum);
+    Ok(Digest { lsn: meta.flushed, keys: digest.keys, digest: sum })
+}

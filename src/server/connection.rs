@@ -1,0 +1,190 @@
+//! One client's connection: reads what is there, executes all of it under one lock, waits until what
+//! the replies rest on is committed, and writes them with one call.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::clients::Clients;
+use super::host::NodeHost;
+use super::node::Node;
+use super::view::StoreView;
+use crate::command::{Outcome, Session, execute};
+use crate::replication::Lsn;
+use crate::resp::{Decoded, Decoder, Writer};
+
+/// A turn ends when its replies have grown to this size, so that nobody holds the lock for long.
+const MAX_TURN_REPLY: usize = 1 << 20;
+/// A turn ends after this many commands.
+const MAX_TURN_COMMANDS: usize = 2048;
+/// Room made at once for a large command; more follows as it arrives.
+const MAX_RESERVE: usize = 16 << 20;
+/// What is read at a time.
+const READ_SIZE: usize = 64 << 10;
+
+/// What a turn came to.
+struct Turn {
+    need: Lsn,
+    reign: u64,
+    consumed: usize,
+    end: End,
+}
+
+enum End {
+    /// Everything that was whole has been executed.
+    /// So many bytes of room are needed to go on.
+    Drained(usize),
+    /// There is more to execute.
+    More,
+    /// A WAIT: so many followers must have what was written, within so many milliseconds.
+    Wait { replicas: u64, timeout_ms: u64 },
+    Close,
+}
+
+/// A connection and everything that it needs.
+pub(super) struct Connection {
+    pub(super) node: Arc<Node>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) host: NodeHost,
+    pub(super) session: Session,
+    pub(super) stream: TcpStream,
+    decoder: Decoder,
+    input: Vec<u8>,
+    out: Writer,
+    /// End of the newest record that this connection wrote.
+    wrote_up_to: Lsn,
+}
+
+impl Connection {
+    pub(super) fn new(
+        node: Arc<Node>,
+        clients: Arc<Clients>,
+        host: NodeHost,
+        session: Session,
+        stream: TcpStream,
+    ) -> Self {
+        let out = Writer::new(session.protocol);
+        Self {
+            node,
+            clients,
+            host,
+            session,
+            stream,
+            decoder: Decoder::default(),
+            input: Vec::new(),
+            out,
+            wrote_up_to: Lsn::ZERO,
+        }
+    }
+
+    /// Serves the client until it goes, or `closed` completes.
+    pub(super) async fn serve(&mut self) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        self.input.reserve(READ_SIZE);
+        loop {
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(());
+            }
+            loop {
+                let turn = self.turn().await;
+                self.input.drain(..turn.consumed);
+                if !self.answer(&turn).await? {
+                    return Ok(());
+                }
+                if let End::Drained(room) = turn.end {
+                    self.input.reserve(room);
+                    break;
+                }
+            }
+            if self.session.changed {
+                self.session.changed = false;
+                self.clients.update(&self.session);
+            }
+        }
+    }
+
+    /// Executes what has been read, under the lock. A store whose unflushed part has grown too
+    /// large stalls everybody until the flush has caught up.
+    async fn turn(&mut self) -> Turn {
+        loop {
+            let relief = self.node.relief.notified();
+            tokio::pin!(relief);
+            relief.as_mut().enable();
+            let stalled = |inner: &mut super::node::Inner| {
+                inner.accepting && inner.store.as_ref().is_some_and(crate::store::Store::write_stall)
+            };
+            let node = Arc::clone(&self.node);
+            let turn = node.with(|inner| (!stalled(inner)).then(|| self.execute(&node, inner)));
+            match turn {
+                Some(turn) => return turn,
+                None => {
+                    let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, node: &Node, inner: &mut super::node::Inner) -> Turn {
+        let mut view = StoreView::new(node, inner);
+        let mut consumed = 0;
+        let mut commands = 0;
+        let end = loop {
+            let rest = self.input.get(consumed..).unwrap_or_default();
+            match self.decoder.decode(rest) {
+                Ok(Decoded::Command { args, consumed: used }) => {
+                    consumed += used;
+                    commands += 1;
+                    if NodeHost::asks(args) {
+                        self.host.refresh(view.inner());
+                    }
+                    match execute(&mut self.session, args, &mut view, &self.host, &mut self.out) {
+                        Outcome::Close => break End::Close,
+                        Outcome::Wait { replicas, timeout_ms } => {
+                            break End::Wait { replicas, timeout_ms };
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(Decoded::Incomplete { needed }) => {
+                    let more = needed.saturating_sub(rest.len()).min(MAX_RESERVE);
+                    break End::Drained(more.max(READ_SIZE));
+                }
+                Err(error) => {
+                    self.out.error(format!("ERR {error}").as_bytes());
+                    break End::Close;
+                }
+            }
+            if commands >= MAX_TURN_COMMANDS || self.out.len() >= MAX_TURN_REPLY {
+                break End::More;
+            }
+        };
+        let turn = Turn { need: view.need, reign: view.reign(), consumed, end };
+        if view.wrote {
+            self.wrote_up_to = turn.need;
+            node.work.notify_one();
+        }
+        turn
+    }
+
+    /// Sends the replies once they may be given. `false` ends the connection.
+    async fn answer(&mut self, turn: &Turn) -> io::Result<bool> {
+        let committed = self.node.committed(turn.need, turn.reign, self.session.id).await;
+        if committed.is_err() {
+            return Ok(false); // what became of the writes is not known: a clean close, no reply
+        }
+        if let End::Wait { replicas, timeout_ms } = turn.end {
+            let count = self.node.wait_for_followers(self.wrote_up_to, replicas, timeout_ms).await;
+            self.out.integer(count as i64);
+        }
+        if !self.out.is_empty() {
+            self.stream.write_all(self.out.as_slice()).await?;
+            self.clients.sent.fetch_add(self.out.len() as u64, Ordering::Relaxed);
+            self.out.truncate(0);
+        }
+        Ok(!matches!(turn.end, End::Close))
+    }
+}

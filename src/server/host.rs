@@ -1,0 +1,204 @@
+//! What commands may ask of this process: facts for INFO, ROLE, CLIENT and CONFIG.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::clients::Clients;
+use super::node::{Inner, Node};
+use crate::command::{
+    ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo, Stats,
+};
+use crate::resp::Args;
+
+/// What does not change while the process runs.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) run_id: String,
+    pub(super) port: u16,
+    pub(super) started: std::time::Duration,
+    pub(super) max_clients: usize,
+    pub(super) total_memory: u64,
+}
+
+/// What is read under the lock just before a command asks.
+#[derive(Clone, Debug)]
+struct Facts {
+    replication: Replication,
+    used_memory: u64,
+    max_memory: u64,
+    loading: bool,
+    lines: Vec<(&'static str, String, String)>,
+}
+
+/// The host of one connection.
+#[derive(Debug)]
+pub(super) struct NodeHost {
+    pub(super) node: Arc<Node>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) process: Arc<Process>,
+    facts: Mutex<Option<Facts>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl NodeHost {
+    pub(super) fn new(
+        node: Arc<Node>,
+        clients: Arc<Clients>,
+        stats: Arc<Stats>,
+        process: Arc<Process>,
+    ) -> Self {
+        Self { node, clients, stats, process, facts: Mutex::new(None) }
+    }
+
+    /// Whether the command may ask for facts that lie under the lock: commands run under it, so
+    /// these facts must be fetched before.
+    pub(super) fn asks(args: Args<'_>) -> bool {
+        let Some(name) = args.get(0) else { return false };
+        let asking: [&[u8]; 6] = [b"info", b"role", b"hello", b"exec", b"config", b"memory"];
+        matches!(name.len(), 4..=6) && asking.iter().any(|other| name.eq_ignore_ascii_case(other))
+    }
+
+    /// Fetches the facts.
+    pub(super) fn refresh(&self, inner: &Inner) {
+        *self.facts.lock() = Some(facts(&self.node, inner));
+    }
+
+    fn facts(&self) -> Facts {
+        let known = self.facts.lock().clone();
+        known.unwrap_or_else(|| Facts {
+            replication: Replication {
+                role: Role::Leader { followers: Vec::new() },
+                history_id: history_id(&self.node),
+                offset: 0,
+            },
+            used_memory: 0,
+            max_memory: 0,
+            loading: false,
+            lines: Vec::new(),
+        })
+    }
+}
+
+fn history_id(node: &Node) -> String {
+    format!("{:0>40}", node.id.to_string())
+}
+
+fn facts(node: &Node, inner: &Inner) -> Facts {
+    let view = inner.core.view();
+    let address = |id| {
+        let member = inner.members.get(&id);
+        let address = member.map(|member| member.client_address.as_str()).unwrap_or_default();
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+        (host.to_owned(), port.parse().unwrap_or(0))
+    };
+    let role = if inner.accepting {
+        let now = node.now();
+        let followers = view.followers.iter().map(|(_, id, durable, applied)| {
+            let (host, port) = address(*id);
+            let lag = inner.lag.age(*applied, inner.tip.end, now);
+            Follower { host, port, online: true, durable_lsn: durable.0, lag_s: lag.as_secs() }
+        });
+        Role::Leader { followers: followers.collect() }
+    } else {
+        let (host, port) = view.leader.map(address).unwrap_or_default();
+        let link = match (inner.seed.is_some(), view.streaming) {
+            (true, _) => Link::Seeding,
+            (false, true) => Link::Connected,
+            (false, false) => Link::Connecting,
+        };
+        Role::Follower { host, port, link, last_io_s: view.streaming.then_some(0) }
+    };
+    let offset = if inner.accepting { inner.end() } else { inner.applied.end };
+    let line = |name: &str, value: String| ("replication", name.to_owned(), value);
+    Facts {
+        replication: Replication { role, history_id: history_id(node), offset: offset.0 },
+        used_memory: inner.store.as_ref().map_or(0, |store| store.bytes() as u64),
+        max_memory: inner.memory_budget,
+        loading: inner.store.is_none(),
+        lines: vec![
+            line("replica_id", node.id.to_string()),
+            line("epoch", view.epoch.to_string()),
+            line("durable_lsn", view.last.lsn.to_string()),
+            line("commit_lsn", view.commit.to_string()),
+            line("applied_lsn", inner.applied.end.to_string()),
+        ],
+    }
+}
+
+impl Host for NodeHost {
+    fn server(&self) -> ServerInfo {
+        let facts = self.facts();
+        let now = self.node.now();
+        let process = &self.process;
+        let usage = super::process::usage();
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            run_id: process.run_id.clone(),
+            process_id: std::process::id(),
+            port: process.port,
+            uptime_s: now.saturating_sub(process.started).as_secs(),
+            os: "Linux".to_owned(),
+            loading: facts.loading,
+            used_memory: facts.used_memory,
+            used_memory_peak: usage.peak_bytes,
+            used_memory_rss: usage.resident_bytes,
+            total_memory: process.total_memory,
+            maxmemory: facts.max_memory,
+            connected_clients: self.clients.count() as u64,
+            maxclients: process.max_clients as u64,
+            connections_received: self.clients.accepted.load(Ordering::Relaxed),
+            connections_rejected: self.clients.rejected.load(Ordering::Relaxed),
+            net_input_bytes: self.clients.received.load(Ordering::Relaxed),
+            net_output_bytes: self.clients.sent.load(Ordering::Relaxed),
+            cpu_user_ms: usage.user_ms,
+            cpu_system_ms: usage.system_ms,
+            more: facts.lines,
+            ..ServerInfo::default()
+        }
+    }
+
+    fn replication(&self) -> Replication {
+        self.facts().replication
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn clients(&self) -> Vec<ClientInfo> {
+        self.clients.list(self.node.now())
+    }
+
+    fn kill(&self, ids: &[u64]) -> u64 {
+        self.clients.kill(ids)
+    }
+
+    fn password_required(&self) -> bool {
+        false
+    }
+
+    fn authenticate(&self, _user: &[u8], _password: &[u8]) -> bool {
+        true
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let facts = self.facts();
+        vec![
+            ("port", self.process.port.to_string()),
+            ("maxclients", self.process.max_clients.to_string()),
+            ("maxmemory", facts.max_memory.to_string()),
+        ]
+    }
+
+    fn set(&self, _name: &str, _value: &str) -> Result<bool, String> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line of `replica run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Runs a replica.
+#[derive(Args, Clone, Debug)]
+pub struct RunOptions {
+    /// Directory for log and state; made if it does not exist.
+    #[arg(long, env = "REPLICA_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Address for clients (Redis protocol).
+    #[arg(long, env = "REPLICA_LISTEN", default_value = "127.0.0.1:6379")]
+    pub listen: SocketAddr,
+    /// Address for other replicas; port 0 takes any free one.
+    #[arg(long, env = "REPLICA_PEER_LISTEN", default_value = "127.0.0.1:0")]
+    pub peer_listen: SocketAddr,
+    /// Address for status, probes, metrics and the operator (HTTP); port 0 takes any free one.
+    #[arg(long, env = "REPLICA_ADMIN_LISTEN", default_value = "127.0.0.1:0")]
+    pub admin_listen: SocketAddr,
+    /// Name for people; in Kubernetes the Pod's.
+    #[arg(long, env = "REPLICA_NAME", default_value = "replica")]
+    pub name: String,
+    /// Host under which others reach this replica. Only told to clients; default: the name.
+    #[arg(long, env = "REPLICA_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// JSON file with the settings at the start; an operator changes them later.
+    #[arg(long, env = "REPLICA_SETTINGS")]
+    pub settings: Option<PathBuf>,
+    /// Lead at once, alone and without an operator.
+    #[arg(long, env = "REPLICA_STANDALONE")]
+    pub standalone: bool,
+    /// Most client connections; more are refused with an error.
+    #[arg(long, env = "REPLICA_MAX_CLIENTS", default_value_t = 10_000)]
+    pub max_clients: usize,
+}

@@ -1,0 +1,194 @@
+//! The follower's side: connects to the leader that the core names, takes its frames, acknowledges.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::link::{self, LinkReader, LinkWriter};
+use super::{HEARTBEAT, SILENCE};
+use crate::log::Frame;
+use crate::replication::message::Message;
+use crate::replication::{Epoch, Input, Lsn, Peer, ReplicaId};
+use crate::server::node::{Node, PeerCommand};
+
+/// A follower whose writer has this many bytes of frames to write reads no more for a while.
+const MAX_QUEUED: usize = 64 << 20;
+/// Wait before the next try to connect.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Follows whomever the core says, until `stop`.
+pub(in crate::server) async fn run(node: Arc<Node>, name: String, stop: CancellationToken) {
+    let mut target = node.follow.subscribe();
+    loop {
+        let leader = *target.borrow_and_update();
+        let link = async {
+            match leader {
+                Some(leader) => follow(&node, leader, &name).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = target.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            ended = link => {
+                if let Err(error) = ended {
+                    tracing::info!(%error, "the connection to the leader ended");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Tells the core that the connection is gone, however this task ends.
+struct Registered<'a> {
+    node: &'a Node,
+    peer: Peer,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.node.with(|inner| {
+            inner.peers.remove(&self.peer);
+            self.node.drive(inner, Input::Closed(self.peer));
+        });
+        self.node.changed();
+    }
+}
+
+async fn follow(node: &Arc<Node>, leader: ReplicaId, name: &str) -> io::Result<()> {
+    let address = node.with(|inner| {
+        inner.members.get(&leader).map(|member| member.peer_address.clone())
+    });
+    let Some(address) = address else {
+        return Err(io::Error::other(format!("the address of the leader {leader} is not known")));
+    };
+    let connect = TcpStream::connect(&address);
+    let stream = tokio::time::timeout(Duration::from_secs(2), connect).await??;
+    let (mut reader, writer) = link::split(stream)?;
+    let peer = node.new_peer();
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let registered = Registered { node, peer };
+    node.with(|inner| {
+        inner.peers.insert(peer, commands);
+        node.drive(inner, Input::Connected(peer));
+    });
+    let ended = tokio::select! {
+        ended = send(node, writer, inbox, name) => ended,
+        ended = receive(node, peer, &mut reader) => ended,
+    };
+    drop(registered);
+    ended
+}
+
+async fn send(
+    node: &Node,
+    mut writer: LinkWriter,
+    mut inbox: mpsc::UnboundedReceiver<PeerCommand>,
+    name: &str,
+) -> io::Result<()> {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            biased;
+            command = inbox.recv() => match command {
+                Some(PeerCommand::Send(Message::Hello { version, id, promised, .. })) => {
+                    let name = name.to_owned();
+                    writer.send(&Message::Hello { version, id, name, promised }).await?;
+                }
+                Some(PeerCommand::Send(message)) => writer.send(&message).await?,
+                Some(PeerCommand::Stream(_)) => {}
+                Some(PeerCommand::Close(reason)) => return Err(io::Error::other(reason)),
+                None => return Err(io::Error::other("the replica is stopping")),
+            },
+            () = node.acknowledge.notified() => acknowledge(node, &mut writer).await?,
+            _ = beat.tick() => acknowledge(node, &mut writer).await?,
+        }
+    }
+}
+
+async fn acknowledge(node: &Node, writer: &mut LinkWriter) -> io::Result<()> {
+    let acknowledgement = node.with(|inner| inner.core.acknowledgement());
+    match acknowledgement {
+        Some((_, message)) => writer.send(&message).await,
+        None => Ok(()),
+    }
+}
+
+async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result<()> {
+    loop {
+        let message = tokio::time::timeout(SILENCE, reader.message()).await??;
+        let frames = match &message {
+            Message::Append { frame_bytes, .. } => {
+                let raw = reader.raw(*frame_bytes as usize).await?;
+                decode(raw).map_err(io::Error::other)?
+            }
+            _ => Vec::new(),
+        };
+        while node.with(|inner| inner.queued) > MAX_QUEUED {
+            let relief = node.relief.notified();
+            let _ = tokio::time::timeout(Duration::from_millis(50), relief).await;
+        }
+        node.with(|inner| {
+            if !frames.is_empty() {
+                take(node, inner, peer, frames)?;
+            }
+            if let Message::Append { keep_from, .. } | Message::Heartbeat { keep_from, .. } =
+                &message
+            {
+                inner.keep_from = *keep_from;
+            }
+            node.drive(inner, Input::Received(peer, message));
+            node.judge(inner);
+            Ok::<_, io::Error>(())
+        })?;
+    }
+}
+
+fn decode(mut raw: bytes::Bytes) -> Result<Vec<Frame>, crate::log::FrameError> {
+    let mut frames = Vec::new();
+    while !raw.is_empty() {
+        let (frame, used) = Frame::decode(&raw)?;
+        frames.push(frame);
+        let _ = raw.split_to(used);
+    }
+    Ok(frames)
+}
+
+/// Offers frames to the core; they must continue the log in position and in checksum.
+fn take(
+    node: &Node,
+    inner: &mut crate::server::node::Inner,
+    peer: Peer,
+    frames: Vec<Frame>,
+) -> io::Result<()> {
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
+    let chained = frames.windows(2).all(|pair| {
+        pair.first().map(Frame::chain) == pair.last().map(Frame::prev_chain)
+            && pair.first().map(Frame::end) == pair.last().map(Frame::start)
+    });
+    if first.start() == inner.tip.end && (!chained || first.prev_chain() != inner.tip.chain) {
+        return Err(io::Error::other(format!(
+            "the frames after {} do not continue this log: their checksum chain differs",
+            first.start()
+        )));
+    }
+    let mut epochs: Vec<(Epoch, Lsn)> = Vec::new();
+    for frame in &frames {
+        if epochs.last().is_none_or(|(epoch, _)| *epoch != frame.epoch()) {
+            epochs.push((frame.epoch(), frame.start()));
+        }
+    }
+    let input = Input::Frames { peer, start: first.start(), epochs, end: last.end() };
+    inner.incoming = Some(frames);
+    node.drive(inner, input);
+    Ok(())
+}

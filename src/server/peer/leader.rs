@@ -1,0 +1,174 @@
+//! The leader's side of a follower's connection: frames go out as they are sealed, acknowledgements
+//! come in.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::link::{LinkReader, LinkWriter};
+use super::{HEARTBEAT, PeerContext, SILENCE};
+use crate::log::{Frame, LogReader};
+use crate::replication::message::Message;
+use crate::replication::{Input, Lsn, Peer, ReplicaId};
+use crate::server::node::{Node, PeerCommand, Progress};
+use crate::server::upkeep::keep_from;
+
+/// Frames are sent in pieces of about this size.
+const PIECE: usize = 1 << 20;
+
+/// Serves a follower whose `Hello` was read.
+pub(super) async fn serve(
+    context: PeerContext,
+    mut reader: LinkReader,
+    writer: LinkWriter,
+    hello: Message,
+) -> io::Result<()> {
+    let Message::Hello { id, ref name, .. } = hello else { return Ok(()) };
+    let node = Arc::clone(&context.node);
+    let peer = node.new_peer();
+    let (commands, inbox) = mpsc::unbounded_channel();
+    node.with(|inner| {
+        inner.peers.insert(peer, commands);
+        inner.follower_names.insert(id, name.clone());
+        node.drive(inner, Input::Received(peer, hello.clone()));
+    });
+    node.changed();
+    tracing::info!(follower = %name, %id, "a follower connected");
+    let sender = Sender {
+        node: Arc::clone(&node),
+        log: context.log,
+        writer,
+        inbox,
+        progress: node.progress.subscribe(),
+        at: None,
+        commit_sent: Lsn::ZERO,
+    };
+    let ended = tokio::select! {
+        ended = sender.run() => ended,
+        ended = receive(&node, peer, id, &mut reader) => ended,
+    };
+    node.with(|inner| {
+        inner.peers.remove(&peer);
+        node.drive(inner, Input::Closed(peer));
+    });
+    node.changed();
+    ended
+}
+
+async fn receive(
+    node: &Node,
+    peer: Peer,
+    id: ReplicaId,
+    reader: &mut LinkReader,
+) -> io::Result<()> {
+    loop {
+        let message = tokio::time::timeout(SILENCE * 6, reader.message()).await??;
+        node.with(|inner| {
+            if let Message::Ack { durable, .. } = &message {
+                inner.durable_of.insert(id, *durable);
+            }
+            node.drive(inner, Input::Received(peer, message));
+        });
+        node.follower_progress.send_modify(|count| *count += 1);
+    }
+}
+
+/// Sends what the core says, and frames once it said from where.
+struct Sender {
+    node: Arc<Node>,
+    log: LogReader,
+    writer: LinkWriter,
+    inbox: mpsc::UnboundedReceiver<PeerCommand>,
+    progress: watch::Receiver<Progress>,
+    /// Everything up to here was sent; `None` before the handshake is over.
+    at: Option<Lsn>,
+    commit_sent: Lsn,
+}
+
+impl Sender {
+    async fn run(mut self) -> io::Result<()> {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            let streaming = self.at.is_some();
+            tokio::select! {
+                biased;
+                command = self.inbox.recv() => self.obey(command).await?,
+                changed = self.progress.changed(), if streaming => {
+                    changed.map_err(io::Error::other)?;
+                    self.progress.mark_unchanged();
+                    self.stream().await?;
+                }
+                _ = heartbeat.tick(), if streaming => {
+                    self.heartbeat().await?;
+                    self.stream().await?;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Option<PeerCommand>) -> io::Result<()> {
+        match command {
+            Some(PeerCommand::Send(message)) => self.writer.send(&message).await,
+            Some(PeerCommand::Stream(from)) => {
+                self.at = Some(from);
+                self.stream().await
+            }
+            Some(PeerCommand::Close(reason)) => Err(io::Error::other(reason)),
+            None => Err(io::Error::other("the replica is stopping")),
+        }
+    }
+
+    /// Sends everything there is, and the commit LSN if it moved.
+    async fn stream(&mut self) -> io::Result<()> {
+        while let Some(from) = self.at {
+            let frames = fetch(&self.node, &self.log, from).await?;
+            let Some(last) = frames.last() else { break };
+            let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+            let message = self.news(Some(bytes as u32));
+            self.writer.push(&message)?;
+            for frame in &frames {
+                self.writer.push_raw(frame.bytes());
+            }
+            self.at = Some(last.end());
+            self.writer.flush().await?;
+            if let Ok(command) = self.inbox.try_recv() {
+                Box::pin(self.obey(Some(command))).await?;
+            }
+        }
+        if self.node.progress.borrow().commit > self.commit_sent {
+            self.heartbeat().await?;
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self) -> io::Result<()> {
+        let message = self.news(None);
+        self.writer.send(&message).await
+    }
+
+    fn news(&mut self, frame_bytes: Option<u32>) -> Message {
+        let node = &self.node;
+        let sent_at = node.now().as_micros() as u64;
+        let (commit, end, keep_from) = node.with(|inner| {
+            (inner.core.commit(), inner.tip.end, keep_from(inner, node.id))
+        });
+        self.commit_sent = commit;
+        match frame_bytes {
+            Some(frame_bytes) => Message::Append { commit, end, keep_from, sent_at, frame_bytes },
+            None => Message::Heartbeat { commit, end, keep_from, sent_at },
+        }
+    }
+}
+
+async fn fetch(node: &Node, log: &LogReader, from: Lsn) -> io::Result<Vec<Frame>> {
+    if let Some(frames) = node.with(|inner| inner.tail.after(from, PIECE)) {
+        return Ok(frames);
+    }
+    if node.with(|inner| inner.tip.end) == from {
+        return Ok(Vec::new());
+    }
+    let log = log.clone();
+    let read = tokio::task::spawn_blocking(move || log.read_from(from, PIECE)).await;
+    read.map_err(io::Error::other)?.map_err(io::Error::other)
+}

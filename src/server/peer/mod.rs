@@ -1,0 +1,94 @@
+//! Connections between replicas: the leader's side accepts, the follower's side connects. These
+//! tasks carry messages and frames; what they mean is the core's word.
+
+pub(super) mod follower;
+mod leader;
+mod link;
+mod seed_source;
+pub(super) mod seed_target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::node::Node;
+use super::snapshots::Snapshots;
+use super::throttle::Throttle;
+use crate::log::LogReader;
+use crate::replication::message::{Message, PROTOCOL_VERSION};
+
+/// A peer that says nothing for this long is gone. A leader says something five times a second.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
+/// A leader that has nothing to send says so this often.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// What the accepting side works with.
+#[derive(Clone)]
+pub(super) struct PeerContext {
+    pub(super) node: Arc<Node>,
+    pub(super) log: LogReader,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+/// Accepts connections of other replicas until `stop`.
+pub(super) async fn listen(listener: TcpListener, context: PeerContext, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let (context, stop) = (context.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let served = tokio::select! {
+                        () = stop.cancelled() => return,
+                        served = serve(stream, context) => served,
+                    };
+                    if let Err(error) = served {
+                        tracing::info!(%address, %error, "a connection of another replica ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection of another replica");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
+    let (mut reader, writer) = link::split(stream)?;
+    let first = tokio::time::timeout(SILENCE, reader.message()).await??;
+    match first {
+        Message::Hello { version, .. } | Message::SeedOpen { version, .. }
+            if version != PROTOCOL_VERSION =>
+        {
+            Err(std::io::Error::other(format!(
+                "the other replica speaks version {version} of the replication protocol, \
+                 this one {PROTOCOL_VERSION}: run the same release on both"
+            )))
+        }
+        Message::Hello { .. } => leader::serve(context, reader, writer, first).await,
+        Message::SeedOpen { resume, .. } => {
+            seed_source::serve(context, reader, writer, resume).await
+        }
+        other => Err(std::io::Error::other(format!("unexpected first message {other:?}"))),
+    }
+}
+
+/// Tells the core that time passes.
+pub(super) async fn tick(node: Arc<Node>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        node.with(|inner| node.drive(inner, crate::replication::Input::Tick));
+    }
+}

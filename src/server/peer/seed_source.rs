@@ -1,0 +1,113 @@
+//! The source of a seed: names a snapshot and sends pieces of its files as they are asked for.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::link::{LinkReader, LinkWriter};
+use super::{PeerContext, SILENCE};
+use crate::replication::message::{Message, SeedManifest};
+
+/// Pieces are at most this large.
+const MAX_PIECE: u32 = 4 << 20;
+/// A snapshot takes as long as a flush of everything that is not flushed yet.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Keeps a snapshot and the log after it while this connection lives.
+struct Use {
+    context: PeerContext,
+    manifest: SeedManifest,
+    pin: u64,
+    done: bool,
+}
+
+impl Use {
+    fn begin(context: &PeerContext, id: u64) -> Option<Self> {
+        let manifest = context.snapshots.begin(id)?;
+        let pin = context.node.new_peer();
+        context.node.with(|inner| inner.pins.insert(pin, manifest.lsn));
+        Some(Self { context: context.clone(), manifest, pin, done: false })
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.context.node.with(|inner| inner.pins.remove(&self.pin));
+        self.context.snapshots.end(self.manifest.id, self.done);
+    }
+}
+
+/// Serves a replica that wants a seed, or goes on with the one that it names.
+pub(super) async fn serve(
+    context: PeerContext,
+    mut reader: LinkReader,
+    mut writer: LinkWriter,
+    resume: Option<u64>,
+) -> io::Result<()> {
+    let found = resume.and_then(|id| Use::begin(&context, id));
+    let used = match found {
+        Some(used) => Ok(used),
+        None => fresh(&context).await,
+    };
+    let mut used = match used {
+        Ok(used) => used,
+        Err(reason) => return writer.send(&Message::SeedRefused { reason }).await,
+    };
+    writer.send(&Message::SeedManifest(used.manifest.clone())).await?;
+    loop {
+        match tokio::time::timeout(SILENCE * 6, reader.message()).await?? {
+            Message::SeedFetch { snapshot, file, offset, length }
+                if snapshot == used.manifest.id =>
+            {
+                send(&used, &mut writer, file, offset, length).await?;
+            }
+            Message::SeedDone { .. } => {
+                used.done = true;
+                return Ok(());
+            }
+            other => return Err(io::Error::other(format!("unexpected message {other:?}"))),
+        }
+    }
+}
+
+/// Asks the upkeep for a new snapshot.
+async fn fresh(context: &PeerContext) -> Result<Use, String> {
+    let (reply, made) = oneshot::channel();
+    context.node.with(|inner| {
+        if inner.store.is_none() {
+            return Err("this replica is being seeded itself".to_owned());
+        }
+        inner.snapshot_requests.push(reply);
+        Ok(())
+    })?;
+    context.node.upkeep.notify_all();
+    let manifest = tokio::time::timeout(SNAPSHOT_DEADLINE, made)
+        .await
+        .map_err(|_| "no snapshot could be made in time".to_owned())?
+        .map_err(|_| "the replica is stopping".to_owned())??;
+    Use::begin(context, manifest.id).ok_or_else(|| "the snapshot is gone".to_owned())
+}
+
+async fn send(
+    used: &Use,
+    writer: &mut LinkWriter,
+    file: u32,
+    offset: u64,
+    length: u32,
+) -> io::Result<()> {
+    let Some(entry) = used.manifest.files.get(file as usize) else {
+        return Err(io::Error::other(format!("the snapshot has no file {file}")));
+    };
+    let (snapshots, id) = (Arc::clone(&used.context.snapshots), used.manifest.id);
+    let (name, length) = (entry.name.clone(), length.min(MAX_PIECE) as usize);
+    let read = move || snapshots.read(id, &name, offset, length);
+    let bytes = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+    let rate = used.context.node.with(|inner| inner.settings.seed_bandwidth);
+    used.context.throttle.pass(bytes.len() as u64, rate).await;
+    let (crc, length) = (crc32fast::hash(&bytes), bytes.len() as u32);
+    writer.push(&Message::SeedChunk { file, offset, crc, length })?;
+    writer.push_raw(&bytes);
+    writer.flush().await
+}

@@ -1,0 +1,204 @@
+//! Starts a replica, and stops it in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::Rng as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admin::{self, Admin};
+use super::clients::Clients;
+use super::data_dir::DataDir;
+use super::host::Process;
+use super::listener::{self, ClientContext};
+use super::node::{Node, NodeParts};
+use super::options::RunOptions;
+use super::peer::{self, PeerContext};
+use super::snapshots::Snapshots;
+use super::state::{self, memory_budget};
+use super::throttle::Throttle;
+use super::upkeep::Upkeep;
+use super::writer::Writer;
+use super::{applier, expiry, process};
+use crate::command::Stats;
+use crate::env::{Clock, SystemClock};
+use crate::replication::admin::{Assignment, Member, Settings};
+use crate::replication::{Configuration, Core, Input, ReplicaId};
+
+/// Clients and tasks get this long to end when the replica stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs a replica until `stop` is cancelled, or until an error after which it must not go on.
+pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let settings = read_settings(options.settings.as_deref())?;
+    let budget = memory_budget(&settings);
+    let dir = Arc::new(DataDir::open(&options.data_dir, || ReplicaId(rand::rng().random()))?);
+    let opened = state::open(&dir, budget)?;
+    let core = Core::new(dir.id(), opened.recovered.clone());
+    tracing::info!(
+        id = %dir.id(),
+        end = %opened.recovered.end,
+        flushed = %opened.recovered.flushed,
+        complete = opened.recovered.complete,
+        "opened {}", dir.path().display()
+    );
+    let parts = NodeParts {
+        id: dir.id(),
+        chain: opened.chain,
+        state_dir: opened.state_dir,
+        settings,
+        memory_budget: budget,
+        clock: Arc::clone(&clock),
+    };
+    let node = Arc::new(Node::new(core, opened.store, parts));
+    let snapshots = Arc::new(Snapshots::open(Arc::clone(&dir)).context("opening snapshots/")?);
+
+    let bind = async |address, what: &str| {
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("listening on {address} for {what}"))
+    };
+    let clients_listener = bind(options.listen, "clients").await?;
+    let peer_listener = bind(options.peer_listen, "other replicas").await?;
+    let admin_listener = bind(options.admin_listen, "administration").await?;
+    let process = Arc::new(Process {
+        run_id: format!("{:040x}", rand::rng().random::<u128>()),
+        port: clients_listener.local_addr()?.port(),
+        started: clock.monotonic(),
+        max_clients: options.max_clients,
+        total_memory: process::memory_limit(),
+    });
+    tracing::info!(
+        clients = %clients_listener.local_addr()?,
+        peers = %peer_listener.local_addr()?,
+        admin = %admin_listener.local_addr()?,
+        "listens"
+    );
+
+    let failed = CancellationToken::new();
+    let writer = Writer::new(Arc::clone(&node), opened.log, Arc::clone(&dir), stop.clone());
+    let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
+    let upkeep = Upkeep {
+        node: Arc::clone(&node),
+        snapshots: Arc::clone(&snapshots),
+        stop: stop.clone(),
+    };
+    let threads = [
+        thread("writer", &failed, move || writer.run())?,
+        thread("applier", &failed, move || Ok(applier::run(&for_applier, &log, &stopped)?))?,
+        thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
+    ];
+
+    let tasks = TaskTracker::new();
+    let clients = Arc::new(Clients::default());
+    let stats = Arc::new(Stats::default());
+    let context = PeerContext {
+        node: Arc::clone(&node),
+        log: opened.reader,
+        snapshots: Arc::clone(&snapshots),
+        throttle: Arc::new(Throttle::new()),
+    };
+    tasks.spawn(peer::listen(peer_listener, context, stop.clone()));
+    let name = options.name.clone();
+    tasks.spawn(peer::follower::run(Arc::clone(&node), name.clone(), stop.clone()));
+    let target = peer::seed_target::SeedTarget { node: Arc::clone(&node), dir: Arc::clone(&dir) };
+    tasks.spawn(target.run(stop.clone()));
+    tasks.spawn(expiry::run(Arc::clone(&node), stop.clone()));
+    tasks.spawn(peer::tick(Arc::clone(&node), stop.clone()));
+    let admin = Arc::new(Admin {
+        node: Arc::clone(&node),
+        name,
+        incarnation: rand::rng().random::<u64>() >> 12, // exact in JSON numbers everywhere
+        stats: Arc::clone(&stats),
+        clients: Arc::clone(&clients),
+        snapshots,
+    });
+    tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
+    if options.standalone {
+        lead_alone(&node, &options);
+    }
+    let clients_context = ClientContext {
+        node: Arc::clone(&node),
+        clients,
+        stats,
+        process,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn(listener::listen(clients_listener, clients_context));
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = failed.cancelled() => stop.cancel(),
+    }
+    tracing::info!("stopping");
+    tasks.close();
+    if tokio::time::timeout(STOP_DEADLINE, tasks.wait()).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    for waiting in [&node.work, &node.apply, &node.upkeep] {
+        waiting.notify_all();
+    }
+    let joined = tokio::task::spawn_blocking(move || {
+        threads.map(std::thread::JoinHandle::join)
+    });
+    for ended in joined.await? {
+        ended.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    }
+    Ok(())
+}
+
+type Thread = std::thread::JoinHandle<anyhow::Result<()>>;
+
+/// Runs `body` on a thread of its own; whatever ends it before the stop ends the replica.
+fn thread(
+    name: &'static str,
+    failed: &CancellationToken,
+    body: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<Thread> {
+    let guard = failed.clone().drop_guard();
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _guard = guard;
+        let ended = body();
+        if let Err(error) = &ended {
+            tracing::error!(thread = name, "this replica cannot go on: {error:#}");
+        }
+        ended
+    });
+    spawned.with_context(|| format!("starting the {name} thread"))
+}
+
+fn read_settings(path: Option<&Path>) -> anyhow::Result<Settings> {
+    let Some(path) = path else { return Ok(Settings::default()) };
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("settings in {}", path.display()))
+}
+
+/// Leads a store of one replica, in an epoch after every one that this data directory has seen.
+fn lead_alone(node: &Node, options: &RunOptions) {
+    let (id, settings) = node.with(|inner| (node.id, inner.settings.clone()));
+    let epoch = node.with(|inner| {
+        let view = inner.core.view();
+        view.hard.promised.max(view.hard.begun).max(view.last.epoch).next()
+    });
+    let host = options.advertise.clone().unwrap_or_else(|| options.listen.ip().to_string());
+    let member = Member {
+        id,
+        name: options.name.clone(),
+        peer_address: options.peer_listen.to_string(),
+        client_address: format!("{host}:{}", options.listen.port()),
+    };
+    let configuration = Configuration {
+        version: epoch.0,
+        epoch,
+        leader: Some(id),
+        voters: [id].into(),
+        ..Configuration::default()
+    };
+    admin::apply_assignment(node, Assignment { configuration, members: vec![member], settings });
+    node.with(|inner| node.drive(inner, Input::Tick));
+}

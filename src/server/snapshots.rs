@@ -1,0 +1,120 @@
+//! The snapshots that followers are being seeded from: directories of hard links, each with a number.
+//! It must not know who fetches them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::data_dir::DataDir;
+use crate::replication::message::{SeedFile, SeedManifest};
+use crate::store::{Engine, StoreError};
+
+/// A snapshot that nobody has asked for during this time goes.
+const IDLE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Snapshot {
+    manifest: SeedManifest,
+    users: usize,
+    used: Instant,
+}
+
+/// The snapshots of a data directory.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    dir: Arc<DataDir>,
+    kept: Mutex<BTreeMap<u64, Snapshot>>,
+}
+
+impl Snapshots {
+    /// None are left from an earlier process: its followers ask for new ones.
+    pub(super) fn open(dir: Arc<DataDir>) -> io::Result<Self> {
+        let path = dir.path().join("snapshots");
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::create_dir_all(&path)?;
+        Ok(Self { dir, kept: Mutex::new(BTreeMap::new()) })
+    }
+
+    fn path(&self, id: u64) -> PathBuf {
+        self.dir.path().join("snapshots").join(id.to_string())
+    }
+
+    /// Free and total bytes of the disk.
+    pub(super) fn space(&self) -> Option<(u64, u64)> {
+        self.dir.space().ok()
+    }
+
+    /// Links the state that was just flushed into a new snapshot.
+    pub(super) fn make(&self, engine: &dyn Engine, id: u64) -> Result<SeedManifest, StoreError> {
+        let mut kept = self.kept.lock();
+        let id = kept.keys().next_back().map_or(id, |last| id.max(last + 1));
+        let checkpoint = engine.checkpoint(&self.path(id))?;
+        let files = checkpoint.files.into_iter();
+        let manifest = SeedManifest {
+            id,
+            lsn: checkpoint.meta.flushed,
+            chain: checkpoint.meta.chain,
+            history: checkpoint.meta.history,
+            files: files.map(|file| SeedFile { name: file.name, size: file.size }).collect(),
+        };
+        tracing::info!(id, lsn = %manifest.lsn, bytes = manifest.total_bytes(), "made a snapshot");
+        let snapshot = Snapshot { manifest: manifest.clone(), users: 0, used: Instant::now() };
+        kept.insert(id, snapshot);
+        Ok(manifest)
+    }
+
+    /// Begins to use a snapshot, if it is still there. Each begin has its end.
+    pub(super) fn begin(&self, id: u64) -> Option<SeedManifest> {
+        let mut kept = self.kept.lock();
+        let snapshot = kept.get_mut(&id)?;
+        snapshot.users += 1;
+        Some(snapshot.manifest.clone())
+    }
+
+    /// Ends a use; a snapshot that is `done` goes with its last user.
+    pub(super) fn end(&self, id: u64, done: bool) {
+        let mut kept = self.kept.lock();
+        let Some(snapshot) = kept.get_mut(&id) else { return };
+        snapshot.users = snapshot.users.saturating_sub(1);
+        snapshot.used = Instant::now();
+        if done {
+            snapshot.used = snapshot.used.checked_sub(IDLE).unwrap_or(snapshot.used);
+        }
+    }
+
+    /// Removes the snapshots that nobody uses any more.
+    pub(super) fn forget_idle(&self) {
+        let mut kept = self.kept.lock();
+        kept.retain(|id, snapshot| {
+            let keep = snapshot.users > 0 || snapshot.used.elapsed() < IDLE;
+            if !keep && let Err(error) = fs::remove_dir_all(self.path(*id)) {
+                tracing::warn!(id, %error, "could not remove a snapshot");
+            }
+            keep
+        });
+    }
+
+    /// Reads a piece of a file of a snapshot. Blocks.
+    pub(super) fn read(&self, id: u64, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = fs::File::open(self.path(id).join(name))?;
+        let mut buffer = vec![0; length];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, offset + filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        buffer.truncate(filled);
+        Ok(buffer)
+    }
+}

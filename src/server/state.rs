@@ -1,0 +1,96 @@
+//! Opens what the data directory holds: the log, the state, and how far both reach.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::data_dir::{DataDir, DataDirError};
+use super::process;
+use crate::env::RealDisk;
+use crate::log::{Log, LogError, LogOptions, LogReader, LogWriter};
+use crate::replication::Recovered;
+use crate::replication::admin::Settings;
+use crate::store::{LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
+
+/// Why the replica cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file system.
+    #[error("opening the log's directory: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What was found.
+pub(super) struct Opened {
+    pub(super) recovered: Recovered,
+    /// CRC chain at the end of the log.
+    pub(super) chain: u32,
+    pub(super) log: LogWriter,
+    pub(super) reader: LogReader,
+    /// `None` if a seed was under way.
+    pub(super) store: Option<Store>,
+    pub(super) state_dir: String,
+}
+
+/// Bytes that the data may take in memory.
+pub(super) fn memory_budget(settings: &Settings) -> u64 {
+    match settings.max_memory {
+        0 => process::memory_limit() / 4 * 3,
+        bytes => bytes,
+    }
+}
+
+/// Opens the state in a directory.
+pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
+    let cache_bytes = (budget / 8).clamp(8 << 20, 1 << 30);
+    let engine = LsmEngine::open(path, &LsmOptions { cache_bytes, ..LsmOptions::default() })?;
+    Store::open(Arc::new(engine), StoreOptions::for_budget(budget as usize))
+}
+
+/// Opens everything.
+pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
+    let (state_dir, store) = match dir.current_state()? {
+        Some(name) => (name.clone(), open_store(&dir.path().join(name), budget)?),
+        None => {
+            let name = format!("state-{:020}", 0);
+            let store = open_store(&dir.path().join(&name), budget)?;
+            if !dir.state_dirs()?.iter().any(|other| *other != name) {
+                dir.set_current_state(&name)?;
+            }
+            (name, store)
+        }
+    };
+    let flushed = store.meta().flushed;
+    let disk = Arc::new(RealDisk::open(dir.log_path())?);
+    let options = LogOptions { known_durable: flushed, ..LogOptions::default() };
+    let (log, reader, found) = Log::open(disk, options)?;
+    if found.truncated_bytes > 0 {
+        tracing::info!(bytes = found.truncated_bytes, "cut a torn tail, never acknowledged, off the log");
+    }
+    // A log that begins after the state was reset for a seed that is not finished.
+    let complete = found.oldest <= flushed;
+    let recovered = Recovered {
+        hard: dir.hard_state()?,
+        history: found.history,
+        end: found.tip.end,
+        oldest: found.oldest,
+        flushed: if complete { flushed } else { crate::replication::Lsn::ZERO },
+        complete,
+    };
+    Ok(Opened {
+        recovered,
+        chain: found.tip.chain,
+        log,
+        reader,
+        store: complete.then_some(store),
+        state_dir,
+    })
+}

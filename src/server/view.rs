@@ -1,0 +1,168 @@
+//! The state as a client's command sees it: the store under the lock, with the rules of the
+//! replication about who may read and write, and the LSN that the reply must wait for.
+
+use super::node::{Inner, Node};
+use crate::command::{EntryRef, View, ViewError};
+use crate::replication::Lsn;
+use crate::store::{Record, StoreError};
+
+/// A view for the commands of one connection's turn.
+pub(super) struct StoreView<'a> {
+    node: &'a Node,
+    inner: &'a mut Inner,
+    now_ms: u64,
+    random: u64,
+    /// The newest change that an answer rests on; it must be committed first.
+    pub(super) need: Lsn,
+    /// Whether anything was appended.
+    pub(super) wrote: bool,
+}
+
+impl<'a> StoreView<'a> {
+    pub(super) fn new(node: &'a Node, inner: &'a mut Inner) -> Self {
+        let now_ms = node.clock.wall_ms();
+        Self { node, inner, now_ms, random: now_ms, need: Lsn::ZERO, wrote: false }
+    }
+
+    /// The end of the leader's reign up to now: see [`Node::committed`].
+    pub(super) fn reign(&self) -> u64 {
+        self.inner.reign
+    }
+
+    /// What the view looks at.
+    pub(super) fn inner(&self) -> &Inner {
+        self.inner
+    }
+
+    fn append(&mut self, record: &Record<'_>) -> Result<(), ViewError> {
+        self.writable()?;
+        let lsn = self.inner.append(record).map_err(storage)?;
+        self.need = lsn;
+        self.wrote = true;
+        Ok(())
+    }
+
+    /// Whether the key is there physically, expired or not.
+    fn exists(&mut self, key: &[u8]) -> Result<bool, ViewError> {
+        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        Ok(store.get(key).map_err(storage)?.value.is_some())
+    }
+}
+
+fn storage(error: StoreError) -> ViewError {
+    ViewError::Storage(error.to_string())
+}
+
+fn loading() -> ViewError {
+    ViewError::Refused("LOADING this replica is being seeded from its leader, try another".into())
+}
+
+impl View for StoreView<'_> {
+    fn get(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ViewError> {
+        let leading = self.inner.accepting;
+        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        let found = store.get(key).map_err(storage)?;
+        if leading {
+            self.need = self.need.max(found.lsn);
+        }
+        let live = found.value.filter(|value| {
+            value.expire_at_ms == 0 || value.expire_at_ms > self.now_ms
+        });
+        Ok(live.map(|value| EntryRef {
+            value: value.value,
+            expire_at_ms: value.expire_at_ms,
+            lsn: value.lsn.0,
+        }))
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], expire_at_ms: u64) -> Result<(), ViewError> {
+        self.writable()?;
+        let created = !self.exists(key)?;
+        self.append(&Record::Put { key, value, expire_at_ms, created })
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<bool, ViewError> {
+        let live = self.get(key)?.is_some();
+        if live || (self.writable().is_ok() && self.exists(key)?) {
+            self.append(&Record::Delete { key })?;
+        }
+        Ok(live)
+    }
+
+    fn clear(&mut self) -> Result<(), ViewError> {
+        self.append(&Record::Clear)
+    }
+
+    fn len(&mut self) -> Result<u64, ViewError> {
+        if self.inner.accepting {
+            self.need = self.inner.end(); // every change counts
+        }
+        self.inner.store.as_ref().map(crate::store::Store::len).ok_or_else(loading)
+    }
+
+    fn random_key(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        store.random_key(self.random).map_err(storage)
+    }
+
+    fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError> {
+        if self.inner.accepting {
+            self.need = self.inner.end();
+        }
+        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        store.scan(cursor, count).map_err(|error| match error {
+            StoreError::UnknownCursor => ViewError::Refused(format!("ERR {error}")),
+            other => storage(other),
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn writable(&self) -> Result<(), ViewError> {
+        if !self.inner.accepting {
+            return Err(ViewError::Refused(self.read_only()));
+        }
+        if self.inner.disk_low {
+            let text = "OOM the disk of this replica is nearly full: writes are refused until \
+                        there is room, reads go on. Delete keys or give it a larger volume";
+            return Err(ViewError::Refused(text.into()));
+        }
+        Ok(())
+    }
+
+    fn readable(&self) -> Result<(), ViewError> {
+        let inner = &*self.inner;
+        if inner.store.is_none() {
+            return Err(loading());
+        }
+        if inner.accepting || inner.ready {
+            return Ok(());
+        }
+        let text = "LOADING this replica has not caught up with its leader since it started";
+        Err(ViewError::Refused(text.into()))
+    }
+
+    fn end_lsn(&self) -> u64 {
+        self.inner.end().0
+    }
+}
+
+impl StoreView<'_> {
+    fn read_only(&self) -> String {
+        let view = self.inner.core.view();
+        let leader = view.leader.filter(|id| *id != self.node.id);
+        let known = leader.and_then(|id| self.inner.members.get(&id));
+        match known {
+            Some(member) => format!(
+                "READONLY You can't write against a read only replica. The leader is {} at {}",
+                member.name, member.client_address
+            ),
+            None => "READONLY You can't write against a read only replica. \
+                     There is no leader at the moment"
+                .to_owned(),
+        }
+    }
+}
