@@ -137,7 +137,7 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
 pub(super) fn apply_settings(inner: &mut super::node::Inner, settings: Settings) {
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
-        store.set_memory(inner.memory_budget as usize);
+        store.set_memory((inner.memory_budget / 8 * 7) as usize);
     }
     inner.settings = settings;
 }

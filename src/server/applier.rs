@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::{Inner, Node, Tip};
-use crate::log::{Frame, LogError, LogReader};
+use crate::log::{Frame, Log, LogError};
 use crate::replication::{Input, Lsn};
 use crate::store::{Record, StoreError};
 
@@ -34,7 +34,7 @@ struct Span {
 /// Runs until `stop` is cancelled.
 pub(super) fn run(
     node: &Arc<Node>,
-    log: &LogReader,
+    log: &Log,
     stop: &tokio_util::sync::CancellationToken,
 ) -> Result<(), ApplyError> {
     while !stop.is_cancelled() {
@@ -81,7 +81,8 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
             return Ok(());
         }
         let Some(store) = &mut inner.store else { return Ok(()) };
-        let mut rest: &[u8] = frame.payload();
+        let payload = frame.payload();
+        let mut rest: &[u8] = &payload;
         let mut lsn = frame.start();
         while !rest.is_empty() {
             let (record, used) = Record::decode(rest)

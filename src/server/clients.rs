@@ -40,7 +40,7 @@ impl Clients {
     /// Notes a new connection at monotonic time `now`; the token is cancelled when it shall close.
     pub(super) fn insert(&self, session: &Session, now: std::time::Duration) -> CancellationToken {
         let kill = CancellationToken::new();
-        let client = Client { info: session.info(), since: now, kill: kill.clone() };
+        let client = Client { info: session.describe(), since: now, kill: kill.clone() };
         self.connected.lock().insert(session.id, client);
         kill
     }
@@ -48,7 +48,7 @@ impl Clients {
     /// Notes what changed in a session.
     pub(super) fn update(&self, session: &Session) {
         if let Some(client) = self.connected.lock().get_mut(&session.id) {
-            client.info = session.info();
+            client.info = session.describe();
         }
     }
 

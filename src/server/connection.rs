@@ -111,13 +111,13 @@ impl Connection {
     /// large stalls everybody until the flush has caught up.
     async fn turn(&mut self) -> Turn {
         loop {
-            let relief = self.node.relief.notified();
-            tokio::pin!(relief);
-            relief.as_mut().enable();
             let stalled = |inner: &mut super::node::Inner| {
                 inner.accepting && inner.store.as_ref().is_some_and(crate::store::Store::write_stall)
             };
             let node = Arc::clone(&self.node);
+            let relief = node.relief.notified();
+            tokio::pin!(relief);
+            relief.as_mut().enable();
             let turn = node.with(|inner| (!stalled(inner)).then(|| self.execute(&node, inner)));
             match turn {
                 Some(turn) => return turn,

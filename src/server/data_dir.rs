@@ -88,7 +88,7 @@ impl DataDir {
             }
             Err(error) => return Err(io("locking")(error.into())),
         }
-        let disk = Arc::new(RealDisk::new(path).map_err(io("opening the directory"))?);
+        let disk = Arc::new(RealDisk::open(path).map_err(io("opening the directory"))?);
         let mut dir = Self { path: path.to_owned(), disk, id: ReplicaId(0), _lock: lock };
         dir.id = if let Some(identity) = dir.read::<Identity>("identity")? {
             identity.id

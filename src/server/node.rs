@@ -19,7 +19,7 @@ use crate::replication::message::{Message, SeedManifest};
 use crate::replication::{
     Core, Effect, Epoch, EpochHistory, HardState, Input, Lsn, Peer, ReplicaId,
 };
-use crate::store::{FlushJob, Record, Store};
+use crate::store::{Cut, FlushJob, Record, Store};
 
 /// Frames up to this many bytes stay in memory for senders and the applier.
 const TAIL_BYTES: usize = 64 << 20;
@@ -32,7 +32,6 @@ pub(super) enum Job {
     Barrier { epoch: Epoch, version: u64 },
     Truncate(Lsn),
     Reset { at: Lsn, history: EpochHistory, chain: u32, done: oneshot::Sender<()> },
-    Trim(Lsn),
 }
 
 /// What the task of a connection to another replica is told.
@@ -110,6 +109,8 @@ pub(super) struct Inner {
     pub(super) flush_wanted: bool,
     /// A cut that waits to be committed before it is brought to disk.
     pub(super) flush: Option<FlushJob>,
+    /// Where the newest cut is.
+    pub(super) cut: Tip,
     /// Followers that wait for a snapshot.
     pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
     /// Up to where each member's log was durable when this leader last heard of it.
@@ -190,6 +191,7 @@ impl Node {
             pins: BTreeMap::new(),
             flush_wanted: false,
             flush: None,
+            cut: applied,
             snapshot_requests: Vec::new(),
             durable_of: BTreeMap::new(),
             memory_budget: parts.memory_budget,
@@ -344,8 +346,11 @@ impl Node {
         inner.rewinds += 1;
         inner.flush = None;
         if let Some(store) = &mut inner.store {
-            store.reset();
-            inner.applied = flushed_tip(store);
+            // A flush that is running was committed: the state goes back to its cut.
+            let to = store.reset();
+            let flushed = flushed_tip(store);
+            inner.applied = if to == flushed.end { flushed } else { inner.cut };
+            assert_eq!(inner.applied.end, to, "the state goes back to a cut");
             self.apply.notify_all();
         }
     }
@@ -372,7 +377,10 @@ impl Node {
         let mut history = inner.core.history().clone();
         history.truncate(at.end);
         let Some(store) = &mut inner.store else { return false };
-        inner.flush = store.seal(at.end, history, at.chain);
+        assert_eq!(store.applied(), at.end, "the state is cut where it stands");
+        let cut = Cut { history, chain: at.chain, extra: Vec::new() };
+        inner.flush = store.seal(cut);
+        inner.cut = at;
         inner.flush_wanted = inner.flush.is_none();
         self.upkeep.notify_one();
         inner.flush.is_some()
@@ -384,7 +392,7 @@ impl Node {
         for frame in &frames {
             inner.lag.note(frame.start(), now);
             inner.tip = Tip { end: frame.end(), chain: frame.chain() };
-            inner.queued += frame.bytes().len();
+            inner.queued += frame.wire_len();
             inner.tail.push(frame.clone());
         }
         self.enqueue(inner, Job::Append(frames));

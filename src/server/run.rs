@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +36,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = read_settings(options.settings.as_deref())?;
     let budget = memory_budget(&settings);
-    let dir = Arc::new(DataDir::open(&options.data_dir, || ReplicaId(rand::rng().random()))?);
+    let dir = Arc::new(DataDir::open(&options.data_dir, || ReplicaId(rand::random()))?);
     let opened = state::open(&dir, budget)?;
     let core = Core::new(dir.id(), opened.recovered.clone());
     tracing::info!(
@@ -66,7 +65,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let peer_listener = bind(options.peer_listen, "other replicas").await?;
     let admin_listener = bind(options.admin_listen, "administration").await?;
     let process = Arc::new(Process {
-        run_id: format!("{:040x}", rand::rng().random::<u128>()),
+        run_id: format!("{:040x}", rand::random::<u128>()),
         port: clients_listener.local_addr()?.port(),
         started: clock.monotonic(),
         max_clients: options.max_clients,
@@ -85,6 +84,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let upkeep = Upkeep {
         node: Arc::clone(&node),
         snapshots: Arc::clone(&snapshots),
+        log: opened.reader.clone(),
         stop: stop.clone(),
     };
     let threads = [
@@ -112,7 +112,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
         name,
-        incarnation: rand::rng().random::<u64>() >> 12, // exact in JSON numbers everywhere
+        incarnation: rand::random::<u64>() >> 12, // exact in JSON numbers everywhere
         stats: Arc::clone(&stats),
         clients: Arc::clone(&clients),
         snapshots,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::data_dir::{DataDir, DataDirError};
 use super::process;
 use crate::env::RealDisk;
-use crate::log::{Log, LogError, LogOptions, LogReader, LogWriter};
+use crate::log::{self, Log, LogError, LogWriter};
 use crate::replication::Recovered;
 use crate::replication::admin::Settings;
 use crate::store::{LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
@@ -34,7 +34,7 @@ pub(super) struct Opened {
     /// CRC chain at the end of the log.
     pub(super) chain: u32,
     pub(super) log: LogWriter,
-    pub(super) reader: LogReader,
+    pub(super) reader: Log,
     /// `None` if a seed was under way.
     pub(super) store: Option<Store>,
     pub(super) state_dir: String,
@@ -52,7 +52,19 @@ pub(super) fn memory_budget(settings: &Settings) -> u64 {
 pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
     let cache_bytes = (budget / 8).clamp(8 << 20, 1 << 30);
     let engine = LsmEngine::open(path, &LsmOptions { cache_bytes, ..LsmOptions::default() })?;
-    Store::open(Arc::new(engine), StoreOptions::for_budget(budget as usize))
+    Store::open(Arc::new(engine), store_options(budget))
+}
+
+/// How a store shares a memory budget out: most of it to entries, of which a bounded part may wait
+/// to be flushed.
+fn store_options(budget: u64) -> StoreOptions {
+    let flush_bytes = (budget / 8).clamp(8 << 20, 64 << 20) as usize;
+    StoreOptions {
+        memory_bytes: (budget / 8 * 7) as usize,
+        flush_bytes,
+        stall_bytes: flush_bytes * 3,
+        seed: rand::random(),
+    }
 }
 
 /// Opens everything.
@@ -70,7 +82,7 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
     };
     let flushed = store.meta().flushed;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
-    let options = LogOptions { known_durable: flushed, ..LogOptions::default() };
+    let options = log::Options { known_durable: flushed, ..log::Options::default() };
     let (log, reader, found) = Log::open(disk, options)?;
     if found.truncated_bytes > 0 {
         tracing::info!(bytes = found.truncated_bytes, "cut a torn tail, never acknowledged, off the log");
@@ -80,7 +92,7 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
     let recovered = Recovered {
         hard: dir.hard_state()?,
         history: found.history,
-        end: found.tip.end,
+        end: found.tip.position.lsn,
         oldest: found.oldest,
         flushed: if complete { flushed } else { crate::replication::Lsn::ZERO },
         complete,

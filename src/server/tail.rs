@@ -24,11 +24,11 @@ impl Tail {
         if self.frames.back().is_some_and(|last| last.end() != frame.start()) {
             self.clear();
         }
-        self.bytes += frame.bytes().len();
+        self.bytes += frame.wire_len();
         self.frames.push_back(frame);
         while self.bytes > self.limit && self.frames.len() > 1 {
             if let Some(oldest) = self.frames.pop_front() {
-                self.bytes -= oldest.bytes().len();
+                self.bytes -= oldest.wire_len();
             }
         }
     }
@@ -37,7 +37,7 @@ impl Tail {
     pub fn truncate(&mut self, to: Lsn) {
         while self.frames.back().is_some_and(|frame| frame.end() > to) {
             if let Some(newest) = self.frames.pop_back() {
-                self.bytes -= newest.bytes().len();
+                self.bytes -= newest.wire_len();
             }
         }
     }
@@ -63,7 +63,7 @@ impl Tail {
         let mut bytes = 0;
         let within = self.frames.range(from..).take_while(|frame| {
             let first = bytes == 0;
-            bytes += frame.bytes().len();
+            bytes += frame.wire_len();
             first || bytes <= max_bytes
         });
         Some(within.cloned().collect())

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::node::{Inner, Job, Node};
+use super::node::{Inner, Node};
+use crate::log::{Log, LogError};
 use super::snapshots::Snapshots;
 use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, StoreError};
@@ -15,16 +16,26 @@ const LOW_WATER_BYTES: u64 = 512 << 20;
 /// The log kept for followers takes at most this share of the disk, whatever is configured.
 const LOG_SHARE_PERCENT: u64 = 25;
 
+/// Why the thread cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpkeepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
 /// What the thread works with.
 pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
     pub(super) snapshots: Arc<Snapshots>,
+    pub(super) log: Log,
     pub(super) stop: tokio_util::sync::CancellationToken,
 }
 
 impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
-    pub(super) fn run(self) -> Result<(), StoreError> {
+    pub(super) fn run(self) -> Result<(), UpkeepError> {
         let mut looked_at_disk = None::<Instant>;
         let node = &self.node;
         while !self.stop.is_cancelled() {
@@ -43,7 +54,7 @@ impl Upkeep {
     }
 
     /// One round: cut if wanted, bring a committed cut to disk, then what follows from it.
-    fn flush(&self) -> Result<(), StoreError> {
+    fn flush(&self) -> Result<(), UpkeepError> {
         let node = &self.node;
         let job = node.with(|inner| {
             if inner.flush.is_none() && wants_flush(inner) {
@@ -57,38 +68,48 @@ impl Upkeep {
         });
         let Some((job, requests)) = job else { return Ok(()) };
         let cut = job.cut();
-        let engine = job.engine();
         let done = job.run()?;
-        node.with(|inner| {
-            let Some(store) = &mut inner.store else { return };
-            if store.finish_flush(done) {
-                node.drive(inner, Input::Flushed(cut));
-            }
+        let engine = node.with(|inner| {
+            let store = inner.store.as_mut()?;
+            let engine = Arc::clone(store.engine());
+            // A seed may have replaced the store that this flush was of.
+            store.finish_flush(done).ok()?;
+            node.drive(inner, Input::Flushed(cut));
+            Some(engine)
         });
+        let Some(engine) = engine else { return Ok(()) };
         while node.with(|inner| inner.store.as_mut().is_some_and(crate::store::Store::settle)) {}
+        drop(node.with(|inner| inner.store.as_mut().map(crate::store::Store::take_garbage)));
         node.relief.notify_waiters();
         for request in requests {
             let made = self.snapshots.make(&*engine, self.node.clock.wall_ms());
             let _ = request.send(made.map_err(|error| error.to_string()));
         }
         compact(&*engine, &self.stop)?;
-        self.trim();
-        Ok(())
+        self.trim()
     }
 
     /// Frees the log that neither this replica nor, within the bound, another one needs.
-    fn trim(&self) {
+    fn trim(&self) -> Result<(), UpkeepError> {
         let node = &self.node;
-        node.with(|inner| {
-            let Some(store) = &inner.store else { return };
+        let below = node.with(|inner| {
+            let store = inner.store.as_ref()?;
             let flushed = store.meta().flushed;
             let leading = inner.core.leading().is_some();
             let needed = if leading { keep_from(inner, node.id) } else { inner.keep_from };
             let bound = inner.settings.log_retention.min(inner.log_bound);
             let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
-            node.enqueue(inner, Job::Trim(below));
+            Some(below)
         });
+        let Some(below) = below else { return Ok(()) };
+        self.log.trim(below)?;
+        let oldest = self.log.oldest();
+        node.with(|inner| {
+            node.drive(inner, Input::Trimmed(oldest));
+            inner.lag.forget_below(oldest);
+        });
+        Ok(())
     }
 
     fn look_at_disk(&self) {

@@ -112,7 +112,7 @@ impl View for StoreView<'_> {
         }
         let Some(store) = &mut self.inner.store else { return Err(loading()) };
         store.scan(cursor, count).map_err(|error| match error {
-            StoreError::UnknownCursor => ViewError::Refused(format!("ERR {error}")),
+            StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
             other => storage(other),
         })
     }

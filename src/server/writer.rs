@@ -13,6 +13,9 @@ use crate::store::Record;
 /// Frames that are written together are at most this many bytes, unless one is larger.
 const MAX_WRITE: usize = 4 << 20;
 
+/// Room that is made at once for the records of the next frame: as much as the last one had.
+const MAX_ROOM: usize = 1 << 20;
+
 /// What to do next, taken under the lock.
 enum Work {
     Job(Job),
@@ -22,6 +25,7 @@ enum Work {
     Seal { payload: Vec<u8>, records: u32, epoch: Epoch, start: Lsn, chain: u32, reign: u64 },
     /// The same, sealed already.
     Write(Frame),
+    Idle,
     Stop,
 }
 
@@ -31,8 +35,6 @@ pub(super) struct Writer {
     log: LogWriter,
     dir: Arc<DataDir>,
     stop: tokio_util::sync::CancellationToken,
-    /// A spent buffer, to be used again.
-    spare: Vec<u8>,
 }
 
 impl Writer {
@@ -42,7 +44,7 @@ impl Writer {
         dir: Arc<DataDir>,
         stop: tokio_util::sync::CancellationToken,
     ) -> Self {
-        Self { node, log, dir, stop, spare: Vec::new() }
+        Self { node, log, dir, stop }
     }
 
     /// Runs until the stop token is cancelled and everything is written. An error is final: the
@@ -50,14 +52,14 @@ impl Writer {
     pub(super) fn run(mut self) -> anyhow::Result<()> {
         loop {
             match self.next() {
-                Work::Stop => return Ok(()),
+                Work::Idle => self.log.mark_durable()?,
+                Work::Stop => return Ok(self.log.mark_durable()?),
                 Work::Append(frames) => self.append(&frames)?,
                 Work::Job(job) => self.job(job)?,
                 Work::Write(frame) => self.append(std::slice::from_ref(&frame))?,
                 Work::Seal { payload, records, epoch, start, chain, reign } => {
                     let time = self.node.clock.wall_ms();
-                    let frame = Frame::seal(&payload, records, epoch, start, time, chain);
-                    self.spare = payload;
+                    let frame = Frame::seal(payload, records, epoch, start, time, chain);
                     self.sealed(frame, None, reign)?;
                 }
             }
@@ -67,15 +69,14 @@ impl Writer {
     fn next(&mut self) -> Work {
         let node = Arc::clone(&self.node);
         loop {
-            let spare = &mut self.spare;
             let work = node.wait(&node.work, Duration::from_millis(500), |inner| {
-                let work = take(inner, spare)?;
-                Some(cut_if_wanted(&node, inner, work, spare))
+                let work = take(inner)?;
+                Some(cut_if_wanted(&node, inner, work))
             });
             match work {
                 Some(work) => return work,
                 None if self.stop.is_cancelled() => return Work::Stop,
-                None => {}
+                None => return Work::Idle,
             }
         }
     }
@@ -96,11 +97,10 @@ impl Writer {
 
     fn append(&mut self, frames: &[Frame]) -> anyhow::Result<()> {
         let Some(last) = frames.last() else { return Ok(()) };
-        let durable = self.log.tip().end;
-        self.log.append(frames, durable)?;
+        self.log.append(frames)?;
         let node = &self.node;
         node.with(|inner| {
-            let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+            let bytes: usize = frames.iter().map(Frame::wire_len).sum();
             inner.queued = inner.queued.saturating_sub(bytes);
             node.drive(inner, Input::Durable(last.end()));
         });
@@ -125,15 +125,6 @@ impl Writer {
                 let _ = done.send(());
                 Ok(())
             }
-            Job::Trim(below) => {
-                self.log.trim(below)?;
-                let oldest = self.log.oldest();
-                node.with(|inner| {
-                    node.drive(inner, Input::Trimmed(oldest));
-                    inner.lag.forget_below(oldest);
-                });
-                Ok(())
-            }
         }
     }
 
@@ -142,22 +133,25 @@ impl Writer {
         Record::Barrier { version }.encode(&mut payload);
         let (tip, reign) = self.node.with(|inner| (inner.tip, inner.reign));
         let time = self.node.clock.wall_ms();
-        let frame = Frame::seal(&payload, 1, epoch, tip.end, time, tip.chain);
+        let frame = Frame::seal(payload, 1, epoch, tip.end, time, tip.chain);
         let node = Arc::clone(&self.node);
         node.with(|inner| {
             if inner.reign == reign {
-                // The barrier changes nothing, so the state is at its end already.
+                if let Some(store) = &mut inner.store {
+                    store.apply(&Record::Barrier { version }, frame.end())?;
+                }
                 inner.applied = Tip { end: frame.end(), chain: frame.chain() };
                 inner.pending.start = frame.end();
                 inner.accepting = true;
             }
-        });
+            Ok::<_, crate::store::StoreError>(())
+        })?;
         self.sealed(frame, Some(version), reign)
     }
 
     /// Cuts the log; a state that has more is brought back.
     fn truncate(&mut self, to: Lsn) -> anyhow::Result<()> {
-        tracing::warn!(%to, from = %self.log.tip().end, "cuts its log where the histories part");
+        tracing::warn!(%to, from = %self.log.tip().position.lsn, "cuts its log where the histories part");
         self.log.truncate(to)?;
         let tip = self.log.tip();
         let node = &self.node;
@@ -175,7 +169,7 @@ impl Writer {
 
     /// Begins the log anew at the LSN of a snapshot.
     fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
-        self.log.reset(at, history, chain)?;
+        self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
         node.with(|inner| {
             inner.store = None;
@@ -192,24 +186,23 @@ impl Writer {
 
 /// Takes the next work. A barrier waits until the state has been brought to the end of the log, and
 /// until then no client write is accepted; records are taken only when no job is waiting.
-fn take(inner: &mut Inner, spare: &mut Vec<u8>) -> Option<Work> {
+fn take(inner: &mut Inner) -> Option<Work> {
     match inner.jobs.front() {
         Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => None,
-        Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner, spare)),
+        Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner)),
         Some(Job::Append(_)) => Some(Work::Append(take_frames(inner))),
         Some(_) => inner.jobs.pop_front().map(Work::Job),
-        None if inner.pending.records > 0 => Some(seal(inner, spare)),
+        None if inner.pending.records > 0 => Some(seal(inner)),
         None => None,
     }
 }
 
 /// A flush needs the state at the end of a frame, and under load there is one only at this moment:
 /// so the frame is sealed here, under the lock.
-fn cut_if_wanted(node: &Node, inner: &mut Inner, work: Work, spare: &mut Vec<u8>) -> Work {
+fn cut_if_wanted(node: &Node, inner: &mut Inner, work: Work) -> Work {
     match work {
         Work::Seal { payload, records, epoch, start, chain, .. } if inner.flush_wanted => {
-            let frame = Frame::seal(&payload, records, epoch, start, node.clock.wall_ms(), chain);
-            *spare = payload;
+            let frame = Frame::seal(payload, records, epoch, start, node.clock.wall_ms(), chain);
             inner.sealing = false;
             node.seal(inner, &frame, None);
             node.cut(inner);
@@ -223,7 +216,7 @@ fn take_frames(inner: &mut Inner) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut bytes = 0;
     while let Some(Job::Append(next)) = inner.jobs.front_mut() {
-        let more: usize = next.iter().map(|frame| frame.bytes().len()).sum();
+        let more: usize = next.iter().map(Frame::wire_len).sum();
         if bytes > 0 && bytes + more > MAX_WRITE {
             break;
         }
@@ -234,9 +227,9 @@ fn take_frames(inner: &mut Inner) -> Vec<Frame> {
     frames
 }
 
-fn seal(inner: &mut Inner, spare: &mut Vec<u8>) -> Work {
-    spare.clear();
-    let payload = std::mem::replace(&mut inner.pending.buffer, std::mem::take(spare));
+fn seal(inner: &mut Inner) -> Work {
+    let room = inner.pending.buffer.len().min(MAX_ROOM);
+    let payload = std::mem::replace(&mut inner.pending.buffer, Vec::with_capacity(room));
     let records = std::mem::take(&mut inner.pending.records);
     let start = inner.pending.start;
     inner.pending.start = start.advance(payload.len() as u64);

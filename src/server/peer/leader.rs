@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::link::{LinkReader, LinkWriter};
 use super::{HEARTBEAT, PeerContext, SILENCE};
-use crate::log::{Frame, LogReader};
+use crate::log::{Frame, Log};
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer, ReplicaId};
 use crate::server::node::{Node, PeerCommand, Progress};
@@ -77,7 +77,7 @@ async fn receive(
 /// Sends what the core says, and frames once it said from where.
 struct Sender {
     node: Arc<Node>,
-    log: LogReader,
+    log: Log,
     writer: LinkWriter,
     inbox: mpsc::UnboundedReceiver<PeerCommand>,
     progress: watch::Receiver<Progress>,
@@ -124,11 +124,12 @@ impl Sender {
         while let Some(from) = self.at {
             let frames = fetch(&self.node, &self.log, from).await?;
             let Some(last) = frames.last() else { break };
-            let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+            let bytes: usize = frames.iter().map(Frame::wire_len).sum();
             let message = self.news(Some(bytes as u32));
             self.writer.push(&message)?;
             for frame in &frames {
-                self.writer.push_raw(frame.bytes());
+                self.writer.push_raw(&frame.header());
+                self.writer.push_raw(&frame.payload());
             }
             self.at = Some(last.end());
             self.writer.flush().await?;
@@ -161,7 +162,7 @@ impl Sender {
     }
 }
 
-async fn fetch(node: &Node, log: &LogReader, from: Lsn) -> io::Result<Vec<Frame>> {
+async fn fetch(node: &Node, log: &Log, from: Lsn) -> io::Result<Vec<Frame>> {
     if let Some(frames) = node.with(|inner| inner.tail.after(from, PIECE)) {
         return Ok(frames);
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use super::throttle::Throttle;
-use crate::log::LogReader;
+use crate::log::Log;
 use crate::replication::message::{Message, PROTOCOL_VERSION};
 
 /// A peer that says nothing for this long is gone. A leader says something five times a second.
@@ -28,7 +28,7 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct PeerContext {
     pub(super) node: Arc<Node>,
-    pub(super) log: LogReader,
+    pub(super) log: Log,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) throttle: Arc<Throttle>,
 }

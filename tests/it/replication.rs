@@ -1,0 +1,125 @@
+//! Leader and followers: what is written at the leader is read everywhere.
+
+use replicated_store::replication::admin::Role;
+use replicated_store::resp::Reply;
+
+use super::support::{TestStore, eventually};
+
+fn write(store: &TestStore, from: usize, to: usize) {
+    let mut client = store.replicas[store.leader()].client();
+    for i in from..to {
+        client.set(&format!("key:{i}"), &format!("value:{i}")).expect("an acknowledged write");
+    }
+}
+
+#[test]
+fn followers_hold_what_the_leader_holds() {
+    let store = TestStore::start(3);
+    write(&store, 0, 2000);
+    store.assert_same();
+    for replica in &store.replicas {
+        assert_eq!(replica.client().get("key:1999").unwrap().as_deref(), Some("value:1999"));
+    }
+}
+
+#[test]
+fn a_follower_refuses_writes_and_names_the_leader() {
+    let store = TestStore::start(2);
+    let reply = store.replicas[1].client().call(&["SET", "a", "1"]).unwrap();
+    let Reply::Error(text) = reply else { panic!("not refused: {reply:?}") };
+    let text = text.to_string();
+    assert!(text.starts_with("READONLY"), "{text}");
+    assert!(text.contains("replica-0") && text.contains(&store.replicas[0].client_address()), "{text}");
+}
+
+/// A follower that was down continues from its own log.
+#[test]
+fn a_follower_that_restarted_needs_no_seed() {
+    let mut store = TestStore::start(2);
+    write(&store, 0, 500);
+    store.settle();
+    store.replicas[1].kill();
+    write(&store, 500, 1000);
+    store.replicas[1].start();
+    store.assign();
+    store.assert_same();
+    assert_eq!(store.replicas[1].log().matches("a seed begins").count(), 1, "the first one only");
+}
+
+/// The leader comes back as a follower and is promoted again: nothing acknowledged is lost.
+#[test]
+fn a_leader_that_restarted_leads_again_in_a_new_epoch() {
+    let mut store = TestStore::start(3);
+    write(&store, 0, 1000);
+    store.replicas[0].kill();
+    store.replicas[0].start();
+    let status = store.replicas[0].status().unwrap();
+    assert_eq!(status.role, Role::Follower, "an epoch belongs to one process");
+    store.assign();
+    assert_eq!(store.replicas[0].status().unwrap().role, Role::Follower);
+    store.promote();
+    eventually("the new leader serves", || store.replicas[store.leader()].status()?.ready.then_some(()));
+    let mut client = store.replicas[store.leader()].client();
+    for i in 0..1000 {
+        assert_eq!(client.get(&format!("key:{i}")).unwrap(), Some(format!("value:{i}")));
+    }
+    write(&store, 1000, 1100);
+    store.assert_same();
+}
+
+#[test]
+fn all_replicas_stopped_and_started() {
+    let mut store = TestStore::start(3);
+    write(&store, 0, 1000);
+    for replica in &mut store.replicas {
+        replica.terminate();
+    }
+    for replica in &mut store.replicas {
+        replica.start();
+    }
+    store.promote();
+    store.assert_same();
+    let mut client = store.replicas[store.leader()].client();
+    assert_eq!(client.get("key:999").unwrap().as_deref(), Some("value:999"));
+}
+
+/// Records that only the old leader had are cut off when it rejoins.
+#[test]
+fn a_deposed_leader_rejoins_by_truncation() {
+    let mut store = TestStore::start(3);
+    write(&store, 0, 100);
+    store.settle();
+    // The followers are frozen, so that the leader goes on alone, and then it is gone.
+    store.replicas[1].freeze();
+    store.replicas[2].freeze();
+    write(&store, 100, 200);
+    store.replicas[0].kill();
+    store.replicas[1].thaw();
+    store.replicas[2].thaw();
+    store.promote();
+    eventually("the new leader serves", || store.replicas[store.leader()].status()?.ready.then_some(()));
+    let mut client = store.replicas[store.leader()].client();
+    client.set("after", "1").unwrap();
+    store.replicas[0].start();
+    store.assign();
+    store.assert_same();
+}
+
+/// Lag rises while a follower is frozen, and falls to nothing afterwards.
+#[test]
+fn lag_tells_how_far_a_follower_is_behind() {
+    let store = TestStore::start(2);
+    store.replicas[1].freeze();
+    let lag = || {
+        let status = store.replicas[0].status()?;
+        let follower = status.followers.first()?.clone();
+        Some((follower.lag_bytes, follower.lag_seconds))
+    };
+    eventually("lag of a second and some bytes", || {
+        write(&store, 0, 100);
+        lag().filter(|(bytes, seconds)| *bytes > 1000 && *seconds > 1.0)
+    });
+    store.replicas[1].thaw();
+    eventually("no lag", || lag().filter(|(bytes, seconds)| *bytes == 0 && *seconds == 0.0));
+    store.assert_same();
+}

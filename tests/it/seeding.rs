@@ -1,0 +1,157 @@
+//! New followers: seeded from a snapshot of the leader, while it goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use replicated_store::replication::admin::{ReplicaState, Settings};
+
+use super::support::{Client, TestStore, eventually};
+
+/// Values large enough that a seed takes a while under a bandwidth bound.
+fn fill(store: &TestStore, keys: usize) {
+    let mut client = store.replicas[store.leader()].client();
+    let value = "x".repeat(1000);
+    for i in 0..keys {
+        client.send(&["SET", &format!("fill:{i}"), &format!("{value}{i}")]).unwrap();
+        if i % 100 == 99 {
+            for _ in 0..100 {
+                client.reply().unwrap();
+            }
+        }
+    }
+}
+
+/// Writes until told to stop; the longest pause and the number of acknowledged writes.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<(usize, Duration)>,
+}
+
+impl Writer {
+    fn start(store: &TestStore) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let address = store.replicas[store.leader()].client_address();
+        let thread = std::thread::spawn(move || {
+            let mut client = Client::connect(&address).expect("a connection");
+            let (mut count, mut longest) = (0, Duration::ZERO);
+            while !stopped.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                client.set(&format!("during:{count}"), "value").expect("an acknowledged write");
+                longest = longest.max(start.elapsed());
+                count += 1;
+            }
+            (count, longest)
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> (usize, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("no write failed")
+    }
+}
+
+fn slow() -> Settings {
+    Settings { seed_bandwidth: 4 << 20, ..Settings::default() }
+}
+
+fn half_way(store: &TestStore, index: usize) {
+    eventually("half of the seed is there", || {
+        let seed = store.replicas[index].status()?.seed?;
+        (seed.bytes * 3 > seed.total_bytes).then_some(())
+    });
+}
+
+/// The four steps, under load: no write fails, and the newcomer is not ready before the end.
+#[test]
+fn a_follower_is_seeded_while_writes_go_on() {
+    let mut store = TestStore::start_with(1, slow());
+    fill(&store, 10_000);
+    let writer = Writer::start(&store);
+    let new = store.add();
+    store.assign();
+    let mut states = Vec::new();
+    eventually("the newcomer is ready", || {
+        let status = store.replicas[new].status()?;
+        if states.last() != Some(&status.state) {
+            states.push(status.state);
+        }
+        assert!(!status.ready || status.state == ReplicaState::Streaming, "{status:?}");
+        status.ready.then_some(())
+    });
+    let (count, longest) = writer.stop();
+    println!("{count} writes, the longest took {longest:?}, states {states:?}");
+    assert!(states.contains(&ReplicaState::Seeding), "{states:?}");
+    assert!(count > 0 && longest < Duration::from_secs(1));
+    store.assert_same();
+}
+
+#[test]
+fn a_seed_whose_target_is_killed_goes_on() {
+    let mut store = TestStore::start_with(1, slow());
+    fill(&store, 10_000);
+    let new = store.add();
+    store.assign();
+    half_way(&store, new);
+    store.replicas[new].kill();
+    fill(&store, 100);
+    store.replicas[new].start();
+    store.assign();
+    store.assert_same();
+}
+
+#[test]
+fn a_seed_whose_source_is_killed_gets_there() {
+    let mut store = TestStore::start_with(1, slow());
+    fill(&store, 10_000);
+    let new = store.add();
+    store.assign();
+    half_way(&store, new);
+    store.replicas[0].kill();
+    store.replicas[0].start();
+    store.promote_only(0);
+    store.assert_same();
+}
+
+#[test]
+fn two_followers_are_seeded_at_once() {
+    let mut store = TestStore::start_with(1, slow());
+    fill(&store, 5_000);
+    store.add();
+    store.add();
+    store.assign();
+    store.assert_same();
+}
+
+/// A follower that is further behind than the log reaches is seeded anew, by itself.
+#[test]
+fn a_follower_beyond_the_log_retention_is_seeded_anew() {
+    let settings = Settings { log_retention: 1 << 20, ..Settings::default() };
+    let mut store = TestStore::start_with(2, settings);
+    store.replicas[1].kill();
+    fill(&store, 150_000);
+    eventually("the log was trimmed", || {
+        let status = store.replicas[0].status()?;
+        (status.oldest_lsn.0 > 0).then_some(())
+    });
+    store.replicas[1].start();
+    store.assign();
+    store.assert_same();
+    assert_eq!(store.replicas[1].log().matches("a seed begins").count(), 2);
+}
+
+/// A replica that lost its disk comes back under another id, and is seeded.
+#[test]
+fn a_follower_that_lost_its_disk_is_seeded() {
+    let mut store = TestStore::start(2);
+    fill(&store, 1000);
+    let before = store.id(1);
+    store.replicas[1].kill();
+    store.replicas[1].lose_disk();
+    store.replicas[1].start();
+    assert_ne!(store.id(1), before);
+    store.assign();
+    store.assert_same();
+}

@@ -1,0 +1,73 @@
+//! A blocking client of the Redis protocol.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use replicated_store::resp::Reply;
+
+/// A connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// Sends a command without waiting for its reply.
+    pub(crate) fn send(&mut self, args: &[&str]) -> io::Result<()> {
+        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            write!(bytes, "${}\r\n{arg}\r\n", arg.len())?;
+        }
+        self.stream.write_all(&bytes)
+    }
+
+    /// The next reply.
+    pub(crate) fn reply(&mut self) -> io::Result<Reply> {
+        loop {
+            let decoded = replicated_store::resp::decode_reply(&self.buffer);
+            let decoded = decoded.map_err(|error| io::Error::other(error.to_string()))?;
+            if let Some((reply, used)) = decoded {
+                self.buffer.drain(..used);
+                return Ok(reply);
+            }
+            let mut chunk = [0; 1 << 16];
+            let read = self.stream.read(&mut chunk)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// Sends a command and waits for its reply.
+    pub(crate) fn call(&mut self, args: &[&str]) -> io::Result<Reply> {
+        self.send(args)?;
+        self.reply()
+    }
+
+    /// Sets a key; an error unless it was acknowledged.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> io::Result<()> {
+        match self.call(&["SET", key, value])? {
+            Reply::Simple(ok) if ok == "OK" => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    }
+
+    /// Gets a key.
+    pub(crate) fn get(&mut self, key: &str) -> io::Result<Option<String>> {
+        match self.call(&["GET", key])? {
+            Reply::Bulk(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
+            Reply::Null => Ok(None),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    }
+}

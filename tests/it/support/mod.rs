@@ -1,0 +1,35 @@
+//! Replicas as processes, a client, and a stand-in for the operator.
+
+mod client;
+mod http;
+mod process;
+mod store;
+
+pub(crate) use client::Client;
+pub(crate) use process::Replica;
+pub(crate) use store::TestStore;
+
+use std::time::{Duration, Instant};
+
+/// Nothing in these tests takes longer on a machine that is not broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` gives something; panics with `what` if it never does.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "timed out waiting for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A seed for random choices: `TEST_SEED` or a new one; printed, so that a failure can be repeated.
+pub(crate) fn seed(test: &str) -> u64 {
+    let given = std::env::var("TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(rand::random::<u64>);
+    println!("{test}: TEST_SEED={seed}");
+    seed
+}

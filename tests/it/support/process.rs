@@ -1,0 +1,179 @@
+//! One replica as a process.
+
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use replicated_store::replication::admin::{Digest, Member, ReplicaStatus};
+use rustix::process::{Pid, Signal};
+
+use super::http::request;
+use super::{Client, eventually};
+
+/// A replica: its directory and ports stay when the process is killed and started again.
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    arguments: Vec<String>,
+    ports: [u16; 3],
+    child: Option<Child>,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+impl Replica {
+    /// A replica that is not running yet, with its data below `root`.
+    pub(crate) fn new(root: &Path, name: &str, arguments: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            dir: root.join(name),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            ports: [free_port(), free_port(), free_port()],
+            child: None,
+        }
+    }
+
+    pub(crate) fn client_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    fn peer_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[1])
+    }
+
+    pub(crate) fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[2])
+    }
+
+    /// Starts the process and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        self.spawn();
+        eventually("the replica answers", || {
+            let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(exited.is_none(), "{} ended: {exited:?}\n{}", self.name, self.log());
+            self.status()
+        });
+    }
+
+    /// Starts the process.
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} is running", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path());
+        let child = Command::new(env!("CARGO_BIN_EXE_replica"))
+            .args(["run", "--name", &self.name, "--data-dir"])
+            .arg(&self.dir)
+            .args(["--listen", &self.client_address()])
+            .args(["--peer-listen", &self.peer_address()])
+            .args(["--admin-listen", &self.admin_address()])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .spawn();
+        self.child = Some(child.expect("the replica starts"));
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.with_extension("log")
+    }
+
+    /// What the process wrote.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a running replica");
+        let pid = Pid::from_child(child);
+        rustix::process::kill_process(pid, signal).expect("a signal to our own child");
+    }
+
+    /// Stops the process at once, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait();
+    }
+
+    /// Asks the process to stop; its exit must be a clean one.
+    pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let ended = self.wait();
+        assert!(ended.success(), "{} ended with {ended}\n{}", self.name, self.log());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("a running replica");
+        child.wait().expect("our own child")
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Throws the data away; the process must not be running.
+    pub(crate) fn lose_disk(&mut self) {
+        assert!(self.child.is_none(), "{} is running", self.name);
+        std::fs::remove_dir_all(&self.dir).expect("the data directory goes");
+    }
+
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+        request(&self.admin_address(), method, path, body)
+    }
+
+    /// What it says of itself, if it answers.
+    pub(crate) fn status(&self) -> Option<ReplicaStatus> {
+        let (code, body) = self.http("GET", "/status", "").ok()?;
+        assert_eq!(code, 200, "{body}");
+        Some(serde_json::from_str(&body).expect("a status"))
+    }
+
+    /// Digest of its state.
+    pub(crate) fn digest(&self) -> Digest {
+        eventually("a digest", || {
+            let (code, body) = self.http("GET", "/digest", "").ok()?;
+            (code == 200).then(|| serde_json::from_str(&body).expect("a digest"))
+        })
+    }
+
+    /// How others know it; it must be running.
+    pub(crate) fn member(&self) -> Member {
+        let status = self.status().expect("a running replica");
+        Member {
+            id: status.id,
+            name: self.name.clone(),
+            peer_address: self.peer_address(),
+            client_address: self.client_address(),
+        }
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.client_address()).expect("the replica accepts clients")
+    }
+
+    /// A file of its data directory, for damage.
+    pub(crate) fn open(&self, name: &str) -> File {
+        let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name));
+        file.expect("a file of the replica")
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            println!("--- log of {}:\n{}", self.name, self.log());
+        }
+    }
+}

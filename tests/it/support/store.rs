@@ -1,0 +1,140 @@
+//! A store of several replicas, with this test in the place of the operator.
+
+use std::collections::BTreeSet;
+
+use replicated_store::replication::admin::{
+    Assignment, PromiseAnswer, PromiseRequest, ReplicaState, Settings,
+};
+use replicated_store::replication::{Configuration, Epoch, ReplicaId};
+use tempfile::TempDir;
+
+use super::{Replica, eventually};
+
+/// The replicas and the register.
+pub(crate) struct TestStore {
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) register: Configuration,
+    pub(crate) settings: Settings,
+    root: TempDir,
+}
+
+impl TestStore {
+    /// Starts `count` replicas; the first one leads.
+    pub(crate) fn start(count: usize) -> Self {
+        Self::start_with(count, Settings::default())
+    }
+
+    pub(crate) fn start_with(count: usize, settings: Settings) -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let register = Configuration::default();
+        let mut store = Self { replicas: Vec::new(), register, settings, root };
+        for _ in 0..count {
+            store.add();
+        }
+        let leader = store.id(0);
+        store.register = Configuration {
+            version: 1,
+            epoch: Epoch(1),
+            leader: Some(leader),
+            voters: BTreeSet::from([leader]),
+            ..Configuration::default()
+        };
+        store.assign();
+        store.settle();
+        store
+    }
+
+    /// Starts one more replica, without telling the others.
+    pub(crate) fn add(&mut self) -> usize {
+        let name = format!("replica-{}", self.replicas.len());
+        let mut replica = Replica::new(self.root.path(), &name, &[]);
+        replica.start();
+        self.replicas.push(replica);
+        self.replicas.len() - 1
+    }
+
+    pub(crate) fn id(&self, index: usize) -> ReplicaId {
+        self.replicas[index].status().expect("a running replica").id
+    }
+
+    /// Hands the register to every replica that answers.
+    pub(crate) fn assign(&self) {
+        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let members = running.map(Replica::member).collect();
+        let assignment = Assignment {
+            configuration: self.register.clone(),
+            members,
+            settings: self.settings.clone(),
+        };
+        let body = serde_json::to_string(&assignment).expect("JSON");
+        for replica in self.replicas.iter().filter(|replica| replica.status().is_some()) {
+            let (code, text) = replica.http("PUT", "/configuration", &body).expect("an answer");
+            assert_eq!(code, 200, "{text}");
+        }
+    }
+
+    /// Index of the leader.
+    pub(crate) fn leader(&self) -> usize {
+        let leads = |replica: &Replica| {
+            replica.status().is_some_and(|status| Some(status.id) == self.register.leader)
+        };
+        self.replicas.iter().position(leads).expect("a leader that runs")
+    }
+
+    /// Waits until every running replica streams and has everything.
+    pub(crate) fn settle(&self) {
+        for replica in &self.replicas {
+            if replica.status().is_none() {
+                continue;
+            }
+            eventually(&format!("{} is ready and has everything", replica.name), || {
+                let end = self.replicas[self.leader()].status()?.last.lsn;
+                let status = replica.status()?;
+                let streams = status.state == ReplicaState::Streaming && status.ready;
+                (streams && status.applied_lsn == end).then_some(())
+            });
+        }
+    }
+
+    /// Promotes the best of all running replicas, as the operator does.
+    pub(crate) fn promote(&mut self) {
+        let epoch = self.register.epoch.next();
+        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
+        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let answers: Vec<PromiseAnswer> = running
+            .map(|replica| {
+                let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
+                assert_eq!(code, 200, "{text}");
+                serde_json::from_str(&text).expect("a promise")
+            })
+            .collect();
+        assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
+        let best = answers.iter().max_by_key(|answer| answer.last).expect("an answer");
+        self.register.version += 1;
+        self.register.epoch = epoch;
+        self.register.leader = Some(best.id);
+        self.register.voters.insert(best.id);
+        self.assign();
+    }
+
+    /// Promotes this replica by its own promise alone: nobody else is a voter.
+    pub(crate) fn promote_only(&mut self, index: usize) {
+        let epoch = self.register.epoch.next();
+        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
+        let replica = &self.replicas[index];
+        let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
+        assert_eq!(code, 200, "{text}");
+        self.register.version += 1;
+        self.register.epoch = epoch;
+        self.register.leader = Some(self.id(index));
+        self.assign();
+    }
+
+    /// All running replicas hold the same at the same LSN.
+    pub(crate) fn assert_same(&self) {
+        self.settle();
+        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let digests: Vec<_> = running.map(Replica::digest).collect();
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:#?}");
+    }
+}
