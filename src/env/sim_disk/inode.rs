@@ -109,17 +109,14 @@ fn tear(image: &mut Vec<u8>, data: &[u8], offset: u64, rng: &mut SmallRng) {
     let sectors = (offset / SECTOR)..end.div_ceil(SECTOR);
     let count = sectors.end - sectors.start;
     // The fates are equally likely, whatever the number of sectors.
-    let kept: Box<dyn Fn(u64, &mut SmallRng) -> bool> = match rng.random_range(0..4) {
-        0 => Box::new(|_, _| true),
-        1 => Box::new(|_, _| false),
-        2 => {
-            let first = rng.random_range(0..=count);
-            Box::new(move |index, _| index < first)
-        }
-        _ => Box::new(|_, rng| rng.random_bool(0.5)),
+    let (first, others) = match rng.random_range(0..4) {
+        0 => (count, 0.0),
+        1 => (0, 0.0),
+        2 => (rng.random_range(0..=count), 0.0),
+        _ => (0, 0.5),
     };
     for (index, sector) in sectors.enumerate() {
-        if kept(index as u64, rng) {
+        if (index as u64) < first || rng.random_bool(others) {
             let from = (sector * SECTOR).max(offset);
             let to = ((sector + 1) * SECTOR).min(end);
             let part = &data[(from - offset) as usize..(to - offset) as usize];

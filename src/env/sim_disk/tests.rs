@@ -58,7 +58,7 @@ fn the_same_seed_gives_the_same_disk() {
         let disk = SimDisk::new(seed);
         let file = disk.open("a", true, false).unwrap();
         disk.sync_dir().unwrap();
-        file.write_at(&[7; 100_000], 0).unwrap();
+        file.write_at(&[7; 10_000], 0).unwrap();
         disk.crash().contents("a").unwrap()
     };
     for seed in 0..20 {
