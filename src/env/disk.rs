@@ -3,16 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-/// A directory of files. Every call blocks.
+pub use super::real_disk::{DirLock, RealDisk};
+
+/// A directory of files. Every call blocks. Names are plain: no `/`, no directories below.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file, which must exist unless `create`. With `sync`, every write is durable when
     /// it returns (O_DSYNC).
     fn open(&self, name: &str, create: bool, sync: bool) -> io::Result<Arc<dyn File>>;
-    /// The names of the files in the directory.
+    /// The names of the files in the directory, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Renames, replacing what `to` was; durable after [`sync_dir`](Self::sync_dir).
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file; durable after [`sync_dir`](Self::sync_dir).
+    /// Removes a file; durable after [`sync_dir`](Self::sync_dir). Who has it open can go on
+    /// reading it.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
@@ -21,6 +24,10 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file. Positions are absolute, so it can be shared.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "asking a disk can fail, and nobody asks that"
+)]
 pub trait File: Send + Sync {
     /// Writes all of `data` at `offset`.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
@@ -33,7 +40,3 @@ pub trait File: Send + Sync {
     /// Makes what was written durable.
     fn sync(&self) -> io::Result<()>;
 }
-
-/// A directory of the machine.
-#[derive(Clone, Debug)]
-pub struct RealDisk;

@@ -4,6 +4,10 @@
 
 pub mod clock;
 pub mod disk;
+pub mod durable_file;
+mod real_disk;
+pub mod sim_disk;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, File, RealDisk};
+pub use sim_disk::SimDisk;

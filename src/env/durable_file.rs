@@ -1,0 +1,134 @@
+//! Small files that are replaced as a whole: after a crash there is the old content or the new,
+//! and damage is detected.
+//!
+//! Layout, little-endian: magic `RSDF`, version (u32), length (u32), CRC-32 of version, length and
+//! content (u32), content.
+
+use std::io;
+
+use super::disk::Disk;
+
+const MAGIC: &[u8; 4] = b"RSDF";
+const VERSION: u32 = 1;
+const HEADER: usize = 16;
+/// Far above what a replica keeps so (a promise, a configuration, an epoch history): a length
+/// beyond it is damage, not a reason to allocate.
+const MAX_CONTENT: usize = 16 << 20;
+
+/// Replaces the file durably: when this returns, the new content is what any later
+/// [`read_small`] finds. One writer at a time per name; `<name>.tmp` is used on the way.
+pub fn write_small(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+    if content.len() > MAX_CONTENT {
+        let message = format!("{} bytes are no small file", content.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let mut data = Vec::with_capacity(HEADER + content.len());
+    data.extend_from_slice(MAGIC);
+    data.extend_from_slice(&VERSION.to_le_bytes());
+    data.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    data.extend_from_slice(&checksum(VERSION, content).to_le_bytes());
+    data.extend_from_slice(content);
+
+    let temporary = format!("{name}.tmp");
+    let file = disk.open(&temporary, true, false)?;
+    // What a crash left there may be longer.
+    file.set_len(0)?;
+    file.write_at(&data, 0)?;
+    // Before the rename, or a crash could leave the new name with no content.
+    file.sync()?;
+    disk.rename(&temporary, name)?;
+    disk.sync_dir()
+}
+
+/// The content of a file that [`write_small`] wrote; `None` if there is no such file, and an
+/// error of kind `InvalidData` if it is damaged.
+pub fn read_small(disk: &dyn Disk, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(name, false, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut header = [0; HEADER];
+    let complete = file.read_at(&mut header, 0)? == HEADER && &header[..4] == MAGIC;
+    let word = |at: usize| {
+        let bytes = header[at..].first_chunk();
+        u32::from_le_bytes(*bytes.expect("every word lies within the header"))
+    };
+    let (version, length, expected) = (word(4), word(8) as usize, word(12));
+    if !complete || length > MAX_CONTENT {
+        return Err(damaged(name));
+    }
+    let mut content = vec![0; length];
+    let read = file.read_at(&mut content, HEADER as u64)?;
+    if read != length || checksum(version, &content) != expected {
+        return Err(damaged(name));
+    }
+    if version != VERSION {
+        let message = format!("{name} has version {version}, this program knows {VERSION}");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    }
+    Ok(Some(content))
+}
+
+fn checksum(version: u32, content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&version.to_le_bytes());
+    hasher.update(&(content.len() as u32).to_le_bytes());
+    hasher.update(content);
+    hasher.finalize()
+}
+
+fn damaged(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{name} is damaged"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SimDisk;
+
+    #[test]
+    fn the_format_is_fixed() {
+        let disk = SimDisk::new(1);
+        write_small(&disk, "promise", b"7").unwrap();
+        // The CRC as zlib computes it.
+        let golden = b"RSDF\x01\0\0\0\x01\0\0\0\x52\x8c\xaf\x747";
+        assert_eq!(disk.contents("promise").unwrap(), golden);
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_or_the_new_content() {
+        for seed in 0..200 {
+            for operation in 1.. {
+                let disk = SimDisk::new(seed);
+                write_small(&disk, "promise", b"the old content").unwrap();
+                disk.lose_power_at(disk.operations() + operation);
+                let done = write_small(&disk, "promise", b"new").is_ok();
+                let found = read_small(&disk.crash(), "promise").unwrap().unwrap();
+                let ok = found == b"new" || (!done && found == b"the old content");
+                assert!(ok, "seed {seed}, operation {operation}: {found:?}");
+                if done {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_detected() {
+        let disk = SimDisk::new(1);
+        assert!(read_small(&disk, "promise").unwrap().is_none());
+        write_small(&disk, "promise", b"content").unwrap();
+        for at in 0..disk.contents("promise").unwrap().len() as u64 {
+            let damaged = disk.copy();
+            damaged.flip("promise", at, 3);
+            let error = read_small(&damaged, "promise").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at}");
+        }
+        disk.open("promise", false, false)
+            .unwrap()
+            .set_len(20)
+            .unwrap();
+        assert!(read_small(&disk, "promise").is_err());
+    }
+}

@@ -1,0 +1,521 @@
+//! The log as its owner uses it, on a simulated disk with segments of a page.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::env::{Disk, RealDisk, SimDisk};
+use crate::replication::{Epoch, EpochHistory, Lsn};
+
+mod concurrent;
+mod crash;
+mod damage;
+mod measure;
+
+const SMALL: Options = Options {
+    segment_bytes: 4096,
+    ready: 1,
+    spares: 1,
+    known_durable: Lsn::ZERO,
+};
+
+fn open(disk: &SimDisk) -> (LogWriter, Log, Recovered) {
+    Log::open(Arc::new(disk.clone()), SMALL).unwrap()
+}
+
+fn open_error(disk: &SimDisk, options: Options) -> LogError {
+    Log::open(Arc::new(disk.clone()), options).err().unwrap()
+}
+
+/// Makes frames that follow one another, with random payloads.
+struct Source {
+    rng: SmallRng,
+    tip: Tip,
+}
+
+impl Source {
+    fn new(seed: u64) -> Self {
+        Self::after(seed, Tip::default())
+    }
+
+    fn after(seed: u64, tip: Tip) -> Self {
+        let rng = SmallRng::seed_from_u64(seed);
+        Self { rng, tip }
+    }
+
+    fn frame_of(&mut self, bytes: usize) -> Frame {
+        let epoch = self.tip.position.epoch.max(Epoch(1));
+        self.frame_in(epoch, bytes)
+    }
+
+    fn frame_in(&mut self, epoch: Epoch, bytes: usize) -> Frame {
+        let mut payload = vec![0; bytes];
+        self.rng.fill(&mut payload[..]);
+        let Tip { position, chain } = self.tip;
+        let frame = Frame::seal(payload, 1, epoch, position.lsn, 7, chain);
+        self.tip = frame.tip();
+        frame
+    }
+
+    /// One to three frames, now and then of a new epoch, now and then large.
+    fn batch(&mut self) -> Vec<Frame> {
+        let count = self.rng.random_range(1..=3);
+        let mut epoch = self.tip.position.epoch.max(Epoch(1));
+        if self.rng.random_bool(0.1) {
+            epoch = epoch.next();
+        }
+        let batch = (0..count).map(|_| {
+            let longest = if self.rng.random_bool(0.1) { 6000 } else { 700 };
+            let bytes = self.rng.random_range(1..longest);
+            self.frame_in(epoch, bytes)
+        });
+        batch.collect()
+    }
+}
+
+fn lsn(frame: &Frame) -> Lsn {
+    frame.end()
+}
+
+/// Everything in a log, without what is local in each frame.
+fn contents(log: &Log) -> Vec<Frame> {
+    let frames = log.read_from(log.oldest(), usize::MAX).unwrap();
+    plain(frames)
+}
+
+fn plain(frames: Vec<Frame>) -> Vec<Frame> {
+    frames
+        .into_iter()
+        .map(|frame| frame.with_durable(Lsn::ZERO))
+        .collect()
+}
+
+#[test]
+fn a_new_log_is_empty_and_stays_so() {
+    let disk = SimDisk::new(1);
+    for _ in 0..2 {
+        let (writer, log, recovered) = open(&disk);
+        assert_eq!(writer.tip(), Tip::default());
+        assert_eq!(recovered.tip, Tip::default());
+        assert_eq!((recovered.oldest, recovered.truncated_bytes), (Lsn(0), 0));
+        assert!(log.read_from(Lsn(0), 1).unwrap().is_empty());
+        assert!(matches!(
+            log.read_from(Lsn(1), 1),
+            Err(LogError::NotAFrame { .. })
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_appended_is_read_from_every_position(
+        seed: u64, batches in 1_usize..30, prepare: bool, max in 1_usize..10_000
+    ) {
+        let disk = SimDisk::new(seed);
+        let mut source = Source::new(seed);
+        let (mut writer, log, _) = open(&disk);
+        let mut frames = Vec::new();
+        for _ in 0..batches {
+            let batch = source.batch();
+            writer.append(&batch).unwrap();
+            frames.extend(batch);
+            if prepare {
+                log.prepare().unwrap();
+            }
+        }
+        prop_assert_eq!(writer.tip(), source.tip);
+        let history = writer.history().clone();
+        for crashed in [false, true] {
+            let log = if crashed {
+                let (_, log, recovered) = open(&disk.crash());
+                prop_assert_eq!(recovered.tip, source.tip);
+                prop_assert_eq!(&recovered.history, &history);
+                prop_assert_eq!(recovered.truncated_bytes, 0);
+                log
+            } else {
+                log.clone()
+            };
+            prop_assert_eq!(&contents(&log), &frames);
+            prop_assert_eq!(&log.history(), &history);
+            check_positions(&log, &frames, max);
+        }
+    }
+}
+
+fn check_positions(log: &Log, frames: &[Frame], max: usize) {
+    for (index, frame) in frames.iter().enumerate() {
+        let found = plain(log.read_from(frame.start(), max).unwrap());
+        assert_eq!(found, frames[index..index + found.len()]);
+        let sizes: Vec<usize> = found.iter().map(Frame::wire_len).collect();
+        let (_, before) = sizes.split_last().unwrap();
+        assert!(before.iter().sum::<usize>() < max);
+        assert_eq!(log.locate(frame.end()).unwrap(), frame.tip());
+        if frame.end().since(frame.start()) > 1 {
+            let inside = frame.start().advance(1);
+            assert_eq!(log.locate(inside).unwrap().position.lsn, frame.start());
+            assert!(matches!(
+                log.read_from(inside, 1),
+                Err(LogError::NotAFrame { .. })
+            ));
+        }
+    }
+}
+
+#[test]
+fn a_cursor_follows_the_writer() {
+    let disk = SimDisk::new(2);
+    let mut source = Source::new(2);
+    let (mut writer, log, _) = open(&disk);
+    let mut cursor = log.cursor(Lsn(0)).unwrap();
+    for _ in 0..100 {
+        let batch = source.batch();
+        writer.append(&batch).unwrap();
+        assert_eq!(plain(cursor.read(usize::MAX).unwrap()), batch);
+        assert!(cursor.read(usize::MAX).unwrap().is_empty());
+        assert_eq!(cursor.at(), source.tip.position.lsn);
+    }
+}
+
+#[test]
+fn frames_say_what_was_durable_before_their_batch() {
+    let disk = SimDisk::new(3);
+    let mut source = Source::new(3);
+    let (mut writer, log, _) = open(&disk);
+    let batches: Vec<_> = (0..3)
+        .map(|_| [source.frame_of(100), source.frame_of(100)])
+        .collect();
+    for batch in &batches {
+        // What another log knew does not count in this one.
+        writer
+            .append(&batch.clone().map(|frame| frame.with_durable(Lsn(9999))))
+            .unwrap();
+    }
+    let durable = log.read_from(Lsn(0), usize::MAX).unwrap();
+    let durable: Vec<u64> = durable.iter().map(|frame| frame.durable().0).collect();
+    assert_eq!(durable, [0, 0, 200, 200, 400, 400]);
+}
+
+#[test]
+fn a_batch_is_one_write() {
+    let disk = SimDisk::new(4);
+    let mut source = Source::new(4);
+    let (mut writer, log, _) = open(&disk);
+    writer.append(&[source.frame_of(3000)]).unwrap();
+    log.prepare().unwrap();
+    let before = disk.operations();
+    // It does not fit behind the first, so it begins the segment that is ready, header and all.
+    writer
+        .append(&[
+            source.frame_of(500),
+            source.frame_of(1000),
+            source.frame_of(1000),
+        ])
+        .unwrap();
+    assert_eq!(disk.operations() - before, 1);
+}
+
+#[test]
+fn frames_larger_than_a_segment_and_a_write_are_taken() {
+    let disk = SimDisk::new(5);
+    let mut source = Source::new(5);
+    let (mut writer, log, _) = open(&disk);
+    let sizes = [10, 9_000_000, 10, 4_194_304, 5000, 10];
+    let frames = sizes.map(|bytes| source.frame_of(bytes));
+    writer.append(&frames).unwrap();
+    assert_eq!(contents(&log), frames);
+    let (_, log, _) = open(&disk.crash());
+    assert_eq!(contents(&log), frames);
+}
+
+#[test]
+fn what_does_not_continue_the_log_is_refused() {
+    let disk = SimDisk::new(6);
+    let mut source = Source::new(6);
+    let (mut writer, _, _) = open(&disk);
+    let first = source.frame_in(Epoch(2), 10);
+    writer.append(std::slice::from_ref(&first)).unwrap();
+    let Tip { position, chain } = writer.tip();
+    let seal = |epoch, start, chain| Frame::seal(&b"x"[..], 1, Epoch(epoch), start, 0, chain);
+    for wrong in [
+        first.clone(),
+        seal(2, position.lsn, chain ^ 1),
+        seal(2, position.lsn.advance(1), chain),
+        seal(1, position.lsn, chain),
+    ] {
+        let result = writer.append(&[wrong]);
+        assert!(
+            matches!(result, Err(LogError::Discontinuous { .. })),
+            "{result:?}"
+        );
+    }
+    // Nothing has happened.
+    writer.append(&[source.frame_in(Epoch(2), 10)]).unwrap();
+}
+
+#[test]
+fn a_failed_write_poisons_the_writer_and_nobody_else() {
+    let disk = SimDisk::new(7);
+    let mut source = Source::new(7);
+    let (mut writer, log, _) = open(&disk);
+    let first = source.frame_of(100);
+    writer.append(std::slice::from_ref(&first)).unwrap();
+    disk.fail_at(disk.operations(), io::ErrorKind::Other);
+    let next = [source.frame_of(100)];
+    assert!(matches!(writer.append(&next), Err(LogError::Io { .. })));
+    assert!(matches!(writer.append(&next), Err(LogError::Poisoned)));
+    assert!(matches!(writer.truncate(Lsn(0)), Err(LogError::Poisoned)));
+    assert!(matches!(writer.mark_durable(), Err(LogError::Poisoned)));
+    let reset = writer.reset(Lsn(0), EpochHistory::default(), 0);
+    assert!(matches!(reset, Err(LogError::Poisoned)));
+    assert_eq!(contents(&log), [first]);
+}
+
+#[test]
+fn a_full_disk_poisons_only_the_append_that_hits_it() {
+    let disk = SimDisk::new(8);
+    let mut source = Source::new(8);
+    let (mut writer, log, _) = open(&disk);
+    writer.append(&[source.frame_of(100)]).unwrap();
+    disk.set_capacity(8192);
+    assert!(!log.prepare().unwrap(), "there is no room to prepare");
+    let error = writer.append(&[source.frame_of(9000)]).unwrap_err();
+    assert!(
+        matches!(&error, LogError::Io { source, .. }
+        if source.kind() == io::ErrorKind::StorageFull),
+        "{error}"
+    );
+    let (_, log, _) = open(&disk.crash());
+    assert_eq!(log.tip().position.lsn, Lsn(100));
+}
+
+#[test]
+fn truncation_reaches_over_segments_and_the_log_goes_on() {
+    for prepare in [true, false] {
+        let disk = SimDisk::new(9);
+        let mut source = Source::new(9);
+        let (mut writer, log, _) = open(&disk);
+        let frames: Vec<Frame> = (0..20).map(|_| source.frame_of(700)).collect();
+        for frame in &frames {
+            writer.append(std::slice::from_ref(frame)).unwrap();
+            if prepare {
+                log.prepare().unwrap();
+            }
+        }
+        let mut ahead = log.cursor(lsn(&frames[15])).unwrap();
+        let mut behind = log.cursor(lsn(&frames[3])).unwrap();
+        assert!(matches!(
+            writer.truncate(Lsn(701)),
+            Err(LogError::NotAFrame { .. })
+        ));
+        for kept in [11, 7, 4] {
+            writer.truncate(lsn(&frames[kept - 1])).unwrap();
+            assert_eq!(contents(&log), frames[..kept]);
+            assert_eq!(writer.tip(), frames[kept - 1].tip());
+            let (_, reopened, _) = open(&disk.copy());
+            assert_eq!(contents(&reopened), frames[..kept]);
+        }
+        let mut other = Source::after(10, writer.tip());
+        let new = [
+            other.frame_in(Epoch(2), 5000),
+            other.frame_in(Epoch(2), 300),
+        ];
+        writer.append(&new).unwrap();
+        assert_eq!(log.history(), *writer.history());
+        assert_eq!(log.history().last(), Epoch(2));
+        assert!(matches!(ahead.read(1), Err(LogError::NotAFrame { .. })));
+        assert_eq!(plain(behind.read(usize::MAX).unwrap()), new);
+        let (_, log, _) = open(&disk.crash());
+        assert_eq!(contents(&log), [&frames[..4], &new].concat());
+    }
+}
+
+#[test]
+fn a_log_can_be_cut_down_to_nothing() {
+    let disk = SimDisk::new(11);
+    let mut source = Source::new(11);
+    let (mut writer, log, _) = open(&disk);
+    // The first segment stays empty: one that is prepared is better.
+    log.prepare().unwrap();
+    writer.append(&source.batch()).unwrap();
+    writer.truncate(Lsn(0)).unwrap();
+    assert_eq!((writer.tip(), log.tip()), (Tip::default(), Tip::default()));
+    let mut other = Source::new(12);
+    let batch = other.batch();
+    writer.append(&batch).unwrap();
+    let (_, log, _) = open(&disk.crash());
+    assert_eq!(contents(&log), batch);
+}
+
+#[test]
+fn what_was_cut_off_can_be_saved() {
+    let disk = SimDisk::new(13);
+    let mut source = Source::new(13);
+    let (mut writer, log, _) = open(&disk);
+    let frames: Vec<Frame> = (0..20).map(|_| source.frame_of(700)).collect();
+    writer.append(&frames).unwrap();
+    let saved = log.save_tail(lsn(&frames[11]), "lost").unwrap();
+    let expected = SavedTail {
+        frames: 8,
+        records: 8,
+        bytes: 5600,
+    };
+    assert_eq!(saved, expected);
+    let mut bytes = Bytes::from(disk.crash().contents("lost").unwrap());
+    for frame in &frames[12..] {
+        let (found, length) = Frame::decode(&bytes).unwrap();
+        assert_eq!(&found.with_durable(Lsn(0)), frame);
+        bytes = bytes.slice(length..);
+    }
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn a_reset_log_begins_where_it_is_told() {
+    let disk = SimDisk::new(14);
+    let mut source = Source::new(14);
+    let (mut writer, log, _) = open(&disk);
+    writer
+        .append(&(0..20).map(|_| source.frame_of(700)).collect::<Vec<_>>())
+        .unwrap();
+    let mut cursor = log.cursor(Lsn(700)).unwrap();
+    let mut history = EpochHistory::default();
+    history.append(Epoch(3), Lsn(0));
+    history.append(Epoch(5), Lsn(5000));
+    // Begins at the end, so it is not part of what comes before.
+    let mut with_next = history.clone();
+    with_next.append(Epoch(6), Lsn(6000));
+    writer.reset(Lsn(6000), with_next, 77).unwrap();
+    let at = log.tip();
+    assert_eq!(
+        (at.position.epoch, at.position.lsn, at.chain),
+        (Epoch(5), Lsn(6000), 77)
+    );
+    assert_eq!(log.history(), history);
+    assert!(matches!(
+        cursor.read(1),
+        Err(LogError::Trimmed { oldest: Lsn(6000) })
+    ));
+    let frame = Source::after(15, at).frame_in(Epoch(7), 100);
+    writer.append(std::slice::from_ref(&frame)).unwrap();
+    let (_, log, recovered) = open(&disk.crash());
+    assert_eq!((recovered.oldest, recovered.tip), (Lsn(6000), frame.tip()));
+    assert_eq!(contents(&log), [frame]);
+}
+
+#[test]
+fn trimmed_segments_are_used_again() {
+    let disk = SimDisk::new(16);
+    let mut source = Source::new(16);
+    let (mut writer, log, _) = open(&disk);
+    let mut frames = Vec::new();
+    for _ in 0..200 {
+        let frame = source.frame_of(700);
+        writer.append(std::slice::from_ref(&frame)).unwrap();
+        frames.push(frame);
+        log.prepare().unwrap();
+        log.trim(Lsn(frames.len().saturating_sub(10) as u64 * 700))
+            .unwrap();
+        assert!(disk.list().unwrap().len() <= 6, "{:?}", disk.list());
+    }
+    let oldest = log.oldest();
+    assert!(Lsn(185 * 700) <= oldest && oldest <= Lsn(190 * 700));
+    assert!(
+        matches!(log.read_from(Lsn(0), 1), Err(LogError::Trimmed { oldest: found })
+        if found == oldest)
+    );
+    assert!(matches!(log.locate(Lsn(0)), Err(LogError::Trimmed { .. })));
+    assert!(matches!(
+        writer.truncate(Lsn(0)),
+        Err(LogError::Trimmed { .. })
+    ));
+    assert!(matches!(
+        writer.truncate(Lsn(100_000)),
+        Err(LogError::Trimmed { .. })
+    ));
+    let expected = &frames[(oldest.0 / 700) as usize..];
+    assert_eq!(contents(&log), expected);
+    let (_, log, recovered) = open(&disk.crash());
+    assert_eq!((recovered.oldest, recovered.tip), (oldest, source.tip));
+    assert_eq!(contents(&log), expected);
+}
+
+#[test]
+fn a_reader_keeps_what_it_has_open_from_being_written_over() {
+    let disk = SimDisk::new(17);
+    let mut source = Source::new(17);
+    let (mut writer, log, _) = open(&disk);
+    writer
+        .append(&[source.frame_of(700), source.frame_of(700)])
+        .unwrap();
+    let mut cursor = log.cursor(Lsn(700)).unwrap();
+    for _ in 0..20 {
+        writer.append(&[source.frame_of(700)]).unwrap();
+        log.prepare().unwrap();
+        log.trim(source.tip.position.lsn).unwrap();
+    }
+    assert!(matches!(cursor.read(1), Err(LogError::Trimmed { .. })));
+}
+
+#[test]
+fn what_the_store_has_taken_over_is_not_read_at_the_start() {
+    let disk = SimDisk::new(18);
+    let mut source = Source::new(18);
+    let (mut writer, _, _) = open(&disk);
+    let frames: Vec<Frame> = (0..40).map(|_| source.frame_of(700)).collect();
+    for frame in &frames {
+        writer.append(std::slice::from_ref(frame)).unwrap();
+    }
+    let options = Options {
+        known_durable: Lsn(20 * 700),
+        ..SMALL
+    };
+    let (mut writer, log, recovered) = Log::open(Arc::new(disk.copy()), options).unwrap();
+    assert_eq!((recovered.oldest, recovered.tip), (Lsn(0), source.tip));
+    assert_eq!(contents(&log), frames);
+    check_positions(&log, &frames, 5000);
+    writer.truncate(lsn(&frames[6])).unwrap();
+    assert_eq!(contents(&log), frames[..7]);
+    let batch = Source::after(19, writer.tip()).batch();
+    writer.append(&batch).unwrap();
+    assert_eq!(contents(&log), [&frames[..7], &batch].concat());
+
+    // Damage in there is found by whoever reads it.
+    disk.flip(&segment::name(1), 2000, 0);
+    let (_, log, _) = Log::open(Arc::new(disk.copy()), options).unwrap();
+    let result = log.read_from(Lsn(0), usize::MAX);
+    assert!(
+        matches!(result, Err(LogError::Damaged { at: Lsn(700), .. })),
+        "{result:?}"
+    );
+    assert!(matches!(
+        open_error(&disk, SMALL),
+        LogError::Damaged { at: Lsn(700), .. }
+    ));
+}
+
+#[test]
+fn real_files_work_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(directory.path()).unwrap());
+    let mut source = Source::new(20);
+    let (mut writer, log, _) = Log::open(Arc::clone(&disk), SMALL).unwrap();
+    let mut frames = Vec::new();
+    for _ in 0..40 {
+        let batch = source.batch();
+        writer.append(&batch).unwrap();
+        frames.extend(batch);
+        log.prepare().unwrap();
+    }
+    writer.truncate(lsn(&frames[50])).unwrap();
+    log.trim(lsn(&frames[20])).unwrap();
+    let expected = contents(&log);
+    drop((writer, log));
+    let (_, log, _) = Log::open(disk, SMALL).unwrap();
+    assert_eq!(contents(&log), expected);
+    assert_eq!(expected.last().unwrap(), &frames[50]);
+}
