@@ -21,7 +21,6 @@ impl Error {
     pub(super) const NOT_FLOAT: Self = Self::text("ERR value is not a valid float");
     pub(super) const NO_SUCH_KEY: Self = Self::text("ERR no such key");
     pub(super) const DB_INDEX: Self = Self::text("ERR DB index is out of range");
-    pub(super) const OUT_OF_RANGE: Self = Self::text("ERR value is out of range");
     pub(super) const TOO_LONG: Self =
         Self::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
@@ -30,6 +29,19 @@ impl Error {
         Self::from(format!(
             "ERR wrong number of arguments for '{name}' command"
         ))
+    }
+
+    /// A text around a client's words, which are cut where they are long.
+    pub(super) fn quoting(before: &str, words: &[u8], after: &str) -> Self {
+        Self(
+            [
+                before.as_bytes(),
+                quoted(words, MAX_QUOTED),
+                after.as_bytes(),
+            ]
+            .concat()
+            .into(),
+        )
     }
 
     /// The code: the first word.
@@ -51,4 +63,13 @@ impl From<ViewError> for Error {
     fn from(error: ViewError) -> Self {
         Self::from(error.to_string())
     }
+}
+
+/// Bytes of a client's words that an error repeats.
+pub(super) const MAX_QUOTED: usize = 128;
+
+/// As Redis prints a string with `%.*s`: cut at that length, and at a zero byte.
+pub(super) fn quoted(text: &[u8], limit: usize) -> &[u8] {
+    let text = text.get(..limit).unwrap_or(text);
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }

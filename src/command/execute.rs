@@ -1,6 +1,6 @@
 //! From arguments to a reply.
 
-use super::error::{Error, Handled};
+use super::error::{Error, Handled, MAX_QUOTED, quoted};
 use super::session::{Replies, Session, Transaction};
 use super::table::{self, Command, flags};
 use super::{Host, View};
@@ -168,15 +168,14 @@ fn check(
     if !session.authenticated && !command.has(flags::NO_AUTH) {
         return Err(Error::text("NOAUTH Authentication required."));
     }
-    let queued_writes = || {
-        session
-            .transaction
-            .as_ref()
-            .is_some_and(|queued| queued.writes)
+    let flags = match &session.transaction {
+        // EXEC does what its commands do.
+        Some(transaction) if command.name == "exec" => transaction.flags,
+        _ => command.flags,
     };
-    if command.has(flags::WRITE) || (command.name == "exec" && queued_writes()) {
+    if flags & flags::WRITE != 0 {
         view.writable()?;
-    } else if !command.has(flags::LOADING) {
+    } else if flags & flags::LOADING == 0 {
         view.readable()?;
     }
     Ok(())
@@ -210,15 +209,14 @@ fn enqueue(
         let args = args.to_owned();
         transaction.footprint += args.footprint();
         if transaction.footprint > MAX_QUEUED {
-            *transaction = Transaction {
-                aborted: true,
-                ..Transaction::default()
-            };
+            transaction.queue = Vec::new();
+            transaction.aborted = true;
             return Err(Error::text("ERR the transaction is too large"));
         }
         transaction.queue.push((command, args));
     }
-    transaction.writes |= command.has(flags::WRITE);
+    transaction.flags |= command.flags & flags::WRITE;
+    transaction.flags &= command.flags | !flags::LOADING;
     out.simple("QUEUED");
     Ok(Outcome::Reply)
 }
@@ -258,9 +256,6 @@ fn mute(session: &mut Session, out: &mut Writer, before: usize, outcome: Outcome
     }
 }
 
-/// Bytes of a client's words that an error repeats.
-const MAX_QUOTED: usize = 128;
-
 fn unknown_command(args: Args<'_>) -> Error {
     let mut text = b"ERR unknown command '".to_vec();
     text.extend_from_slice(quoted(args.at(0), MAX_QUOTED));
@@ -279,16 +274,6 @@ fn unknown_command(args: Args<'_>) -> Error {
 }
 
 fn unknown_subcommand(command: &Command, name: &[u8]) -> Error {
-    let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend_from_slice(quoted(name, MAX_QUOTED));
-    text.extend_from_slice(b"'. Try ");
-    text.extend_from_slice(command.name.to_ascii_uppercase().as_bytes());
-    text.extend_from_slice(b" HELP.");
-    Error(text.into())
-}
-
-/// As Redis prints a string with `%.*s`: cut at its length and at a zero byte.
-pub(super) fn quoted(text: &[u8], limit: usize) -> &[u8] {
-    let text = text.get(..limit).unwrap_or(text);
-    text.split(|&byte| byte == 0).next().unwrap_or_default()
+    let help = format!("'. Try {} HELP.", command.name.to_ascii_uppercase());
+    Error::quoting("ERR unknown subcommand '", name, &help)
 }

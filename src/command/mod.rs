@@ -5,16 +5,35 @@
 //! [`execute`] is the way in. It finds the command in the [`table`], checks what the table says about
 //! it, and calls its handler, which reads and changes the state through the view alone.
 
+// Handlers have one type, whether they can fail or not.
+#![allow(clippy::unnecessary_wraps)]
+
+mod acl;
+mod call;
+mod client;
+mod config;
 mod connection;
+mod counters;
+mod decimal;
 mod error;
 mod execute;
+mod expiry;
+mod glob;
 mod host;
+mod info;
+mod introspect;
+mod keys;
+mod object;
+mod ranges;
+mod scan;
+mod server;
 mod session;
 mod stats;
 mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transactions;
 pub mod view;
 
 pub use execute::{Outcome, execute};
@@ -26,4 +45,4 @@ pub use view::{EntryRef, View, ViewError};
 
 use error::{Error, Handled};
 use execute::Call;
-use table::rows;
+use table::{help, rows};

@@ -1,6 +1,7 @@
 //! What a connection carries from one command to the next.
 
-use super::{ClientInfo, Command};
+use super::ClientInfo;
+use super::table::{Command, flags};
 use crate::resp::{OwnedArgs, Protocol};
 
 /// The state of one connection, as far as commands know it.
@@ -48,15 +49,26 @@ pub(super) enum Replies {
 }
 
 /// Commands between MULTI and EXEC.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) queue: Vec<(&'static Command, OwnedArgs)>,
     /// Bytes of memory that the queue holds.
     pub(super) footprint: usize,
     /// A command was refused: EXEC must not run the rest.
     pub(super) aborted: bool,
-    /// A queued command writes.
-    pub(super) writes: bool,
+    /// What EXEC will do: `WRITE` if a command writes, `LOADING` if all are allowed while loading.
+    pub(super) flags: u32,
+}
+
+impl Default for Transaction {
+    fn default() -> Self {
+        Self {
+            queue: Vec::new(),
+            footprint: 0,
+            aborted: false,
+            flags: flags::LOADING,
+        }
+    }
 }
 
 /// A key under WATCH.

@@ -1,6 +1,7 @@
 //! The table of commands, and the look-up of one by its name.
 
-use super::{Call, Handled, connection, strings};
+use super::*;
+use crate::resp::Args;
 
 /// One command, or one subcommand of a container such as CLIENT.
 #[derive(Clone, Copy)]
@@ -44,6 +45,25 @@ pub struct Keys {
     pub last: i8,
     /// From one key to the next.
     pub step: i8,
+}
+
+impl Keys {
+    /// The keys among a command's arguments.
+    pub fn of<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let from_end = usize::from(self.last.unsigned_abs());
+        let last = match self.last {
+            0.. => from_end,
+            _ => args.len().saturating_sub(from_end),
+        };
+        let first = usize::from(self.first.unsigned_abs());
+        let count = if first == 0 {
+            0
+        } else {
+            (last + 1).saturating_sub(first)
+        };
+        let step = usize::from(self.step.unsigned_abs()).max(1);
+        args.skip(first).iter().take(count).step_by(step)
+    }
 }
 
 /// No keys.
@@ -144,10 +164,11 @@ pub enum Group {
 
 /// Rows of the table: name, arity, flags, keys, since, handler, summary.
 macro_rules! rows {
-    ($group:ident; $($name:literal, $arity:literal, $flags:expr, $keys:expr, $since:literal,
+    ($group:ident; $($rest:tt)*) => { rows! { ROWS $group; $($rest)* } };
+    ($rows:ident $group:ident; $($name:literal, $arity:literal, $flags:expr, $keys:expr, $since:literal,
         $handler:path, $summary:literal;)*) => {
         /// The family's rows of the table.
-        pub(super) const ROWS: &[crate::command::Command] = &[$(crate::command::Command {
+        pub(super) const $rows: &[crate::command::Command] = &[$(crate::command::Command {
             name: $name,
             arity: $arity,
             flags: $flags,
@@ -163,7 +184,24 @@ macro_rules! rows {
 }
 pub(super) use rows;
 
-const FAMILIES: &[&[Command]] = &[strings::ROWS, connection::ROWS];
+const FAMILIES: &[&[Command]] = &[
+    strings::ROWS,
+    counters::ROWS,
+    ranges::ROWS,
+    keys::ROWS,
+    expiry::ROWS,
+    scan::ROWS,
+    object::ROWS,
+    transactions::ROWS,
+    connection::ROWS,
+    client::ROWS,
+    acl::ROWS,
+    config::ROWS,
+    info::ROWS,
+    introspect::ROWS,
+    server::ROWS,
+    server::CLUSTER_ROWS,
+];
 
 const LENGTH: usize = {
     let (mut length, mut family) = (0, 0);
@@ -302,4 +340,26 @@ impl Command {
             count == arity
         }
     }
+}
+
+/// HELP of a container: its subcommands. Also the handler of containers themselves, which is never
+/// called, as they take a subcommand.
+pub(super) fn help(call: &mut Call<'_>) -> Handled {
+    let (container, _) = call
+        .command
+        .name
+        .split_once('|')
+        .unwrap_or((call.command.name, ""));
+    let subcommands = find(container.as_bytes()).map_or(&[][..], Command::subcommands);
+    call.out.array(subcommands.len() * 2 + 1);
+    let container = container.to_ascii_uppercase();
+    call.out.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for subcommand in subcommands {
+        let (_, name) = subcommand.name.split_once('|').unwrap_or_default();
+        call.out.simple(&name.to_ascii_uppercase());
+        call.out.simple(&format!("    {}", subcommand.summary));
+    }
+    Ok(Outcome::Reply)
 }

@@ -1,0 +1,99 @@
+//! Keys by the many: SCAN and KEYS.
+
+use super::glob;
+use super::table::{NONE, flags::*};
+use super::{Call, Error, Handled, Outcome, rows};
+use crate::resp::parse_i64;
+
+rows! { Generic;
+    "scan", -2, READONLY, NONE, "2.8.0", scan,
+        "Iterates over the key names in the database.";
+    "keys", 2, READONLY | DANGEROUS, NONE, "1.0.0", keys,
+        "Returns all key names that match a pattern.";
+}
+
+/// The most keys of one call of SCAN: it holds the lock of the state for some milliseconds.
+const MAX_COUNT: i64 = 100_000;
+/// Keys that KEYS asks for at a time.
+const STEP: usize = 4096;
+
+fn scan(call: &mut Call<'_>) -> Handled {
+    let cursor = parse_cursor(call.args.at(1)).ok_or(Error::text("ERR invalid cursor"))?;
+    let options = Options::parse(call)?;
+    let (next, mut keys) = call.view.scan(cursor, options.count)?;
+    keys.retain(|key| {
+        options.strings
+            && options
+                .pattern
+                .is_none_or(|pattern| glob::matches(pattern, key))
+    });
+    call.out.array(2);
+    call.out.bulk(itoa::Buffer::new().format(next).as_bytes());
+    call.out.array(keys.len());
+    for key in &keys {
+        call.out.bulk(key);
+    }
+    Ok(Outcome::Reply)
+}
+
+struct Options<'a> {
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    /// Whether strings are of the wanted type; there is nothing but strings.
+    strings: bool,
+}
+
+impl<'a> Options<'a> {
+    fn parse(call: &Call<'a>) -> Result<Self, Error> {
+        let mut options = Self {
+            count: 10,
+            pattern: None,
+            strings: true,
+        };
+        let mut rest = call.args.skip(2).iter();
+        while let Some(option) = rest.next() {
+            let argument = rest.next().ok_or(Error::SYNTAX)?;
+            if option.eq_ignore_ascii_case(b"count") {
+                let count = parse_i64(argument).ok_or(Error::NOT_INTEGER)?;
+                if count < 1 {
+                    return Err(Error::SYNTAX);
+                }
+                options.count = count.min(MAX_COUNT) as usize;
+            } else if option.eq_ignore_ascii_case(b"match") {
+                options.pattern = Some(argument).filter(|&pattern| pattern != b"*");
+            } else if option.eq_ignore_ascii_case(b"type") {
+                options.strings = argument.eq_ignore_ascii_case(b"string");
+            } else {
+                return Err(Error::SYNTAX);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Decimal digits, as many as 64 bits hold; unlike integers, with leading zeros.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    if text.first().is_none_or(|first| !first.is_ascii_digit()) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn keys(call: &mut Call<'_>) -> Handled {
+    let pattern = call.args.at(1);
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    loop {
+        let (next, keys) = call.view.scan(cursor, STEP)?;
+        found.extend(keys.into_iter().filter(|key| glob::matches(pattern, key)));
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+    }
+    call.out.array(found.len());
+    for key in &found {
+        call.out.bulk(key);
+    }
+    Ok(Outcome::Reply)
+}
