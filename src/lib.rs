@@ -13,6 +13,7 @@
 //! | [`seed`] | snapshots: list, send, receive, install | `env`, `replication`, `store` |
 //! | [`command`] | one file per command family | `resp`, `store` |
 //! | [`server`] | the async shell of the replica | everything but `operator` and `api` |
+//! | [`tools`] | a client for people, a load of writes | `resp` |
 //! | [`operator`] | reconciles `ReplicatedStore` objects | `api`, `replication` |
 
 pub mod api;
@@ -25,3 +26,4 @@ pub mod resp;
 pub mod seed;
 pub mod server;
 pub mod store;
+pub mod tools;

@@ -1,7 +1,10 @@
 //! The replica: the database, and small tools around it.
 
+use std::io::IsTerminal as _;
+
 use clap::{Parser, Subcommand};
 use replicated_store::server::{self, RunOptions};
+use replicated_store::tools::{self, CliOptions, LoadOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -18,18 +21,29 @@ struct Cli {
 enum Command {
     /// Run a replica.
     Run(RunOptions),
+    /// Send one command to a replica and print the reply.
+    Cli(CliOptions),
+    /// Write at a steady rate and tell how it goes.
+    Load(LoadOptions),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
     match Cli::parse().command {
         Command::Run(options) => {
             let stop = CancellationToken::new();
             let stopped = stop.clone();
-            let (mut term, mut int) =
-                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let (mut term, mut int) = (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            );
             tokio::spawn(async move {
                 tokio::select! {
                     _ = term.recv() => {}
@@ -39,5 +53,7 @@ async fn main() -> anyhow::Result<()> {
             });
             server::run(options, stop).await
         }
+        Command::Cli(options) => tools::cli(options).await,
+        Command::Load(options) => tools::load(options).await,
     }
 }

@@ -11,13 +11,28 @@ impl Core {
     /// The operator asks for a promise. A leader of a lower epoch stops leading at once; the
     /// answer is given when the log is quiet and the promise is on disk.
     pub(super) fn promise(&mut self, epoch: Epoch, ticket: u64, out: &mut Vec<Effect>) {
-        let bound = self.hard.promised.max(self.saving.map_or(Epoch(0), |hard| hard.promised));
-        if epoch < bound || self.leader.as_ref().is_some_and(|leader| leader.epoch >= epoch) {
-            out.push(Effect::AnswerPromise { ticket, granted: false });
+        let bound = self
+            .hard
+            .promised
+            .max(self.saving.map_or(Epoch(0), |hard| hard.promised));
+        if epoch < bound
+            || self
+                .leader
+                .as_ref()
+                .is_some_and(|leader| leader.epoch >= epoch)
+        {
+            out.push(Effect::AnswerPromise {
+                ticket,
+                granted: false,
+            });
             return;
         }
         self.stop_leading(out);
-        if self.following.as_ref().is_some_and(|following| following.epoch < epoch) {
+        if self
+            .following
+            .as_ref()
+            .is_some_and(|following| following.epoch < epoch)
+        {
             self.stop_following(out);
         }
         self.tickets.push((epoch, ticket));
@@ -29,9 +44,20 @@ impl Core {
         if self.tickets.is_empty() || self.durable < self.end {
             return;
         }
-        let highest = self.tickets.iter().map(|(epoch, _)| *epoch).max().unwrap_or_default();
+        let highest = self
+            .tickets
+            .iter()
+            .map(|(epoch, _)| *epoch)
+            .max()
+            .unwrap_or_default();
         if self.hard.promised < highest {
-            self.save(HardState { promised: highest, ..self.hard }, out);
+            self.save(
+                HardState {
+                    promised: highest,
+                    ..self.hard
+                },
+                out,
+            );
             return;
         }
         for (epoch, ticket) in std::mem::take(&mut self.tickets) {
@@ -42,7 +68,10 @@ impl Core {
 
     fn save(&mut self, hard: HardState, out: &mut Vec<Effect>) {
         if self.saving.is_none() {
-            assert!(hard.promised >= self.hard.promised, "a promise is never taken back");
+            assert!(
+                hard.promised >= self.hard.promised,
+                "a promise is never taken back"
+            );
             assert!(hard.begun >= self.hard.begun, "a mark is never taken back");
             self.saving = Some(hard);
             out.push(Effect::Save(hard));
@@ -91,7 +120,9 @@ impl Core {
     /// Brings the role in line with the adopted configuration.
     pub(super) fn settle_role(&mut self, out: &mut Vec<Effect>) {
         let epoch = self.configuration.epoch;
-        let Some(leader) = self.configuration.leader else { return };
+        let Some(leader) = self.configuration.leader else {
+            return;
+        };
         if self.leader.is_some() || epoch < self.hard.promised {
             return;
         }
@@ -129,7 +160,13 @@ impl Core {
         } else {
             self.stop_following(out);
             self.begin_mark = Some(epoch);
-            self.save(HardState { promised: epoch, begun: epoch }, out);
+            self.save(
+                HardState {
+                    promised: epoch,
+                    begun: epoch,
+                },
+                out,
+            );
             return;
         }
         self.begin_mark = None;
@@ -153,7 +190,10 @@ impl Core {
     pub(super) fn stop_leading(&mut self, out: &mut Vec<Effect>) {
         if let Some(leader) = self.leader.take() {
             for peer in leader.followers.keys() {
-                out.push(Effect::Close(*peer, "this replica no longer leads".to_owned()));
+                out.push(Effect::Close(
+                    *peer,
+                    "this replica no longer leads".to_owned(),
+                ));
             }
             out.push(Effect::StepDown);
         }

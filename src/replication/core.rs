@@ -245,7 +245,10 @@ pub struct CoreView {
 impl Core {
     /// The state after a start: a voter or learner that leads nobody and follows nobody.
     pub fn new(id: ReplicaId, found: Recovered) -> Self {
-        assert!(found.flushed <= found.end, "the state is never ahead of the log");
+        assert!(
+            found.flushed <= found.end,
+            "the state is never ahead of the log"
+        );
         Self {
             id,
             hard: found.hard,
@@ -280,7 +283,11 @@ impl Core {
             Input::Sealed { end, barrier } => self.sealed(end, barrier),
             Input::Durable(lsn) => self.made_durable(lsn, out),
             Input::Truncated(to) => self.truncated(to, out),
-            Input::LogReset { at, oldest, history } => self.log_reset(at, oldest, history, out),
+            Input::LogReset {
+                at,
+                oldest,
+                history,
+            } => self.log_reset(at, oldest, history, out),
             Input::Flushed(lsn) => self.flushed = self.flushed.max(lsn),
             Input::SeedInstalled(lsn) => self.seed_installed(lsn),
             Input::Trimmed(lsn) => self.oldest = self.oldest.max(lsn),
@@ -288,7 +295,12 @@ impl Core {
             Input::Tick => self.tick(out),
             Input::Connected(peer) => self.connected(peer, out),
             Input::Received(peer, message) => self.received(peer, message, out),
-            Input::Frames { peer, start, epochs, end } => {
+            Input::Frames {
+                peer,
+                start,
+                epochs,
+                end,
+            } => {
                 self.frames(peer, start, &epochs, end, out);
             }
             Input::Closed(peer) => self.closed(peer, out),
@@ -300,11 +312,18 @@ impl Core {
     fn received(&mut self, peer: Peer, message: Message, out: &mut Vec<Effect>) {
         match message {
             Message::Hello { id, promised, .. } => self.hello(peer, id, promised, out),
-            Message::History { history, end, flushed, complete } => {
+            Message::History {
+                history,
+                end,
+                flushed,
+                complete,
+            } => {
                 self.follower_history(peer, &history, end, flushed, complete, out);
             }
             Message::Ready { from } => self.follower_ready(peer, from, out),
-            Message::Ack { durable, applied, .. } => {
+            Message::Ack {
+                durable, applied, ..
+            } => {
                 self.follower_ack(peer, durable, applied, out);
             }
             Message::Welcome { id, epoch } => self.welcome(peer, id, epoch, out),
@@ -315,8 +334,18 @@ impl Core {
             }
             Message::Resume { point } => self.resume(peer, point, out),
             Message::Seed => self.seed(peer, out),
-            Message::Append { commit, end, sent_at, .. }
-            | Message::Heartbeat { commit, end, sent_at, .. } => {
+            Message::Append {
+                commit,
+                end,
+                sent_at,
+                ..
+            }
+            | Message::Heartbeat {
+                commit,
+                end,
+                sent_at,
+                ..
+            } => {
                 self.leader_news(peer, commit, end, sent_at, out);
             }
             other => out.push(Effect::Close(peer, format!("unexpected message {other:?}"))),
@@ -337,7 +366,9 @@ impl Core {
     /// Moves the commit LSN as far as the rule of this replica's role allows.
     pub(super) fn advance_commit(&mut self, out: &mut Vec<Effect>) {
         let to = if let Some(leader) = &self.leader {
-            let Some(first) = leader.first_barrier else { return };
+            let Some(first) = leader.first_barrier else {
+                return;
+            };
             let to = leader.committable(self.id, &self.configuration, self.durable);
             if to < first {
                 return;
@@ -361,10 +392,19 @@ impl Core {
     fn check(&self) {
         assert!(self.durable <= self.end, "durable <= end");
         assert!(self.commit <= self.durable, "commit <= durable");
-        assert!(self.leader.is_none() || self.following.is_none(), "a leader follows nobody");
+        assert!(
+            self.leader.is_none() || self.following.is_none(),
+            "a leader follows nobody"
+        );
         if let Some(leader) = &self.leader {
-            assert!(leader.epoch >= self.hard.promised, "a leader has promised nothing higher");
-            assert!(leader.epoch == self.hard.begun, "a leader's epoch carries its mark");
+            assert!(
+                leader.epoch >= self.hard.promised,
+                "a leader has promised nothing higher"
+            );
+            assert!(
+                leader.epoch == self.hard.begun,
+                "a leader's epoch carries its mark"
+            );
         }
     }
 
@@ -372,7 +412,9 @@ impl Core {
     pub fn view(&self) -> CoreView {
         let following = self.following.as_ref();
         let serving = self.leader.as_ref().is_some_and(|leader| {
-            leader.first_barrier.is_some_and(|barrier| self.commit >= barrier)
+            leader
+                .first_barrier
+                .is_some_and(|barrier| self.commit >= barrier)
         });
         CoreView {
             hard: self.hard,
@@ -397,14 +439,18 @@ impl Core {
             complete: self.complete,
             followers: self.leader.as_ref().map_or_else(Vec::new, |leader| {
                 let all = leader.followers.iter();
-                all.map(|(peer, f)| (*peer, f.id, f.durable, f.applied)).collect()
+                all.map(|(peer, f)| (*peer, f.id, f.durable, f.applied))
+                    .collect()
             }),
         }
     }
 
     /// The last durable record.
     pub fn last(&self) -> Position {
-        Position { epoch: self.history.epoch_at(self.durable), lsn: self.durable }
+        Position {
+            epoch: self.history.epoch_at(self.durable),
+            lsn: self.durable,
+        }
     }
 
     /// Committed up to here.
@@ -429,7 +475,9 @@ impl Core {
 
     /// Whether the leader told this follower to fetch a snapshot, and it has not begun to.
     pub fn wants_seed(&self) -> bool {
-        self.following.as_ref().is_some_and(|following| following.phase == Phase::Resetting)
+        self.following
+            .as_ref()
+            .is_some_and(|following| following.phase == Phase::Resetting)
     }
 
     /// Whether this replica leads, and in which epoch.

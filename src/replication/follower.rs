@@ -9,13 +9,18 @@ const READY_LAG: u64 = 1 << 20;
 
 impl Core {
     pub(super) fn is_leader_peer(&self, peer: Peer) -> bool {
-        self.following.as_ref().is_some_and(|following| following.peer == Some(peer))
+        self.following
+            .as_ref()
+            .is_some_and(|following| following.peer == Some(peer))
     }
 
     /// The connection to the leader is up: say hello.
     pub(super) fn connected(&mut self, peer: Peer, out: &mut Vec<Effect>) {
         let Some(following) = &mut self.following else {
-            out.push(Effect::Close(peer, "this replica follows nobody".to_owned()));
+            out.push(Effect::Close(
+                peer,
+                "this replica follows nobody".to_owned(),
+            ));
             return;
         };
         following.peer = Some(peer);
@@ -38,12 +43,17 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let hard = self.hard;
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.peer != Some(peer) || following.phase != Phase::Greeted {
             return;
         }
         if id != following.leader || epoch < hard.promised || epoch < following.epoch {
-            let reason = format!("welcomed by {id} of epoch {epoch}, promised {}", hard.promised);
+            let reason = format!(
+                "welcomed by {id} of epoch {epoch}, promised {}",
+                hard.promised
+            );
             out.push(Effect::Close(peer, reason));
             return;
         }
@@ -54,18 +64,28 @@ impl Core {
 
     /// Saves the promise of the leader's epoch, or goes on if it is on disk already.
     pub(super) fn promise_durable(&mut self, out: &mut Vec<Effect>) {
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.phase != Phase::Promising {
             return;
         }
-        let (Some(peer), epoch) = (following.peer, following.epoch) else { return };
+        let (Some(peer), epoch) = (following.peer, following.epoch) else {
+            return;
+        };
         if self.hard.promised > epoch {
-            out.push(Effect::Close(peer, format!("promised {} meanwhile", self.hard.promised)));
+            out.push(Effect::Close(
+                peer,
+                format!("promised {} meanwhile", self.hard.promised),
+            ));
             return;
         }
         if self.hard.promised < epoch {
             if self.saving.is_none() {
-                let hard = HardState { promised: epoch, ..self.hard };
+                let hard = HardState {
+                    promised: epoch,
+                    ..self.hard
+                };
                 self.saving = Some(hard);
                 out.push(Effect::Save(hard));
             }
@@ -87,7 +107,9 @@ impl Core {
     /// The leader says where the histories part.
     pub(super) fn resume(&mut self, peer: Peer, point: Lsn, out: &mut Vec<Effect>) {
         let (end, flushed) = (self.end, self.flushed);
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.peer != Some(peer) || following.phase != Phase::Told {
             return;
         }
@@ -109,14 +131,19 @@ impl Core {
         self.commit = self.commit.min(to);
         self.applied = self.applied.min(to);
         self.settle_promises(out);
-        let truncating = self.following.as_ref().is_some_and(|f| f.phase == Phase::Truncating);
+        let truncating = self
+            .following
+            .as_ref()
+            .is_some_and(|f| f.phase == Phase::Truncating);
         if truncating {
             self.begin_streaming(to, out);
         }
     }
 
     fn begin_streaming(&mut self, from: Lsn, out: &mut Vec<Effect>) {
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         let Some(peer) = following.peer else { return };
         following.phase = Phase::Streaming;
         following.leader_commit = Lsn::ZERO;
@@ -125,7 +152,9 @@ impl Core {
 
     /// The leader's log does not reach back far enough.
     pub(super) fn seed(&mut self, peer: Peer, out: &mut Vec<Effect>) {
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.peer == Some(peer) && following.phase == Phase::Told {
             following.phase = Phase::Resetting;
             following.ready = false;
@@ -153,7 +182,10 @@ impl Core {
         self.commit = Lsn::ZERO;
         self.complete = false;
         self.settle_promises(out);
-        let resetting = self.following.as_ref().is_some_and(|f| f.phase == Phase::Resetting);
+        let resetting = self
+            .following
+            .as_ref()
+            .is_some_and(|f| f.phase == Phase::Resetting);
         if resetting {
             self.begin_streaming(at, out);
         }
@@ -161,7 +193,10 @@ impl Core {
 
     /// The copied snapshot is the state now.
     pub(super) fn seed_installed(&mut self, lsn: Lsn) {
-        assert!(lsn <= self.durable, "the log holds what follows the snapshot");
+        assert!(
+            lsn <= self.durable,
+            "the log holds what follows the snapshot"
+        );
         self.complete = true;
         self.flushed = lsn;
         self.applied = lsn;
@@ -178,7 +213,10 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let Some(following) = &self.following else {
-            out.push(Effect::Close(peer, "this replica follows nobody".to_owned()));
+            out.push(Effect::Close(
+                peer,
+                "this replica follows nobody".to_owned(),
+            ));
             return;
         };
         let newest = epochs.last().map_or(Epoch(0), |(epoch, _)| *epoch);
@@ -186,11 +224,16 @@ impl Core {
             && following.phase == Phase::Streaming
             && following.epoch == self.hard.promised
             && newest <= following.epoch
-            && epochs.first().is_some_and(|(first, _)| *first >= self.history.last())
+            && epochs
+                .first()
+                .is_some_and(|(first, _)| *first >= self.history.last())
             && start == self.end
             && self.tickets.is_empty();
         if !fits {
-            let reason = format!("frames from {start} do not continue the log at {}", self.end);
+            let reason = format!(
+                "frames from {start} do not continue the log at {}",
+                self.end
+            );
             out.push(Effect::Close(peer, reason));
             return;
         }
@@ -210,7 +253,9 @@ impl Core {
         sent_at: u64,
         out: &mut Vec<Effect>,
     ) {
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.peer != Some(peer) || following.phase != Phase::Streaming {
             return;
         }
@@ -224,12 +269,18 @@ impl Core {
     /// in bytes, beyond which a follower that was ready no longer is.
     pub fn judge_ready(&mut self, max_lag: u64) -> bool {
         let (applied, complete) = (self.applied, self.complete);
-        let Some(following) = &mut self.following else { return false };
+        let Some(following) = &mut self.following else {
+            return false;
+        };
         if following.phase == Phase::Streaming {
             let lag = following.leader_end.since(applied);
             let known = complete && following.leader_commit > Lsn::ZERO;
-            following.ready =
-                known && if following.ready { lag <= max_lag } else { lag <= READY_LAG };
+            following.ready = known
+                && if following.ready {
+                    lag <= max_lag
+                } else {
+                    lag <= READY_LAG
+                };
         }
         following.ready
     }
@@ -252,7 +303,9 @@ impl Core {
 
     /// The connection to the leader is gone; the shell connects again by itself.
     pub(super) fn leader_lost(&mut self, peer: Peer, out: &mut Vec<Effect>) {
-        let Some(following) = &mut self.following else { return };
+        let Some(following) = &mut self.following else {
+            return;
+        };
         if following.peer == Some(peer) {
             following.peer = None;
             following.phase = Phase::Down;

@@ -8,12 +8,17 @@ use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
 impl Core {
     /// Time passed: a leader that has waited for earlier leases appends its first barrier.
     pub(super) fn tick(&mut self, out: &mut Vec<Effect>) {
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = &mut self.leader else {
+            return;
+        };
         let first = leader.first_barrier.is_none() && leader.barriers.is_empty();
         if first && self.now >= leader.wait_until {
             let version = self.configuration.version;
             leader.barriers.push((version, None));
-            out.push(Effect::AppendBarrier { epoch: leader.epoch, version });
+            out.push(Effect::AppendBarrier {
+                epoch: leader.epoch,
+                version,
+            });
         }
     }
 
@@ -38,7 +43,9 @@ impl Core {
     /// A committed barrier makes its version established.
     pub(super) fn establish(&mut self) {
         let commit = self.commit;
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = &mut self.leader else {
+            return;
+        };
         let mut established = self.established;
         leader.barriers.retain(|(version, at)| {
             let committed = at.is_some_and(|at| at <= commit);
@@ -58,19 +65,39 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let refuse = |epoch, reason: &str| {
-            Effect::Send(peer, Message::Refuse { epoch, reason: reason.to_owned() })
+            Effect::Send(
+                peer,
+                Message::Refuse {
+                    epoch,
+                    reason: reason.to_owned(),
+                },
+            )
         };
         let Some(leader) = &mut self.leader else {
             out.push(refuse(self.hard.promised, "this replica does not lead"));
             return;
         };
         if promised > leader.epoch {
-            out.push(refuse(leader.epoch, "the follower has promised a later epoch"));
+            out.push(refuse(
+                leader.epoch,
+                "the follower has promised a later epoch",
+            ));
             return;
         }
-        let follower = Follower { id, matched: false, durable: Lsn::ZERO, applied: Lsn::ZERO };
+        let follower = Follower {
+            id,
+            matched: false,
+            durable: Lsn::ZERO,
+            applied: Lsn::ZERO,
+        };
         leader.followers.insert(peer, follower);
-        out.push(Effect::Send(peer, Message::Welcome { id: self.id, epoch: leader.epoch }));
+        out.push(Effect::Send(
+            peer,
+            Message::Welcome {
+                id: self.id,
+                epoch: leader.epoch,
+            },
+        ));
     }
 
     /// The follower told its history: where does it go on, or must it be seeded?
@@ -83,14 +110,21 @@ impl Core {
         complete: bool,
         out: &mut Vec<Effect>,
     ) {
-        let known = self.leader.as_ref().is_some_and(|leader| leader.followers.contains_key(&peer));
+        let known = self
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.followers.contains_key(&peer));
         if !known {
             out.push(Effect::Close(peer, "history before hello".to_owned()));
             return;
         }
         let point = self.history.common_point(self.end, history, end);
         let reachable = complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO;
-        let answer = if reachable { Message::Resume { point } } else { Message::Seed };
+        let answer = if reachable {
+            Message::Resume { point }
+        } else {
+            Message::Seed
+        };
         out.push(Effect::Send(peer, answer));
     }
 
@@ -126,7 +160,10 @@ impl Core {
             return;
         };
         if durable > end || !follower.matched {
-            out.push(Effect::Close(peer, format!("acknowledged {durable}, the log ends at {end}")));
+            out.push(Effect::Close(
+                peer,
+                format!("acknowledged {durable}, the log ends at {end}"),
+            ));
             return;
         }
         follower.durable = follower.durable.max(durable);

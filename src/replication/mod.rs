@@ -13,7 +13,9 @@ mod progress;
 pub mod types;
 
 pub use core::{Core, CoreView, Effect, HardState, Input, Peer, Recovered};
-pub use types::{Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet};
+pub use types::{
+    Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet,
+};
 
 #[cfg(test)]
 mod tests;

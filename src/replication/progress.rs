@@ -63,15 +63,19 @@ mod tests {
     use super::*;
 
     fn leader(followers: &[(u128, bool, u64)]) -> Leader {
-        let followers = followers.iter().enumerate().map(|(connection, &(id, matched, durable))| {
-            let follower = Follower {
-                id: ReplicaId(id),
-                matched,
-                durable: Lsn(durable),
-                applied: Lsn(durable),
-            };
-            (connection as u64, follower)
-        });
+        let followers =
+            followers
+                .iter()
+                .enumerate()
+                .map(|(connection, &(id, matched, durable))| {
+                    let follower = Follower {
+                        id: ReplicaId(id),
+                        matched,
+                        durable: Lsn(durable),
+                        applied: Lsn(durable),
+                    };
+                    (connection as u64, follower)
+                });
         Leader {
             epoch: Epoch(1),
             wait_until: std::time::Duration::ZERO,
@@ -83,7 +87,11 @@ mod tests {
 
     fn configuration(voters: &[u128], sync: u32) -> Configuration {
         let voters = voters.iter().map(|id| ReplicaId(*id)).collect();
-        Configuration { voters, sync, ..Configuration::default() }
+        Configuration {
+            voters,
+            sync,
+            ..Configuration::default()
+        }
     }
 
     #[test]
@@ -102,16 +110,28 @@ mod tests {
     fn only_matched_voters_count_and_each_once() {
         let configuration = configuration(&[1, 2, 3], 2);
         let learner = leader(&[(2, true, 90), (9, true, 90)]);
-        assert_eq!(learner.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+        assert_eq!(
+            learner.committable(ReplicaId(1), &configuration, Lsn(100)),
+            Lsn(0)
+        );
         let twice = leader(&[(2, true, 90), (2, true, 80)]);
-        assert_eq!(twice.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+        assert_eq!(
+            twice.committable(ReplicaId(1), &configuration, Lsn(100)),
+            Lsn(0)
+        );
         let unmatched = leader(&[(2, true, 90), (3, false, 95)]);
-        assert_eq!(unmatched.committable(ReplicaId(1), &configuration, Lsn(100)), Lsn(0));
+        assert_eq!(
+            unmatched.committable(ReplicaId(1), &configuration, Lsn(100)),
+            Lsn(0)
+        );
     }
 
     #[test]
     fn a_small_voter_set_needs_no_more_than_it_has() {
         let alone = leader(&[]);
-        assert_eq!(alone.committable(ReplicaId(1), &configuration(&[1], 2), Lsn(5)), Lsn(5));
+        assert_eq!(
+            alone.committable(ReplicaId(1), &configuration(&[1], 2), Lsn(5)),
+            Lsn(5)
+        );
     }
 }

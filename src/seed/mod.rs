@@ -55,12 +55,22 @@ impl SeedPlan {
                 done += file.size;
             } else {
                 let (name, size) = (file.name.clone(), file.size);
-                missing.push(Fetch { file: index as u32, name, size, offset: 0 });
+                missing.push(Fetch {
+                    file: index as u32,
+                    name,
+                    size,
+                    offset: 0,
+                });
             }
         }
         missing.sort_by(|a, b| b.size.cmp(&a.size).then(a.file.cmp(&b.file)));
         let samples = VecDeque::new();
-        Ok(Self { missing: missing.into(), total: manifest.total_bytes(), done, samples })
+        Ok(Self {
+            missing: missing.into(),
+            total: manifest.total_bytes(),
+            done,
+            samples,
+        })
     }
 
     /// The next file to fetch.
@@ -78,7 +88,11 @@ impl SeedPlan {
         self.done += bytes;
         assert!(self.done <= self.total, "a seed is never more than whole");
         self.samples.push_back((now, self.done));
-        while self.samples.front().is_some_and(|(at, _)| now.saturating_sub(*at) > RATE_WINDOW) {
+        while self
+            .samples
+            .front()
+            .is_some_and(|(at, _)| now.saturating_sub(*at) > RATE_WINDOW)
+        {
             self.samples.pop_front();
         }
     }
@@ -95,7 +109,11 @@ impl SeedPlan {
             return 0;
         };
         let seconds = to.saturating_sub(*from).as_secs_f64();
-        if seconds > 0.0 { ((last - first) as f64 / seconds) as u64 } else { 0 }
+        if seconds > 0.0 {
+            ((last - first) as f64 / seconds) as u64
+        } else {
+            0
+        }
     }
 }
 
@@ -105,9 +123,15 @@ fn check_name(name: &str) -> Result<(), ManifestError> {
         !part.is_empty()
             && part != "."
             && part != ".."
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    if name.split('/').all(plain) { Ok(()) } else { Err(ManifestError::Name(name.to_owned())) }
+    if name.split('/').all(plain) {
+        Ok(())
+    } else {
+        Err(ManifestError::Name(name.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +141,10 @@ mod tests {
     use crate::replication::{EpochHistory, Lsn};
 
     fn manifest(files: &[(&str, u64)]) -> SeedManifest {
-        let files = files.iter().map(|(name, size)| SeedFile { name: (*name).into(), size: *size });
+        let files = files.iter().map(|(name, size)| SeedFile {
+            name: (*name).into(),
+            size: *size,
+        });
         SeedManifest {
             id: 1,
             lsn: Lsn(10),
@@ -135,7 +162,10 @@ mod tests {
         let first = plan.next().unwrap();
         assert_eq!((first.name.as_str(), first.file), ("tables/2", 2));
         plan.advance(200, Duration::from_secs(1));
-        plan.put_back(Fetch { offset: 200, ..first });
+        plan.put_back(Fetch {
+            offset: 200,
+            ..first
+        });
         assert_eq!(plan.next().unwrap().offset, 200);
         plan.advance(100, Duration::from_secs(2));
         assert_eq!(plan.rate(), 100);

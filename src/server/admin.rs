@@ -22,9 +22,7 @@ use super::state::memory_budget;
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
-use crate::replication::admin::{
-    Assignment, Digest, PromiseRequest, ReplicaStatus, Settings,
-};
+use crate::replication::admin::{Assignment, Digest, PromiseRequest, ReplicaStatus, Settings};
 use crate::server::clients::Clients;
 
 /// At most so often does a stream tell a change.
@@ -57,12 +55,18 @@ pub(super) async fn serve(
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/status", get(async |State(admin): Shared| Json(admin.status())))
+        .route(
+            "/status",
+            get(async |State(admin): Shared| Json(admin.status())),
+        )
         .route("/status/stream", get(stream))
         .route("/configuration", put(configure))
         .route("/promise", post(promise))
         .route("/digest", get(digest))
-        .route("/metrics", get(async |State(admin): Shared| metrics::render(&admin)))
+        .route(
+            "/metrics",
+            get(async |State(admin): Shared| metrics::render(&admin)),
+        )
         .with_state(admin);
     let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     ended.await
@@ -104,16 +108,25 @@ async fn stream(State(admin): Shared) -> Response {
         }
         let mut line = serde_json::to_vec(&admin.status()).unwrap_or_default();
         line.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(line)), (admin, changes, progress, false)))
+        Some((
+            Ok::<_, Infallible>(Bytes::from(line)),
+            (admin, changes, progress, false),
+        ))
     });
     let body = Body::from_stream(lines);
     ([("content-type", "application/x-ndjson")], body).into_response()
 }
 
 async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> Response {
-    let known = assignment.members.iter().any(|member| member.id == admin.node.id);
+    let known = assignment
+        .members
+        .iter()
+        .any(|member| member.id == admin.node.id);
     if !known {
-        let reason = format!("{} is not among the members of this assignment\n", admin.node.id);
+        let reason = format!(
+            "{} is not among the members of this assignment\n",
+            admin.node.id
+        );
         return (StatusCode::CONFLICT, reason).into_response();
     }
     apply_assignment(&admin.node, assignment);
@@ -122,9 +135,16 @@ async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> 
 
 /// Takes over an assignment: members and settings at once, the configuration as the core decides.
 pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
-    let Assignment { configuration, members, settings } = assignment;
+    let Assignment {
+        configuration,
+        members,
+        settings,
+    } = assignment;
     node.with(|inner| {
-        inner.members = members.into_iter().map(|member| (member.id, member)).collect();
+        inner.members = members
+            .into_iter()
+            .map(|member| (member.id, member))
+            .collect();
         let present: Vec<_> = inner.members.keys().copied().collect();
         inner.durable_of.retain(|id, _| present.contains(id));
         apply_settings(inner, settings);
@@ -149,11 +169,21 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
         inner.next_ticket += 1;
         let ticket = inner.next_ticket;
         inner.promises.insert(ticket, answer);
-        node.drive(inner, Input::Promise { epoch: request.epoch, ticket });
+        node.drive(
+            inner,
+            Input::Promise {
+                epoch: request.epoch,
+                ticket,
+            },
+        );
     });
     match tokio::time::timeout(PROMISE_DEADLINE, answered).await {
         Ok(Ok(answer)) => Json(answer).into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the log is not quiet yet\n").into_response(),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the log is not quiet yet\n",
+        )
+            .into_response(),
     }
 }
 
@@ -179,7 +209,13 @@ async fn digest_of(admin: &Admin) -> Result<Digest, String> {
     let manifest = flushed.await.map_err(|_| "stopping")??;
     admin.snapshots.end(manifest.id, true);
     let read = tokio::task::spawn_blocking(move || crate::store::digest(&*engine)).await;
-    let (meta, digest) = read.map_err(|error| error.to_string())?.map_err(|e| e.to_string())?;
+    let (meta, digest) = read
+        .map_err(|error| error.to_string())?
+        .map_err(|e| e.to_string())?;
     let sum = format!("{:032x}", digest.sum);
-    Ok(Digest { lsn: meta.flushed, keys: digest.keys, digest: sum })
+    Ok(Digest {
+        lsn: meta.flushed,
+        keys: digest.keys,
+        digest: sum,
+    })
 }

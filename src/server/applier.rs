@@ -65,13 +65,25 @@ fn span(inner: &mut Inner) -> Option<Span> {
     }
     // A leader that is about to append its barrier needs all of its log.
     let leading = inner.core.leading().is_some();
-    let to = if leading { inner.tip.end } else { inner.core.commit() };
+    let to = if leading {
+        inner.tip.end
+    } else {
+        inner.core.commit()
+    };
     let from = inner.applied.end;
     if from >= to {
         return None;
     }
-    let frames = inner.tail.after(from, PIECE).filter(|frames| !frames.is_empty());
-    Some(Span { from, to, generation: inner.rewinds, frames })
+    let frames = inner
+        .tail
+        .after(from, PIECE)
+        .filter(|frames| !frames.is_empty());
+    Some(Span {
+        from,
+        to,
+        generation: inner.rewinds,
+        frames,
+    })
 }
 
 /// Applies one frame under the lock, so that nobody sees a part of it.
@@ -80,18 +92,23 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
         if inner.rewinds != generation || inner.applied.end != frame.start() {
             return Ok(());
         }
-        let Some(store) = &mut inner.store else { return Ok(()) };
+        let Some(store) = &mut inner.store else {
+            return Ok(());
+        };
         let payload = frame.payload();
         let mut rest: &[u8] = &payload;
         let mut lsn = frame.start();
         while !rest.is_empty() {
-            let (record, used) = Record::decode(rest)
-                .map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
+            let (record, used) =
+                Record::decode(rest).map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
             lsn = lsn.advance(used as u64);
             store.apply(&record, lsn)?;
             rest = rest.get(used..).unwrap_or_default();
         }
-        inner.applied = Tip { end: frame.end(), chain: frame.chain() };
+        inner.applied = Tip {
+            end: frame.end(),
+            chain: frame.chain(),
+        };
         if inner.core.leading().is_some() {
             node.work.notify_one(); // the barrier may be waiting for this
         } else {

@@ -40,7 +40,11 @@ impl Clients {
     /// Notes a new connection at monotonic time `now`; the token is cancelled when it shall close.
     pub(super) fn insert(&self, session: &Session, now: std::time::Duration) -> CancellationToken {
         let kill = CancellationToken::new();
-        let client = Client { info: session.describe(), since: now, kill: kill.clone() };
+        let client = Client {
+            info: session.describe(),
+            since: now,
+            kill: kill.clone(),
+        };
         self.connected.lock().insert(session.id, client);
         kill
     }

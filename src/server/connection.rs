@@ -41,7 +41,10 @@ enum End {
     /// There is more to execute.
     More,
     /// A WAIT: so many followers must have what was written, within so many milliseconds.
-    Wait { replicas: u64, timeout_ms: u64 },
+    Wait {
+        replicas: u64,
+        timeout_ms: u64,
+    },
     Close,
 }
 
@@ -112,7 +115,11 @@ impl Connection {
     async fn turn(&mut self) -> Turn {
         loop {
             let stalled = |inner: &mut super::node::Inner| {
-                inner.accepting && inner.store.as_ref().is_some_and(crate::store::Store::write_stall)
+                inner.accepting
+                    && inner
+                        .store
+                        .as_ref()
+                        .is_some_and(crate::store::Store::write_stall)
             };
             let node = Arc::clone(&self.node);
             let relief = node.relief.notified();
@@ -135,16 +142,31 @@ impl Connection {
         let end = loop {
             let rest = self.input.get(consumed..).unwrap_or_default();
             match self.decoder.decode(rest) {
-                Ok(Decoded::Command { args, consumed: used }) => {
+                Ok(Decoded::Command {
+                    args,
+                    consumed: used,
+                }) => {
                     consumed += used;
                     commands += 1;
                     if NodeHost::asks(args) {
                         self.host.refresh(view.inner());
                     }
-                    match execute(&mut self.session, args, &mut view, &self.host, &mut self.out) {
+                    match execute(
+                        &mut self.session,
+                        args,
+                        &mut view,
+                        &self.host,
+                        &mut self.out,
+                    ) {
                         Outcome::Close => break End::Close,
-                        Outcome::Wait { replicas, timeout_ms } => {
-                            break End::Wait { replicas, timeout_ms };
+                        Outcome::Wait {
+                            replicas,
+                            timeout_ms,
+                        } => {
+                            break End::Wait {
+                                replicas,
+                                timeout_ms,
+                            };
                         }
                         _ => {}
                     }
@@ -162,7 +184,12 @@ impl Connection {
                 break End::More;
             }
         };
-        let turn = Turn { need: view.need, reign: view.reign(), consumed, end };
+        let turn = Turn {
+            need: view.need,
+            reign: view.reign(),
+            consumed,
+            end,
+        };
         if view.wrote {
             self.wrote_up_to = turn.need;
             node.work.notify_one();
@@ -172,17 +199,29 @@ impl Connection {
 
     /// Sends the replies once they may be given. `false` ends the connection.
     async fn answer(&mut self, turn: &Turn) -> io::Result<bool> {
-        let committed = self.node.committed(turn.need, turn.reign, self.session.id).await;
+        let committed = self
+            .node
+            .committed(turn.need, turn.reign, self.session.id)
+            .await;
         if committed.is_err() {
             return Ok(false); // what became of the writes is not known: a clean close, no reply
         }
-        if let End::Wait { replicas, timeout_ms } = turn.end {
-            let count = self.node.wait_for_followers(self.wrote_up_to, replicas, timeout_ms).await;
+        if let End::Wait {
+            replicas,
+            timeout_ms,
+        } = turn.end
+        {
+            let count = self
+                .node
+                .wait_for_followers(self.wrote_up_to, replicas, timeout_ms)
+                .await;
             self.out.integer(count as i64);
         }
         if !self.out.is_empty() {
             self.stream.write_all(self.out.as_slice()).await?;
-            self.clients.sent.fetch_add(self.out.len() as u64, Ordering::Relaxed);
+            self.clients
+                .sent
+                .fetch_add(self.out.len() as u64, Ordering::Relaxed);
             self.out.truncate(0);
         }
         Ok(!matches!(turn.end, End::Close))

@@ -89,7 +89,12 @@ impl DataDir {
             Err(error) => return Err(io("locking")(error.into())),
         }
         let disk = Arc::new(RealDisk::open(path).map_err(io("opening the directory"))?);
-        let mut dir = Self { path: path.to_owned(), disk, id: ReplicaId(0), _lock: lock };
+        let mut dir = Self {
+            path: path.to_owned(),
+            disk,
+            id: ReplicaId(0),
+            _lock: lock,
+        };
         dir.id = if let Some(identity) = dir.read::<Identity>("identity")? {
             identity.id
         } else {
@@ -126,7 +131,13 @@ impl DataDir {
 
     /// Saves the hard state durably.
     pub fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
-        self.write("hard", &Hard { promised: hard.promised, begun: hard.begun })
+        self.write(
+            "hard",
+            &Hard {
+                promised: hard.promised,
+                begun: hard.begun,
+            },
+        )
     }
 
     /// The name of the current state directory, if there is one.
@@ -151,7 +162,11 @@ impl DataDir {
         let list = |source| self.io("listing", source);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(list)? {
-            let name = entry.map_err(list)?.file_name().to_string_lossy().into_owned();
+            let name = entry
+                .map_err(list)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
             if name.starts_with("state-") {
                 names.push(name);
             }
@@ -169,13 +184,18 @@ impl DataDir {
         &self,
         file: &'static str,
     ) -> Result<Option<T>, DataDirError> {
-        let damaged =
-            |reason| DataDirError::Damaged { file, path: self.path.clone(), reason };
+        let damaged = |reason| DataDirError::Damaged {
+            file,
+            path: self.path.clone(),
+            reason,
+        };
         let read = durable_file::read_small(&*self.disk, file);
         let Some(bytes) = read.map_err(|error| damaged(error.to_string()))? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(error.to_string()))
     }
 
     fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {
@@ -185,6 +205,10 @@ impl DataDir {
     }
 
     fn io(&self, what: &'static str, source: io::Error) -> DataDirError {
-        DataDirError::Io { what, path: self.path.clone(), source }
+        DataDirError::Io {
+            what,
+            path: self.path.clone(),
+            source,
+        }
     }
 }

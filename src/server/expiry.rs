@@ -33,7 +33,9 @@ fn expire(node: &Arc<Node>) -> bool {
         if !inner.accepting {
             return false;
         }
-        let Some(store) = &mut inner.store else { return false };
+        let Some(store) = &mut inner.store else {
+            return false;
+        };
         if store.write_stall() {
             return false;
         }

@@ -7,9 +7,7 @@ use parking_lot::Mutex;
 
 use super::clients::Clients;
 use super::node::{Inner, Node};
-use crate::command::{
-    ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo, Stats,
-};
+use crate::command::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo, Stats};
 use crate::resp::Args;
 
 /// What does not change while the process runs.
@@ -44,7 +42,9 @@ pub(super) struct NodeHost {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,13 +55,21 @@ impl NodeHost {
         stats: Arc<Stats>,
         process: Arc<Process>,
     ) -> Self {
-        Self { node, clients, stats, process, facts: Mutex::new(None) }
+        Self {
+            node,
+            clients,
+            stats,
+            process,
+            facts: Mutex::new(None),
+        }
     }
 
     /// Whether the command may ask for facts that lie under the lock: commands run under it, so
     /// these facts must be fetched before.
     pub(super) fn asks(args: Args<'_>) -> bool {
-        let Some(name) = args.get(0) else { return false };
+        let Some(name) = args.get(0) else {
+            return false;
+        };
         let asking: [&[u8]; 6] = [b"info", b"role", b"hello", b"exec", b"config", b"memory"];
         matches!(name.len(), 4..=6) && asking.iter().any(|other| name.eq_ignore_ascii_case(other))
     }
@@ -75,7 +83,9 @@ impl NodeHost {
         let known = self.facts.lock().clone();
         known.unwrap_or_else(|| Facts {
             replication: Replication {
-                role: Role::Leader { followers: Vec::new() },
+                role: Role::Leader {
+                    followers: Vec::new(),
+                },
                 history_id: history_id(&self.node),
                 offset: 0,
             },
@@ -95,7 +105,9 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
     let view = inner.core.view();
     let address = |id| {
         let member = inner.members.get(&id);
-        let address = member.map(|member| member.client_address.as_str()).unwrap_or_default();
+        let address = member
+            .map(|member| member.client_address.as_str())
+            .unwrap_or_default();
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
         (host.to_owned(), port.parse().unwrap_or(0))
     };
@@ -104,9 +116,17 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
         let followers = view.followers.iter().map(|(_, id, durable, applied)| {
             let (host, port) = address(*id);
             let lag = inner.lag.age(*applied, inner.tip.end, now);
-            Follower { host, port, online: true, durable_lsn: durable.0, lag_s: lag.as_secs() }
+            Follower {
+                host,
+                port,
+                online: true,
+                durable_lsn: durable.0,
+                lag_s: lag.as_secs(),
+            }
         });
-        Role::Leader { followers: followers.collect() }
+        Role::Leader {
+            followers: followers.collect(),
+        }
     } else {
         let (host, port) = view.leader.map(address).unwrap_or_default();
         let link = match (inner.seed.is_some(), view.streaming) {
@@ -114,12 +134,25 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
             (false, true) => Link::Connected,
             (false, false) => Link::Connecting,
         };
-        Role::Follower { host, port, link, last_io_s: view.streaming.then_some(0) }
+        Role::Follower {
+            host,
+            port,
+            link,
+            last_io_s: view.streaming.then_some(0),
+        }
     };
-    let offset = if inner.accepting { inner.end() } else { inner.applied.end };
+    let offset = if inner.accepting {
+        inner.end()
+    } else {
+        inner.applied.end
+    };
     let line = |name: &str, value: String| ("replication", name.to_owned(), value);
     Facts {
-        replication: Replication { role, history_id: history_id(node), offset: offset.0 },
+        replication: Replication {
+            role,
+            history_id: history_id(node),
+            offset: offset.0,
+        },
         used_memory: inner.store.as_ref().map_or(0, |store| store.bytes() as u64),
         max_memory: inner.memory_budget,
         loading: inner.store.is_none(),

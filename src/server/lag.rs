@@ -86,6 +86,11 @@ mod tests {
             clock.note(Lsn(i), Duration::from_secs(i));
         }
         assert!(clock.entries.len() <= MAX_ENTRIES);
-        assert_eq!(clock.age(Lsn(0), Lsn(100_000), Duration::from_secs(100_000)).as_secs(), 100_000);
+        assert_eq!(
+            clock
+                .age(Lsn(0), Lsn(100_000), Duration::from_secs(100_000))
+                .as_secs(),
+            100_000
+        );
     }
 }

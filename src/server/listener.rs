@@ -48,10 +48,19 @@ pub(super) async fn listen(listener: TcpListener, context: ClientContext) {
 }
 
 async fn serve(mut stream: TcpStream, context: ClientContext) {
-    let ClientContext { node, clients, stats, process, stop, .. } = context;
+    let ClientContext {
+        node,
+        clients,
+        stats,
+        process,
+        stop,
+        ..
+    } = context;
     if clients.count() >= process.max_clients {
         clients.rejected.fetch_add(1, Ordering::Relaxed);
-        let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+        let _ = stream
+            .write_all(b"-ERR max number of clients reached\r\n")
+            .await;
         return;
     }
     let address = |address: std::io::Result<std::net::SocketAddr>| {

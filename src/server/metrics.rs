@@ -20,35 +20,127 @@ pub(super) fn render(admin: &Admin) -> String {
     let mut text = String::new();
     let mut one = |name: &str, kind: &str, help: &str, value: f64| {
         let name = format!("replicated_store_{name}");
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
     };
-    one("is_leader", "gauge", "1 on the leader.", f64::from(u8::from(status.role == Role::Leader)));
-    one("ready", "gauge", "1 if clients should come here.", f64::from(u8::from(status.ready)));
-    one("epoch", "gauge", "Epoch of the leader followed.", status.epoch.0 as f64);
-    one("durable_lsn", "gauge", "End of the durable log, in bytes.", status.last.lsn.0 as f64);
-    one("commit_lsn", "gauge", "End of what is committed, in bytes.", status.commit_lsn.0 as f64);
-    one("applied_lsn", "gauge", "End of what is applied, in bytes.", status.applied_lsn.0 as f64);
-    one("oldest_lsn", "gauge", "Begin of the kept log, in bytes.", status.oldest_lsn.0 as f64);
-    one("keys", "gauge", "Keys, expired ones that were not deleted included.", keys as f64);
-    one("memory_bytes", "gauge", "Memory that the data takes.", memory as f64);
-    one("unflushed_bytes", "gauge", "Memory of what is not flushed.", unflushed as f64);
-    one("connected_clients", "gauge", "Connections of clients.", clients as f64);
-    one("commands_total", "counter", "Commands executed.", admin.stats.commands.get() as f64);
-    one("disk_used_percent", "gauge", "Used share of the disk.", f64::from(status.disk_used_percent));
+    one(
+        "is_leader",
+        "gauge",
+        "1 on the leader.",
+        f64::from(u8::from(status.role == Role::Leader)),
+    );
+    one(
+        "ready",
+        "gauge",
+        "1 if clients should come here.",
+        f64::from(u8::from(status.ready)),
+    );
+    one(
+        "epoch",
+        "gauge",
+        "Epoch of the leader followed.",
+        status.epoch.0 as f64,
+    );
+    one(
+        "durable_lsn",
+        "gauge",
+        "End of the durable log, in bytes.",
+        status.last.lsn.0 as f64,
+    );
+    one(
+        "commit_lsn",
+        "gauge",
+        "End of what is committed, in bytes.",
+        status.commit_lsn.0 as f64,
+    );
+    one(
+        "applied_lsn",
+        "gauge",
+        "End of what is applied, in bytes.",
+        status.applied_lsn.0 as f64,
+    );
+    one(
+        "oldest_lsn",
+        "gauge",
+        "Begin of the kept log, in bytes.",
+        status.oldest_lsn.0 as f64,
+    );
+    one(
+        "keys",
+        "gauge",
+        "Keys, expired ones that were not deleted included.",
+        keys as f64,
+    );
+    one(
+        "memory_bytes",
+        "gauge",
+        "Memory that the data takes.",
+        memory as f64,
+    );
+    one(
+        "unflushed_bytes",
+        "gauge",
+        "Memory of what is not flushed.",
+        unflushed as f64,
+    );
+    one(
+        "connected_clients",
+        "gauge",
+        "Connections of clients.",
+        clients as f64,
+    );
+    one(
+        "commands_total",
+        "counter",
+        "Commands executed.",
+        admin.stats.commands.get() as f64,
+    );
+    one(
+        "disk_used_percent",
+        "gauge",
+        "Used share of the disk.",
+        f64::from(status.disk_used_percent),
+    );
     let seed = status.seed.unwrap_or_default();
-    one("seed_bytes", "gauge", "Bytes of the seed under way that are there.", seed.bytes as f64);
-    one("seed_total_bytes", "gauge", "Bytes of the seed under way.", seed.total_bytes as f64);
-    one("seed_bytes_per_second", "gauge", "Rate of the seed under way.", seed.rate as f64);
+    one(
+        "seed_bytes",
+        "gauge",
+        "Bytes of the seed under way that are there.",
+        seed.bytes as f64,
+    );
+    one(
+        "seed_total_bytes",
+        "gauge",
+        "Bytes of the seed under way.",
+        seed.total_bytes as f64,
+    );
+    one(
+        "seed_bytes_per_second",
+        "gauge",
+        "Rate of the seed under way.",
+        seed.rate as f64,
+    );
     let followers = [
-        ("follower_lag_bytes", "Leader's end less what the follower has applied."),
-        ("follower_lag_seconds", "Age of the oldest record that the follower has not applied."),
+        (
+            "follower_lag_bytes",
+            "Leader's end less what the follower has applied.",
+        ),
+        (
+            "follower_lag_seconds",
+            "Age of the oldest record that the follower has not applied.",
+        ),
     ];
     for (index, (name, help)) in followers.iter().enumerate() {
         let name = format!("replicated_store_{name}");
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
         for follower in &status.followers {
-            let value =
-                if index == 0 { follower.lag_bytes as f64 } else { follower.lag_seconds };
+            let value = if index == 0 {
+                follower.lag_bytes as f64
+            } else {
+                follower.lag_seconds
+            };
             let _ = writeln!(text, "{name}{{follower=\"{}\"}} {value}", follower.name);
         }
     }

@@ -29,9 +29,17 @@ const TAIL_BYTES: usize = 64 << 20;
 pub(super) enum Job {
     Save(HardState),
     Append(Vec<Frame>),
-    Barrier { epoch: Epoch, version: u64 },
+    Barrier {
+        epoch: Epoch,
+        version: u64,
+    },
     Truncate(Lsn),
-    Reset { at: Lsn, history: EpochHistory, chain: u32, done: oneshot::Sender<()> },
+    Reset {
+        at: Lsn,
+        history: EpochHistory,
+        chain: u32,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What the task of a connection to another replica is told.
@@ -161,7 +169,13 @@ pub(super) struct Deposed;
 impl Node {
     pub(super) fn new(core: Core, store: Option<Store>, parts: NodeParts) -> Self {
         let (end, commit) = (core.end(), core.commit());
-        let applied = store.as_ref().map_or(Tip { end: Lsn::ZERO, chain: 0 }, flushed_tip);
+        let applied = store.as_ref().map_or(
+            Tip {
+                end: Lsn::ZERO,
+                chain: 0,
+            },
+            flushed_tip,
+        );
         let inner = Inner {
             core,
             store,
@@ -169,7 +183,10 @@ impl Node {
             pending: Pending::default(),
             sealing: false,
             accepting: false,
-            tip: Tip { end, chain: parts.chain },
+            tip: Tip {
+                end,
+                chain: parts.chain,
+            },
             applied,
             tail: Tail::new(TAIL_BYTES),
             lag: LagClock::default(),
@@ -277,7 +294,9 @@ impl Node {
                 self.enqueue(inner, Job::Barrier { epoch, version });
             }
             Effect::Truncate(to) => self.enqueue(inner, Job::Truncate(to)),
-            Effect::AnswerPromise { ticket, granted } => self.answer_promise(inner, ticket, granted),
+            Effect::AnswerPromise { ticket, granted } => {
+                self.answer_promise(inner, ticket, granted)
+            }
             Effect::Lead(epoch) => {
                 tracing::info!(%epoch, "leads");
                 inner.lag.clear();
@@ -286,11 +305,13 @@ impl Node {
             }
             Effect::StepDown => self.step_down(inner),
             Effect::Follow(leader) => {
-                self.follow.send_if_modified(|follow| follow.replace(leader) != Some(leader));
+                self.follow
+                    .send_if_modified(|follow| follow.replace(leader) != Some(leader));
                 self.changed();
             }
             Effect::Unfollow => {
-                self.follow.send_if_modified(|follow| follow.take().is_some());
+                self.follow
+                    .send_if_modified(|follow| follow.take().is_some());
             }
             Effect::Send(peer, message) => tell(inner, peer, PeerCommand::Send(message)),
             Effect::Stream { peer, from } => tell(inner, peer, PeerCommand::Stream(from)),
@@ -311,7 +332,9 @@ impl Node {
     }
 
     fn answer_promise(&self, inner: &mut Inner, ticket: u64, granted: bool) {
-        let Some(answer) = inner.promises.remove(&ticket) else { return };
+        let Some(answer) = inner.promises.remove(&ticket) else {
+            return;
+        };
         let view = inner.core.view();
         tracing::info!(promised = %view.hard.promised, granted, "answers a request for a promise");
         let _ = answer.send(PromiseAnswer {
@@ -349,7 +372,11 @@ impl Node {
             // A flush that is running was committed: the state goes back to its cut.
             let to = store.reset();
             let flushed = flushed_tip(store);
-            inner.applied = if to == flushed.end { flushed } else { inner.cut };
+            inner.applied = if to == flushed.end {
+                flushed
+            } else {
+                inner.cut
+            };
             assert_eq!(inner.applied.end, to, "the state goes back to a cut");
             self.apply.notify_all();
         }
@@ -358,9 +385,18 @@ impl Node {
     /// A frame of this leader is complete: it goes to followers and to the log at once.
     pub(super) fn seal(&self, inner: &mut Inner, frame: &Frame, barrier: Option<(u64, Lsn)>) {
         inner.lag.note(frame.start(), self.now());
-        inner.tip = Tip { end: frame.end(), chain: frame.chain() };
+        inner.tip = Tip {
+            end: frame.end(),
+            chain: frame.chain(),
+        };
         inner.tail.push(frame.clone());
-        self.drive(inner, Input::Sealed { end: frame.end(), barrier });
+        self.drive(
+            inner,
+            Input::Sealed {
+                end: frame.end(),
+                barrier,
+            },
+        );
         self.publish(inner);
     }
 
@@ -376,9 +412,15 @@ impl Node {
         };
         let mut history = inner.core.history().clone();
         history.truncate(at.end);
-        let Some(store) = &mut inner.store else { return false };
+        let Some(store) = &mut inner.store else {
+            return false;
+        };
         assert_eq!(store.applied(), at.end, "the state is cut where it stands");
-        let cut = Cut { history, chain: at.chain, extra: Vec::new() };
+        let cut = Cut {
+            history,
+            chain: at.chain,
+            extra: Vec::new(),
+        };
         inner.flush = store.seal(cut);
         inner.cut = at;
         inner.flush_wanted = inner.flush.is_none();
@@ -391,7 +433,10 @@ impl Node {
         let now = self.now();
         for frame in &frames {
             inner.lag.note(frame.start(), now);
-            inner.tip = Tip { end: frame.end(), chain: frame.chain() };
+            inner.tip = Tip {
+                end: frame.end(),
+                chain: frame.chain(),
+            };
             inner.queued += frame.wire_len();
             inner.tail.push(frame.clone());
         }
@@ -411,8 +456,12 @@ impl Node {
 
     /// Tells senders and status streams how far the log has come.
     pub(super) fn publish(&self, inner: &Inner) {
-        let now = Progress { end: inner.core.end(), commit: inner.core.commit() };
-        self.progress.send_if_modified(|progress| std::mem::replace(progress, now) != now);
+        let now = Progress {
+            end: inner.core.end(),
+            commit: inner.core.commit(),
+        };
+        self.progress
+            .send_if_modified(|progress| std::mem::replace(progress, now) != now);
     }
 
     /// Judges anew whether this follower is ready.
@@ -458,7 +507,10 @@ impl Node {
         let count = || {
             self.with(|inner| {
                 let followers = inner.core.view().followers;
-                followers.iter().filter(|(_, _, durable, _)| *durable >= lsn).count() as u64
+                followers
+                    .iter()
+                    .filter(|(_, _, durable, _)| *durable >= lsn)
+                    .count() as u64
             })
         };
         let enough = async {
@@ -491,7 +543,10 @@ pub(super) struct NodeParts {
 /// The frame boundary at which the state on disk stands.
 pub(super) fn flushed_tip(store: &Store) -> Tip {
     let meta = store.meta();
-    Tip { end: meta.flushed, chain: meta.chain }
+    Tip {
+        end: meta.flushed,
+        chain: meta.chain,
+    }
 }
 
 fn tell(inner: &mut Inner, peer: Peer, command: PeerCommand) {

@@ -18,7 +18,10 @@ const TICKS_MS: u64 = 10;
 pub(super) fn usage() -> Usage {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let after_name = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest)
+        .unwrap_or_default();
     let ticks = |index| {
         let field = after_name.split_ascii_whitespace().nth(index);
         field.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * TICKS_MS
@@ -34,15 +37,28 @@ pub(super) fn usage() -> Usage {
 fn kib_line(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_ascii_whitespace().next());
-    number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 /// Bytes of memory that this process may use: the container's limit (either version of control
 /// groups), or else the machine's.
 pub(super) fn memory_limit() -> u64 {
-    let machine = kib_line(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:");
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let read = limits.iter().filter_map(|path| fs::read_to_string(path).ok());
-    let limit = read.filter_map(|text| text.trim().parse::<u64>().ok()).min();
+    let machine = kib_line(
+        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        "MemTotal:",
+    );
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let read = limits
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    let limit = read
+        .filter_map(|text| text.trim().parse::<u64>().ok())
+        .min();
     limit.map_or(machine, |limit| limit.min(machine))
 }

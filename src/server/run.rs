@@ -36,7 +36,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = read_settings(options.settings.as_deref())?;
     let budget = memory_budget(&settings);
-    let dir = Arc::new(DataDir::open(&options.data_dir, || ReplicaId(rand::random()))?);
+    let dir = Arc::new(DataDir::open(&options.data_dir, || {
+        ReplicaId(rand::random())
+    })?);
     let opened = state::open(&dir, budget)?;
     let core = Core::new(dir.id(), opened.recovered.clone());
     tracing::info!(
@@ -79,7 +81,12 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     );
 
     let failed = CancellationToken::new();
-    let writer = Writer::new(Arc::clone(&node), opened.log, Arc::clone(&dir), stop.clone());
+    let writer = Writer::new(
+        Arc::clone(&node),
+        opened.log,
+        Arc::clone(&dir),
+        stop.clone(),
+    );
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
     let upkeep = Upkeep {
         node: Arc::clone(&node),
@@ -89,7 +96,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     };
     let threads = [
         thread("writer", &failed, move || writer.run())?,
-        thread("applier", &failed, move || Ok(applier::run(&for_applier, &log, &stopped)?))?,
+        thread("applier", &failed, move || {
+            Ok(applier::run(&for_applier, &log, &stopped)?)
+        })?,
         thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
     ];
 
@@ -104,8 +113,15 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     };
     tasks.spawn(peer::listen(peer_listener, context, stop.clone()));
     let name = options.name.clone();
-    tasks.spawn(peer::follower::run(Arc::clone(&node), name.clone(), stop.clone()));
-    let target = peer::seed_target::SeedTarget { node: Arc::clone(&node), dir: Arc::clone(&dir) };
+    tasks.spawn(peer::follower::run(
+        Arc::clone(&node),
+        name.clone(),
+        stop.clone(),
+    ));
+    let target = peer::seed_target::SeedTarget {
+        node: Arc::clone(&node),
+        dir: Arc::clone(&dir),
+    };
     tasks.spawn(target.run(stop.clone()));
     tasks.spawn(expiry::run(Arc::clone(&node), stop.clone()));
     tasks.spawn(peer::tick(Arc::clone(&node), stop.clone()));
@@ -137,15 +153,16 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     }
     tracing::info!("stopping");
     tasks.close();
-    if tokio::time::timeout(STOP_DEADLINE, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_DEADLINE, tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections did not end in time");
     }
     for waiting in [&node.work, &node.apply, &node.upkeep] {
         waiting.notify_all();
     }
-    let joined = tokio::task::spawn_blocking(move || {
-        threads.map(std::thread::JoinHandle::join)
-    });
+    let joined = tokio::task::spawn_blocking(move || threads.map(std::thread::JoinHandle::join));
     for ended in joined.await? {
         ended.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
     }
@@ -161,19 +178,23 @@ fn thread(
     body: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<Thread> {
     let guard = failed.clone().drop_guard();
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let _guard = guard;
-        let ended = body();
-        if let Err(error) = &ended {
-            tracing::error!(thread = name, "this replica cannot go on: {error:#}");
-        }
-        ended
-    });
+    let spawned = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _guard = guard;
+            let ended = body();
+            if let Err(error) = &ended {
+                tracing::error!(thread = name, "this replica cannot go on: {error:#}");
+            }
+            ended
+        });
     spawned.with_context(|| format!("starting the {name} thread"))
 }
 
 fn read_settings(path: Option<&Path>) -> anyhow::Result<Settings> {
-    let Some(path) = path else { return Ok(Settings::default()) };
+    let Some(path) = path else {
+        return Ok(Settings::default());
+    };
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("settings in {}", path.display()))
 }
@@ -183,9 +204,16 @@ fn lead_alone(node: &Node, options: &RunOptions) {
     let (id, settings) = node.with(|inner| (node.id, inner.settings.clone()));
     let epoch = node.with(|inner| {
         let view = inner.core.view();
-        view.hard.promised.max(view.hard.begun).max(view.last.epoch).next()
+        view.hard
+            .promised
+            .max(view.hard.begun)
+            .max(view.last.epoch)
+            .next()
     });
-    let host = options.advertise.clone().unwrap_or_else(|| options.listen.ip().to_string());
+    let host = options
+        .advertise
+        .clone()
+        .unwrap_or_else(|| options.listen.ip().to_string());
     let member = Member {
         id,
         name: options.name.clone(),
@@ -199,6 +227,13 @@ fn lead_alone(node: &Node, options: &RunOptions) {
         voters: [id].into(),
         ..Configuration::default()
     };
-    admin::apply_assignment(node, Assignment { configuration, members: vec![member], settings });
+    admin::apply_assignment(
+        node,
+        Assignment {
+            configuration,
+            members: vec![member],
+            settings,
+        },
+    );
     node.with(|inner| node.drive(inner, Input::Tick));
 }

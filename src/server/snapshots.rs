@@ -41,7 +41,10 @@ impl Snapshots {
             _ => {}
         }
         fs::create_dir_all(&path)?;
-        Ok(Self { dir, kept: Mutex::new(BTreeMap::new()) })
+        Ok(Self {
+            dir,
+            kept: Mutex::new(BTreeMap::new()),
+        })
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -64,10 +67,19 @@ impl Snapshots {
             lsn: checkpoint.meta.flushed,
             chain: checkpoint.meta.chain,
             history: checkpoint.meta.history,
-            files: files.map(|file| SeedFile { name: file.name, size: file.size }).collect(),
+            files: files
+                .map(|file| SeedFile {
+                    name: file.name,
+                    size: file.size,
+                })
+                .collect(),
         };
         tracing::info!(id, lsn = %manifest.lsn, bytes = manifest.total_bytes(), "made a snapshot");
-        let snapshot = Snapshot { manifest: manifest.clone(), users: 0, used: Instant::now() };
+        let snapshot = Snapshot {
+            manifest: manifest.clone(),
+            users: 0,
+            used: Instant::now(),
+        };
         kept.insert(id, snapshot);
         Ok(manifest)
     }
@@ -83,7 +95,9 @@ impl Snapshots {
     /// Ends a use; a snapshot that is `done` goes with its last user.
     pub(super) fn end(&self, id: u64, done: bool) {
         let mut kept = self.kept.lock();
-        let Some(snapshot) = kept.get_mut(&id) else { return };
+        let Some(snapshot) = kept.get_mut(&id) else {
+            return;
+        };
         snapshot.users = snapshot.users.saturating_sub(1);
         snapshot.used = Instant::now();
         if done {
@@ -104,7 +118,13 @@ impl Snapshots {
     }
 
     /// Reads a piece of a file of a snapshot. Blocks.
-    pub(super) fn read(&self, id: u64, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn read(
+        &self,
+        id: u64,
+        name: &str,
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Vec<u8>> {
         let file = fs::File::open(self.path(id).join(name))?;
         let mut buffer = vec![0; length];
         let mut filled = 0;

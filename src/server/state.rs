@@ -51,7 +51,13 @@ pub(super) fn memory_budget(settings: &Settings) -> u64 {
 /// Opens the state in a directory.
 pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
     let cache_bytes = (budget / 8).clamp(8 << 20, 1 << 30);
-    let engine = LsmEngine::open(path, &LsmOptions { cache_bytes, ..LsmOptions::default() })?;
+    let engine = LsmEngine::open(
+        path,
+        &LsmOptions {
+            cache_bytes,
+            ..LsmOptions::default()
+        },
+    )?;
     Store::open(Arc::new(engine), store_options(budget))
 }
 
@@ -82,10 +88,16 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
     };
     let flushed = store.meta().flushed;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
-    let options = log::Options { known_durable: flushed, ..log::Options::default() };
+    let options = log::Options {
+        known_durable: flushed,
+        ..log::Options::default()
+    };
     let (log, reader, found) = Log::open(disk, options)?;
     if found.truncated_bytes > 0 {
-        tracing::info!(bytes = found.truncated_bytes, "cut a torn tail, never acknowledged, off the log");
+        tracing::info!(
+            bytes = found.truncated_bytes,
+            "cut a torn tail, never acknowledged, off the log"
+        );
     }
     // A log that begins after the state was reset for a seed that is not finished.
     let complete = found.oldest <= flushed;
@@ -94,7 +106,11 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
         history: found.history,
         end: found.tip.position.lsn,
         oldest: found.oldest,
-        flushed: if complete { flushed } else { crate::replication::Lsn::ZERO },
+        flushed: if complete {
+            flushed
+        } else {
+            crate::replication::Lsn::ZERO
+        },
         complete,
     };
     Ok(Opened {

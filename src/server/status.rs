@@ -13,7 +13,11 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             incarnation,
             name: name.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            role: if view.leading { Role::Leader } else { Role::Follower },
+            role: if view.leading {
+                Role::Leader
+            } else {
+                Role::Follower
+            },
             state: state(inner, &view),
             ready: readiness(inner, &view).is_ok(),
             empty: empty(inner, &view),
@@ -37,7 +41,11 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
 
 fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
     if view.leading {
-        return if view.serving { ReplicaState::Streaming } else { ReplicaState::CatchingUp };
+        return if view.serving {
+            ReplicaState::Streaming
+        } else {
+            ReplicaState::CatchingUp
+        };
     }
     if inner.store.is_none() || inner.seed.is_some() || inner.core.wants_seed() {
         return ReplicaState::Seeding;
@@ -55,15 +63,27 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
         return Err("being seeded from the leader");
     }
     if view.leading {
-        return if view.serving { Ok(()) } else { Err("beginning to lead") };
+        return if view.serving {
+            Ok(())
+        } else {
+            Err("beginning to lead")
+        };
     }
     // A follower that lost its leader goes on serving what it has.
-    if inner.ready { Ok(()) } else { Err("has not caught up with a leader since the start") }
+    if inner.ready {
+        Ok(())
+    } else {
+        Err("has not caught up with a leader since the start")
+    }
 }
 
 /// No state that could be lost: neither records nor a seed under way.
 fn empty(inner: &Inner, view: &CoreView) -> bool {
-    let nothing = view.end.0 == 0 && inner.store.as_ref().is_some_and(crate::store::Store::is_empty);
+    let nothing = view.end.0 == 0
+        && inner
+            .store
+            .as_ref()
+            .is_some_and(crate::store::Store::is_empty);
     nothing || inner.store.is_none()
 }
 
@@ -72,15 +92,18 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
         return Vec::new();
     }
     let (now, end) = (node.now(), inner.end());
-    let connected = view.followers.iter().map(|(_, id, durable, applied)| FollowerStatus {
-        id: *id,
-        name: inner.follower_names.get(id).cloned().unwrap_or_default(),
-        connected: true,
-        durable_lsn: *durable,
-        applied_lsn: *applied,
-        lag_bytes: end.since(*applied),
-        lag_seconds: inner.lag.age(*applied, end, now).as_secs_f64(),
-    });
+    let connected = view
+        .followers
+        .iter()
+        .map(|(_, id, durable, applied)| FollowerStatus {
+            id: *id,
+            name: inner.follower_names.get(id).cloned().unwrap_or_default(),
+            connected: true,
+            durable_lsn: *durable,
+            applied_lsn: *applied,
+            lag_bytes: end.since(*applied),
+            lag_seconds: inner.lag.age(*applied, end, now).as_secs_f64(),
+        });
     let mut all: Vec<_> = connected.collect();
     for (id, name) in &inner.follower_names {
         if all.iter().any(|follower| follower.id == *id) || !inner.members.contains_key(id) {

@@ -16,12 +16,20 @@ pub struct Tail {
 impl Tail {
     /// Keeps frames of up to `limit` bytes together, and always the newest one.
     pub fn new(limit: usize) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, limit }
+        Self {
+            frames: VecDeque::new(),
+            bytes: 0,
+            limit,
+        }
     }
 
     /// Adds the next frame.
     pub fn push(&mut self, frame: Frame) {
-        if self.frames.back().is_some_and(|last| last.end() != frame.start()) {
+        if self
+            .frames
+            .back()
+            .is_some_and(|last| last.end() != frame.start())
+        {
             self.clear();
         }
         self.bytes += frame.wire_len();

@@ -18,7 +18,11 @@ struct State {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { free_at: Instant::now() }) }
+        Self {
+            state: Mutex::new(State {
+                free_at: Instant::now(),
+            }),
+        }
     }
 
     /// Waits until `bytes` may be sent at `rate` bytes a second; 0 is without bound.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::node::{Inner, Node};
-use crate::log::{Log, LogError};
 use super::snapshots::Snapshots;
+use crate::log::{Log, LogError};
 use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, StoreError};
 
@@ -62,11 +62,21 @@ impl Upkeep {
                 node.cut(inner);
             }
             let committed = inner.core.commit();
-            let due = inner.flush.as_ref().is_some_and(|job| job.cut() <= committed);
-            let requests = if due { std::mem::take(&mut inner.snapshot_requests) } else { Vec::new() };
-            due.then(|| inner.flush.take().map(|job| (job, requests))).flatten()
+            let due = inner
+                .flush
+                .as_ref()
+                .is_some_and(|job| job.cut() <= committed);
+            let requests = if due {
+                std::mem::take(&mut inner.snapshot_requests)
+            } else {
+                Vec::new()
+            };
+            due.then(|| inner.flush.take().map(|job| (job, requests)))
+                .flatten()
         });
-        let Some((job, requests)) = job else { return Ok(()) };
+        let Some((job, requests)) = job else {
+            return Ok(());
+        };
         let cut = job.cut();
         let done = job.run()?;
         let engine = node.with(|inner| {
@@ -78,7 +88,12 @@ impl Upkeep {
             Some(engine)
         });
         let Some(engine) = engine else { return Ok(()) };
-        while node.with(|inner| inner.store.as_mut().is_some_and(crate::store::Store::settle)) {}
+        while node.with(|inner| {
+            inner
+                .store
+                .as_mut()
+                .is_some_and(crate::store::Store::settle)
+        }) {}
         drop(node.with(|inner| inner.store.as_mut().map(crate::store::Store::take_garbage)));
         node.relief.notify_waiters();
         for request in requests {
@@ -96,7 +111,11 @@ impl Upkeep {
             let store = inner.store.as_ref()?;
             let flushed = store.meta().flushed;
             let leading = inner.core.leading().is_some();
-            let needed = if leading { keep_from(inner, node.id) } else { inner.keep_from };
+            let needed = if leading {
+                keep_from(inner, node.id)
+            } else {
+                inner.keep_from
+            };
             let bound = inner.settings.log_retention.min(inner.log_bound);
             let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
@@ -113,7 +132,9 @@ impl Upkeep {
     }
 
     fn look_at_disk(&self) {
-        let Some((free, total)) = self.snapshots.space() else { return };
+        let Some((free, total)) = self.snapshots.space() else {
+            return;
+        };
         let low = free < LOW_WATER_BYTES && free * 100 < total * LOW_WATER_PERCENT;
         self.node.with(|inner| {
             if inner.disk_low != low {
@@ -132,12 +153,17 @@ impl Upkeep {
 pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
     let others = inner.members.keys().filter(|id| **id != me);
     let needs = others.map(|id| inner.durable_of.get(id).copied().unwrap_or(Lsn::ZERO));
-    needs.chain(inner.pins.values().copied()).fold(inner.tip.end, Lsn::min)
+    needs
+        .chain(inner.pins.values().copied())
+        .fold(inner.tip.end, Lsn::min)
 }
 
 fn wants_flush(inner: &Inner) -> bool {
     let requested = !inner.snapshot_requests.is_empty();
-    let large = inner.store.as_ref().is_some_and(crate::store::Store::should_flush);
+    let large = inner
+        .store
+        .as_ref()
+        .is_some_and(crate::store::Store::should_flush);
     inner.store.is_some() && (requested || large)
 }
 

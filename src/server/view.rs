@@ -21,7 +21,14 @@ pub(super) struct StoreView<'a> {
 impl<'a> StoreView<'a> {
     pub(super) fn new(node: &'a Node, inner: &'a mut Inner) -> Self {
         let now_ms = node.clock.wall_ms();
-        Self { node, inner, now_ms, random: now_ms, need: Lsn::ZERO, wrote: false }
+        Self {
+            node,
+            inner,
+            now_ms,
+            random: now_ms,
+            need: Lsn::ZERO,
+            wrote: false,
+        }
     }
 
     /// The end of the leader's reign up to now: see [`Node::committed`].
@@ -44,7 +51,9 @@ impl<'a> StoreView<'a> {
 
     /// Whether the key is there physically, expired or not.
     fn exists(&mut self, key: &[u8]) -> Result<bool, ViewError> {
-        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        let Some(store) = &mut self.inner.store else {
+            return Err(loading());
+        };
         Ok(store.get(key).map_err(storage)?.value.is_some())
     }
 }
@@ -60,14 +69,16 @@ fn loading() -> ViewError {
 impl View for StoreView<'_> {
     fn get(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ViewError> {
         let leading = self.inner.accepting;
-        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        let Some(store) = &mut self.inner.store else {
+            return Err(loading());
+        };
         let found = store.get(key).map_err(storage)?;
         if leading {
             self.need = self.need.max(found.lsn);
         }
-        let live = found.value.filter(|value| {
-            value.expire_at_ms == 0 || value.expire_at_ms > self.now_ms
-        });
+        let live = found
+            .value
+            .filter(|value| value.expire_at_ms == 0 || value.expire_at_ms > self.now_ms);
         Ok(live.map(|value| EntryRef {
             value: value.value,
             expire_at_ms: value.expire_at_ms,
@@ -78,7 +89,12 @@ impl View for StoreView<'_> {
     fn put(&mut self, key: &[u8], value: &[u8], expire_at_ms: u64) -> Result<(), ViewError> {
         self.writable()?;
         let created = !self.exists(key)?;
-        self.append(&Record::Put { key, value, expire_at_ms, created })
+        self.append(&Record::Put {
+            key,
+            value,
+            expire_at_ms,
+            created,
+        })
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<bool, ViewError> {
@@ -97,12 +113,21 @@ impl View for StoreView<'_> {
         if self.inner.accepting {
             self.need = self.inner.end(); // every change counts
         }
-        self.inner.store.as_ref().map(crate::store::Store::len).ok_or_else(loading)
+        self.inner
+            .store
+            .as_ref()
+            .map(crate::store::Store::len)
+            .ok_or_else(loading)
     }
 
     fn random_key(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let Some(store) = &mut self.inner.store else {
+            return Err(loading());
+        };
         store.random_key(self.random).map_err(storage)
     }
 
@@ -110,7 +135,9 @@ impl View for StoreView<'_> {
         if self.inner.accepting {
             self.need = self.inner.end();
         }
-        let Some(store) = &mut self.inner.store else { return Err(loading()) };
+        let Some(store) = &mut self.inner.store else {
+            return Err(loading());
+        };
         store.scan(cursor, count).map_err(|error| match error {
             StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
             other => storage(other),

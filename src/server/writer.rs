@@ -22,7 +22,14 @@ enum Work {
     /// A follower's frames, of several jobs.
     Append(Vec<Frame>),
     /// The leader's records.
-    Seal { payload: Vec<u8>, records: u32, epoch: Epoch, start: Lsn, chain: u32, reign: u64 },
+    Seal {
+        payload: Vec<u8>,
+        records: u32,
+        epoch: Epoch,
+        start: Lsn,
+        chain: u32,
+        reign: u64,
+    },
     /// The same, sealed already.
     Write(Frame),
     Idle,
@@ -44,7 +51,12 @@ impl Writer {
         dir: Arc<DataDir>,
         stop: tokio_util::sync::CancellationToken,
     ) -> Self {
-        Self { node, log, dir, stop }
+        Self {
+            node,
+            log,
+            dir,
+            stop,
+        }
     }
 
     /// Runs until the stop token is cancelled and everything is written. An error is final: the
@@ -57,7 +69,14 @@ impl Writer {
                 Work::Append(frames) => self.append(&frames)?,
                 Work::Job(job) => self.job(job)?,
                 Work::Write(frame) => self.append(std::slice::from_ref(&frame))?,
-                Work::Seal { payload, records, epoch, start, chain, reign } => {
+                Work::Seal {
+                    payload,
+                    records,
+                    epoch,
+                    start,
+                    chain,
+                    reign,
+                } => {
                     let time = self.node.clock.wall_ms();
                     let frame = Frame::seal(payload, records, epoch, start, time, chain);
                     self.sealed(frame, None, reign)?;
@@ -92,11 +111,17 @@ impl Writer {
             node.seal(inner, &frame, barrier.map(|version| (version, frame.end())));
             true
         });
-        if known { self.append(std::slice::from_ref(&frame)) } else { Ok(()) }
+        if known {
+            self.append(std::slice::from_ref(&frame))
+        } else {
+            Ok(())
+        }
     }
 
     fn append(&mut self, frames: &[Frame]) -> anyhow::Result<()> {
-        let Some(last) = frames.last() else { return Ok(()) };
+        let Some(last) = frames.last() else {
+            return Ok(());
+        };
         self.log.append(frames)?;
         let node = &self.node;
         node.with(|inner| {
@@ -120,7 +145,12 @@ impl Writer {
             }
             Job::Barrier { epoch, version } => self.barrier(epoch, version),
             Job::Truncate(to) => self.truncate(to),
-            Job::Reset { at, history, chain, done } => {
+            Job::Reset {
+                at,
+                history,
+                chain,
+                done,
+            } => {
                 self.reset(at, &history, chain)?;
                 let _ = done.send(());
                 Ok(())
@@ -140,7 +170,10 @@ impl Writer {
                 if let Some(store) = &mut inner.store {
                     store.apply(&Record::Barrier { version }, frame.end())?;
                 }
-                inner.applied = Tip { end: frame.end(), chain: frame.chain() };
+                inner.applied = Tip {
+                    end: frame.end(),
+                    chain: frame.chain(),
+                };
                 inner.pending.start = frame.end();
                 inner.accepting = true;
             }
@@ -156,7 +189,10 @@ impl Writer {
         let tip = self.log.tip();
         let node = &self.node;
         node.with(|inner| {
-            inner.tip = Tip { end: to, chain: tip.chain };
+            inner.tip = Tip {
+                end: to,
+                chain: tip.chain,
+            };
             inner.tail.truncate(to);
             inner.lag.clear();
             if inner.applied.end > to {
@@ -175,10 +211,20 @@ impl Writer {
             inner.store = None;
             inner.rewinds += 1;
             inner.tip = Tip { end: at, chain };
-            inner.applied = Tip { end: Lsn::ZERO, chain: 0 };
+            inner.applied = Tip {
+                end: Lsn::ZERO,
+                chain: 0,
+            };
             inner.tail.clear();
             inner.lag.clear();
-            node.drive(inner, Input::LogReset { at, oldest: at, history: history.clone() });
+            node.drive(
+                inner,
+                Input::LogReset {
+                    at,
+                    oldest: at,
+                    history: history.clone(),
+                },
+            );
         });
         Ok(())
     }
@@ -201,7 +247,14 @@ fn take(inner: &mut Inner) -> Option<Work> {
 /// so the frame is sealed here, under the lock.
 fn cut_if_wanted(node: &Node, inner: &mut Inner, work: Work) -> Work {
     match work {
-        Work::Seal { payload, records, epoch, start, chain, .. } if inner.flush_wanted => {
+        Work::Seal {
+            payload,
+            records,
+            epoch,
+            start,
+            chain,
+            ..
+        } if inner.flush_wanted => {
             let frame = Frame::seal(payload, records, epoch, start, node.clock.wall_ms(), chain);
             inner.sealing = false;
             node.seal(inner, &frame, None);

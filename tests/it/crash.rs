@@ -13,9 +13,14 @@ use super::support::{Client, Replica, eventually, seed};
 /// Writes `n = 1, 2, ...` to a few keys of its own until the connection breaks, and tells the
 /// newest one that was acknowledged.
 fn write_until_broken(address: &str, writer: usize, from: u64, acknowledged: &AtomicU64) {
-    let Ok(mut client) = Client::connect(address) else { return };
+    let Ok(mut client) = Client::connect(address) else {
+        return;
+    };
     let mut next = from;
-    while client.set(&format!("writer:{writer}"), &next.to_string()).is_ok() {
+    while client
+        .set(&format!("writer:{writer}"), &next.to_string())
+        .is_ok()
+    {
         acknowledged.store(next, Ordering::SeqCst);
         next += 1;
     }
@@ -38,7 +43,10 @@ fn a_killed_replica_keeps_what_it_acknowledged() {
             let expected = acknowledged.load(Ordering::SeqCst);
             // One write may have been on its way: it was not answered, so either is right.
             let right = found == expected || found == expected + 1;
-            assert!(right, "round {round}: found {found}, {expected} was acknowledged");
+            assert!(
+                right,
+                "round {round}: found {found}, {expected} was acknowledged"
+            );
             acknowledged.store(found, Ordering::SeqCst);
         }
         let threads: Vec<_> = acknowledged
@@ -62,7 +70,9 @@ fn a_killed_replica_keeps_what_it_acknowledged() {
 }
 
 fn ready(replica: &Replica) -> Client {
-    eventually("the replica serves", || replica.status()?.ready.then_some(()));
+    eventually("the replica serves", || {
+        replica.status()?.ready.then_some(())
+    });
     replica.client()
 }
 
@@ -70,7 +80,7 @@ fn segment(replica: &Replica) -> String {
     let log = std::fs::read_dir(replica.dir.join("log")).unwrap();
     let mut names: Vec<_> = log
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".seg") || name.contains("segment"))
+        .filter(|name| name.starts_with("segment-"))
         .collect();
     names.sort();
     format!("log/{}", names.first().expect("a segment"))
@@ -84,13 +94,21 @@ fn damage_in_the_log_is_reported() {
     replica.start();
     let mut client = ready(&replica);
     for i in 0..200 {
-        client.set(&format!("key:{i}"), "0123456789012345678901234567890123456789").unwrap();
+        client
+            .set(
+                &format!("key:{i}"),
+                "0123456789012345678901234567890123456789",
+            )
+            .unwrap();
     }
     replica.kill();
     let mut file = replica.open(&segment(&replica));
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
-    let at = bytes.windows(7).position(|window| window == b"key:100").expect("a key in the log");
+    let at = bytes
+        .windows(7)
+        .position(|window| window == b"key:100")
+        .expect("a key in the log");
     file.seek(SeekFrom::Start(at as u64)).unwrap();
     file.write_all(b"KEY").unwrap();
     drop(file);
@@ -98,11 +116,21 @@ fn damage_in_the_log_is_reported() {
     let ended = replica.wait();
     assert!(!ended.success(), "a damaged log must not be opened");
     let log = replica.log();
-    assert!(log.contains("damaged") && log.contains("seeded anew"), "{log}");
+    assert!(
+        log.contains("damaged") && log.contains("seeded anew"),
+        "{log}"
+    );
     let mut after = Vec::new();
-    replica.open(&segment(&replica)).read_to_end(&mut after).unwrap();
+    replica
+        .open(&segment(&replica))
+        .read_to_end(&mut after)
+        .unwrap();
     assert_eq!(after.len(), bytes.len());
-    assert_eq!(after.iter().zip(&bytes).filter(|(a, b)| a != b).count(), 3, "only our damage");
+    assert_eq!(
+        after.iter().zip(&bytes).filter(|(a, b)| a != b).count(),
+        3,
+        "only our damage"
+    );
 }
 
 #[test]
@@ -113,5 +141,9 @@ fn a_data_directory_is_used_by_one_process_only() {
     let mut second = Replica::new(root.path(), "same", &["--standalone"]);
     second.spawn();
     assert!(!second.wait().success());
-    assert!(second.log().contains("in use by another replica process"), "{}", second.log());
+    assert!(
+        second.log().contains("in use by another replica process"),
+        "{}",
+        second.log()
+    );
 }

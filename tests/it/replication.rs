@@ -1,14 +1,16 @@
 //! Leader and followers: what is written at the leader is read everywhere.
 
 use replicated_store::replication::admin::Role;
-use replicated_store::resp::Reply;
+use replicated_store::resp::reply::Reply;
 
 use super::support::{TestStore, eventually};
 
 fn write(store: &TestStore, from: usize, to: usize) {
     let mut client = store.replicas[store.leader()].client();
     for i in from..to {
-        client.set(&format!("key:{i}"), &format!("value:{i}")).expect("an acknowledged write");
+        client
+            .set(&format!("key:{i}"), &format!("value:{i}"))
+            .expect("an acknowledged write");
     }
 }
 
@@ -18,7 +20,10 @@ fn followers_hold_what_the_leader_holds() {
     write(&store, 0, 2000);
     store.assert_same();
     for replica in &store.replicas {
-        assert_eq!(replica.client().get("key:1999").unwrap().as_deref(), Some("value:1999"));
+        assert_eq!(
+            replica.client().get("key:1999").unwrap().as_deref(),
+            Some("value:1999")
+        );
     }
 }
 
@@ -26,10 +31,15 @@ fn followers_hold_what_the_leader_holds() {
 fn a_follower_refuses_writes_and_names_the_leader() {
     let store = TestStore::start(2);
     let reply = store.replicas[1].client().call(&["SET", "a", "1"]).unwrap();
-    let Reply::Error(text) = reply else { panic!("not refused: {reply:?}") };
-    let text = text.to_string();
+    let Reply::Error(text) = reply else {
+        panic!("not refused: {reply:?}")
+    };
+    let text = String::from_utf8(text).unwrap();
     assert!(text.starts_with("READONLY"), "{text}");
-    assert!(text.contains("replica-0") && text.contains(&store.replicas[0].client_address()), "{text}");
+    assert!(
+        text.contains("replica-0") && text.contains(&store.replicas[0].client_address()),
+        "{text}"
+    );
 }
 
 /// A follower that was down continues from its own log.
@@ -43,7 +53,11 @@ fn a_follower_that_restarted_needs_no_seed() {
     store.replicas[1].start();
     store.assign();
     store.assert_same();
-    assert_eq!(store.replicas[1].log().matches("a seed begins").count(), 1, "the first one only");
+    assert_eq!(
+        store.replicas[1].log().matches("a seed begins").count(),
+        1,
+        "the first one only"
+    );
 }
 
 /// The leader comes back as a follower and is promoted again: nothing acknowledged is lost.
@@ -54,14 +68,21 @@ fn a_leader_that_restarted_leads_again_in_a_new_epoch() {
     store.replicas[0].kill();
     store.replicas[0].start();
     let status = store.replicas[0].status().unwrap();
-    assert_eq!(status.role, Role::Follower, "an epoch belongs to one process");
+    assert_eq!(
+        status.role,
+        Role::Follower,
+        "an epoch belongs to one process"
+    );
     store.assign();
     assert_eq!(store.replicas[0].status().unwrap().role, Role::Follower);
     store.promote();
-    eventually("the new leader serves", || store.replicas[store.leader()].status()?.ready.then_some(()));
+    store.leader_serves();
     let mut client = store.replicas[store.leader()].client();
     for i in 0..1000 {
-        assert_eq!(client.get(&format!("key:{i}")).unwrap(), Some(format!("value:{i}")));
+        assert_eq!(
+            client.get(&format!("key:{i}")).unwrap(),
+            Some(format!("value:{i}"))
+        );
     }
     write(&store, 1000, 1100);
     store.assert_same();
@@ -97,7 +118,7 @@ fn a_deposed_leader_rejoins_by_truncation() {
     store.replicas[1].thaw();
     store.replicas[2].thaw();
     store.promote();
-    eventually("the new leader serves", || store.replicas[store.leader()].status()?.ready.then_some(()));
+    store.leader_serves();
     let mut client = store.replicas[store.leader()].client();
     client.set("after", "1").unwrap();
     store.replicas[0].start();
@@ -120,6 +141,8 @@ fn lag_tells_how_far_a_follower_is_behind() {
         lag().filter(|(bytes, seconds)| *bytes > 1000 && *seconds > 1.0)
     });
     store.replicas[1].thaw();
-    eventually("no lag", || lag().filter(|(bytes, seconds)| *bytes == 0 && *seconds == 0.0));
+    eventually("no lag", || {
+        lag().filter(|(bytes, seconds)| *bytes == 0 && *seconds == 0.0)
+    });
     store.assert_same();
 }

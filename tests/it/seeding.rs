@@ -13,7 +13,9 @@ fn fill(store: &TestStore, keys: usize) {
     let mut client = store.replicas[store.leader()].client();
     let value = "x".repeat(1000);
     for i in 0..keys {
-        client.send(&["SET", &format!("fill:{i}"), &format!("{value}{i}")]).unwrap();
+        client
+            .send(&["SET", &format!("fill:{i}"), &format!("{value}{i}")])
+            .unwrap();
         if i % 100 == 99 {
             for _ in 0..100 {
                 client.reply().unwrap();
@@ -38,7 +40,9 @@ impl Writer {
             let (mut count, mut longest) = (0, Duration::ZERO);
             while !stopped.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                client.set(&format!("during:{count}"), "value").expect("an acknowledged write");
+                client
+                    .set(&format!("during:{count}"), "value")
+                    .expect("an acknowledged write");
                 longest = longest.max(start.elapsed());
                 count += 1;
             }
@@ -54,7 +58,10 @@ impl Writer {
 }
 
 fn slow() -> Settings {
-    Settings { seed_bandwidth: 4 << 20, ..Settings::default() }
+    Settings {
+        seed_bandwidth: 4 << 20,
+        ..Settings::default()
+    }
 }
 
 fn half_way(store: &TestStore, index: usize) {
@@ -78,7 +85,10 @@ fn a_follower_is_seeded_while_writes_go_on() {
         if states.last() != Some(&status.state) {
             states.push(status.state);
         }
-        assert!(!status.ready || status.state == ReplicaState::Streaming, "{status:?}");
+        assert!(
+            !status.ready || status.state == ReplicaState::Streaming,
+            "{status:?}"
+        );
         status.ready.then_some(())
     });
     let (count, longest) = writer.stop();
@@ -128,7 +138,10 @@ fn two_followers_are_seeded_at_once() {
 /// A follower that is further behind than the log reaches is seeded anew, by itself.
 #[test]
 fn a_follower_beyond_the_log_retention_is_seeded_anew() {
-    let settings = Settings { log_retention: 1 << 20, ..Settings::default() };
+    let settings = Settings {
+        log_retention: 1 << 20,
+        ..Settings::default()
+    };
     let mut store = TestStore::start_with(2, settings);
     store.replicas[1].kill();
     fill(&store, 150_000);

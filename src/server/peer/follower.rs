@@ -66,10 +66,15 @@ impl Drop for Registered<'_> {
 
 async fn follow(node: &Arc<Node>, leader: ReplicaId, name: &str) -> io::Result<()> {
     let address = node.with(|inner| {
-        inner.members.get(&leader).map(|member| member.peer_address.clone())
+        inner
+            .members
+            .get(&leader)
+            .map(|member| member.peer_address.clone())
     });
     let Some(address) = address else {
-        return Err(io::Error::other(format!("the address of the leader {leader} is not known")));
+        return Err(io::Error::other(format!(
+            "the address of the leader {leader} is not known"
+        )));
     };
     let connect = TcpStream::connect(&address);
     let stream = tokio::time::timeout(Duration::from_secs(2), connect).await??;
@@ -170,7 +175,9 @@ fn take(
     peer: Peer,
     frames: Vec<Frame>,
 ) -> io::Result<()> {
-    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+        return Ok(());
+    };
     let chained = frames.windows(2).all(|pair| {
         pair.first().map(Frame::chain) == pair.last().map(Frame::prev_chain)
             && pair.first().map(Frame::end) == pair.last().map(Frame::start)
@@ -183,11 +190,19 @@ fn take(
     }
     let mut epochs: Vec<(Epoch, Lsn)> = Vec::new();
     for frame in &frames {
-        if epochs.last().is_none_or(|(epoch, _)| *epoch != frame.epoch()) {
+        if epochs
+            .last()
+            .is_none_or(|(epoch, _)| *epoch != frame.epoch())
+        {
             epochs.push((frame.epoch(), frame.start()));
         }
     }
-    let input = Input::Frames { peer, start: first.start(), epochs, end: last.end() };
+    let input = Input::Frames {
+        peer,
+        start: first.start(),
+        epochs,
+        end: last.end(),
+    };
     inner.incoming = Some(frames);
     node.drive(inner, input);
     Ok(())

@@ -24,7 +24,9 @@ pub(super) async fn serve(
     writer: LinkWriter,
     hello: Message,
 ) -> io::Result<()> {
-    let Message::Hello { id, ref name, .. } = hello else { return Ok(()) };
+    let Message::Hello { id, ref name, .. } = hello else {
+        return Ok(());
+    };
     let node = Arc::clone(&context.node);
     let peer = node.new_peer();
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -152,12 +154,27 @@ impl Sender {
         let node = &self.node;
         let sent_at = node.now().as_micros() as u64;
         let (commit, end, keep_from) = node.with(|inner| {
-            (inner.core.commit(), inner.tip.end, keep_from(inner, node.id))
+            (
+                inner.core.commit(),
+                inner.tip.end,
+                keep_from(inner, node.id),
+            )
         });
         self.commit_sent = commit;
         match frame_bytes {
-            Some(frame_bytes) => Message::Append { commit, end, keep_from, sent_at, frame_bytes },
-            None => Message::Heartbeat { commit, end, keep_from, sent_at },
+            Some(frame_bytes) => Message::Append {
+                commit,
+                end,
+                keep_from,
+                sent_at,
+                frame_bytes,
+            },
+            None => Message::Heartbeat {
+                commit,
+                end,
+                keep_from,
+                sent_at,
+            },
         }
     }
 }

@@ -38,8 +38,17 @@ pub struct LinkWriter {
 pub fn split(stream: TcpStream) -> io::Result<(LinkReader, LinkWriter)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    let reader = LinkReader { stream: read, buffer: BytesMut::with_capacity(1 << 16) };
-    Ok((reader, LinkWriter { stream: write, buffer: Vec::new() }))
+    let reader = LinkReader {
+        stream: read,
+        buffer: BytesMut::with_capacity(1 << 16),
+    };
+    Ok((
+        reader,
+        LinkWriter {
+            stream: write,
+            buffer: Vec::new(),
+        },
+    ))
 }
 
 impl LinkReader {

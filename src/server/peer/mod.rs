@@ -77,7 +77,9 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
         Message::SeedOpen { resume, .. } => {
             seed_source::serve(context, reader, writer, resume).await
         }
-        other => Err(std::io::Error::other(format!("unexpected first message {other:?}"))),
+        other => Err(std::io::Error::other(format!(
+            "unexpected first message {other:?}"
+        ))),
     }
 }
 

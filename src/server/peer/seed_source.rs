@@ -27,8 +27,15 @@ impl Use {
     fn begin(context: &PeerContext, id: u64) -> Option<Self> {
         let manifest = context.snapshots.begin(id)?;
         let pin = context.node.new_peer();
-        context.node.with(|inner| inner.pins.insert(pin, manifest.lsn));
-        Some(Self { context: context.clone(), manifest, pin, done: false })
+        context
+            .node
+            .with(|inner| inner.pins.insert(pin, manifest.lsn));
+        Some(Self {
+            context: context.clone(),
+            manifest,
+            pin,
+            done: false,
+        })
     }
 }
 
@@ -55,12 +62,17 @@ pub(super) async fn serve(
         Ok(used) => used,
         Err(reason) => return writer.send(&Message::SeedRefused { reason }).await,
     };
-    writer.send(&Message::SeedManifest(used.manifest.clone())).await?;
+    writer
+        .send(&Message::SeedManifest(used.manifest.clone()))
+        .await?;
     loop {
         match tokio::time::timeout(SILENCE * 6, reader.message()).await?? {
-            Message::SeedFetch { snapshot, file, offset, length }
-                if snapshot == used.manifest.id =>
-            {
+            Message::SeedFetch {
+                snapshot,
+                file,
+                offset,
+                length,
+            } if snapshot == used.manifest.id => {
                 send(&used, &mut writer, file, offset, length).await?;
             }
             Message::SeedDone { .. } => {
@@ -103,11 +115,21 @@ async fn send(
     let (snapshots, id) = (Arc::clone(&used.context.snapshots), used.manifest.id);
     let (name, length) = (entry.name.clone(), length.min(MAX_PIECE) as usize);
     let read = move || snapshots.read(id, &name, offset, length);
-    let bytes = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
-    let rate = used.context.node.with(|inner| inner.settings.seed_bandwidth);
+    let bytes = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(io::Error::other)??;
+    let rate = used
+        .context
+        .node
+        .with(|inner| inner.settings.seed_bandwidth);
     used.context.throttle.pass(bytes.len() as u64, rate).await;
     let (crc, length) = (crc32fast::hash(&bytes), bytes.len() as u32);
-    writer.push(&Message::SeedChunk { file, offset, crc, length })?;
+    writer.push(&Message::SeedChunk {
+        file,
+        offset,
+        crc,
+        length,
+    })?;
     writer.push_raw(&bytes);
     writer.flush().await
 }

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::SILENCE;
 use super::link::{self, LinkReader, LinkWriter};
+use crate::replication::Input;
 use crate::replication::admin::SeedProgress;
 use crate::replication::message::{Message, PROTOCOL_VERSION, SeedManifest};
-use crate::replication::Input;
 use crate::seed::{Fetch, SeedPlan};
 use crate::server::data_dir::DataDir;
 use crate::server::node::{Job, Node, PeerCommand, flushed_tip};
@@ -58,7 +58,8 @@ impl SeedTarget {
             };
             if let Err(error) = fetched {
                 tracing::warn!(%error, "the seed was cut, it goes on as soon as it can");
-                self.node.with(|inner| inner.message = format!("the seed was cut: {error}"));
+                self.node
+                    .with(|inner| inner.message = format!("the seed was cut: {error}"));
                 self.node.changed();
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -109,7 +110,11 @@ impl SeedTarget {
         while let Some(ended) = others.join_next().await {
             ended.map_err(io::Error::other)??;
         }
-        writer.send(&Message::SeedDone { snapshot: manifest.id }).await?;
+        writer
+            .send(&Message::SeedDone {
+                snapshot: manifest.id,
+            })
+            .await?;
         self.install(&path, &manifest).await
     }
 
@@ -135,11 +140,15 @@ impl SeedTarget {
     fn partial(&self) -> Option<(PathBuf, SeedManifest)> {
         let current = self.dir.current_state().ok().flatten();
         let names = self.dir.state_dirs().ok()?;
-        names.into_iter().rev().filter(|name| Some(name) != current.as_ref()).find_map(|name| {
-            let path = self.dir.path().join(name);
-            let manifest = fs::read(path.join(MANIFEST)).ok()?;
-            Some((path, serde_json::from_slice(&manifest).ok()?))
-        })
+        names
+            .into_iter()
+            .rev()
+            .filter(|name| Some(name) != current.as_ref())
+            .find_map(|name| {
+                let path = self.dir.path().join(name);
+                let manifest = fs::read(path.join(MANIFEST)).ok()?;
+                Some((path, serde_json::from_slice(&manifest).ok()?))
+            })
     }
 
     /// Whether the log holds what follows the snapshot; if the core waits, it goes on with that log.
@@ -155,7 +164,11 @@ impl SeedTarget {
             }
             if !view.streaming {
                 let history = inner.core.history().clone();
-                let input = Input::LogReset { at: view.end, oldest: manifest.lsn, history };
+                let input = Input::LogReset {
+                    at: view.end,
+                    oldest: manifest.lsn,
+                    history,
+                };
                 node.drive(inner, input);
             }
             true
@@ -204,7 +217,9 @@ impl SeedTarget {
         let budget = self.node.with(|inner| inner.memory_budget);
         let opened = tokio::task::spawn_blocking(move || {
             let store = open_store(&path, budget).map_err(io::Error::other)?;
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
             let name = name.ok_or_else(|| io::Error::other("a state directory without a name"))?;
             dir.set_current_state(&name).map_err(io::Error::other)?;
             Ok::<_, io::Error>((store, name))
@@ -212,7 +227,10 @@ impl SeedTarget {
         let (store, name) = opened.await.map_err(io::Error::other)??;
         let tip = flushed_tip(&store);
         if tip.end != lsn {
-            return Err(io::Error::other(format!("the copied state is at {}, not {lsn}", tip.end)));
+            return Err(io::Error::other(format!(
+                "the copied state is at {}, not {lsn}",
+                tip.end
+            )));
         }
         let node = &self.node;
         node.with(|inner| {
@@ -239,7 +257,13 @@ async fn open(
     let connect = TcpStream::connect(address);
     let stream = tokio::time::timeout(Duration::from_secs(2), connect).await??;
     let (mut reader, mut writer) = link::split(stream)?;
-    writer.send(&Message::SeedOpen { version: PROTOCOL_VERSION, id, resume }).await?;
+    writer
+        .send(&Message::SeedOpen {
+            version: PROTOCOL_VERSION,
+            id,
+            resume,
+        })
+        .await?;
     match tokio::time::timeout(MANIFEST_DEADLINE, reader.message()).await?? {
         Message::SeedManifest(manifest) => Ok((reader, writer, manifest)),
         Message::SeedRefused { reason } => Err(io::Error::other(reason)),
@@ -287,7 +311,11 @@ impl Copy {
             fs::create_dir_all(parent)?;
         }
         let file = Arc::new(
-            fs::OpenOptions::new().create(true).truncate(false).write(true).open(&part)?,
+            fs::OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&part)?,
         );
         let mut asked = fetch.offset;
         let mut under_way = 0;
@@ -295,7 +323,12 @@ impl Copy {
             while asked < fetch.size && under_way < DEPTH {
                 let length = u64::from(PIECE).min(fetch.size - asked) as u32;
                 let (snapshot, file) = (self.manifest.id, fetch.file);
-                writer.push(&Message::SeedFetch { snapshot, file, offset: asked, length })?;
+                writer.push(&Message::SeedFetch {
+                    snapshot,
+                    file,
+                    offset: asked,
+                    length,
+                })?;
                 asked += u64::from(length);
                 under_way += 1;
             }
@@ -312,17 +345,24 @@ impl Copy {
         let finish = move || {
             file.sync_all()?;
             fs::rename(&part, &whole)?;
-            whole.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+            whole
+                .parent()
+                .map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
         };
-        tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(finish)
+            .await
+            .map_err(io::Error::other)?
     }
 
     async fn piece(&self, fetch: &Fetch, reader: &mut LinkReader) -> io::Result<bytes::Bytes> {
         // A throttled source may be slow to answer: what bounds this is the source's own silence.
         match tokio::time::timeout(SILENCE * 12, reader.message()).await?? {
-            Message::SeedChunk { file, offset, crc, length }
-                if file == fetch.file && offset == fetch.offset && length > 0 =>
-            {
+            Message::SeedChunk {
+                file,
+                offset,
+                crc,
+                length,
+            } if file == fetch.file && offset == fetch.offset && length > 0 => {
                 let bytes = reader.raw(length as usize).await?;
                 if crc32fast::hash(&bytes) != crc {
                     return Err(io::Error::other(format!(
@@ -344,7 +384,13 @@ impl Copy {
         };
         let from = self.from.clone();
         let started_at = self.started_at;
-        let progress = SeedProgress { from, bytes, total_bytes, rate, started_at };
+        let progress = SeedProgress {
+            from,
+            bytes,
+            total_bytes,
+            rate,
+            started_at,
+        };
         self.node.with(|inner| inner.seed = Some(progress));
         self.node.changed();
     }

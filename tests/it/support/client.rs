@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use replicated_store::resp::Reply;
+use replicated_store::resp::reply::{self, Reply};
 
 /// A connection.
 pub(crate) struct Client {
@@ -18,7 +18,10 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
     }
 
     /// Sends a command without waiting for its reply.
@@ -33,7 +36,7 @@ impl Client {
     /// The next reply.
     pub(crate) fn reply(&mut self) -> io::Result<Reply> {
         loop {
-            let decoded = replicated_store::resp::decode_reply(&self.buffer);
+            let decoded = reply::decode(&self.buffer);
             let decoded = decoded.map_err(|error| io::Error::other(error.to_string()))?;
             if let Some((reply, used)) = decoded {
                 self.buffer.drain(..used);
@@ -57,7 +60,7 @@ impl Client {
     /// Sets a key; an error unless it was acknowledged.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> io::Result<()> {
         match self.call(&["SET", key, value])? {
-            Reply::Simple(ok) if ok == "OK" => Ok(()),
+            Reply::Simple(ok) if ok == b"OK" => Ok(()),
             other => Err(io::Error::other(format!("{other:?}"))),
         }
     }

@@ -23,6 +23,10 @@ pub(super) fn request(
     stream.read_to_string(&mut answer)?;
     let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(invalid)?;
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(invalid)?;
+    let code = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(invalid)?;
     Ok((code, body.to_owned()))
 }

@@ -28,7 +28,9 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 
 /// A seed for random choices: `TEST_SEED` or a new one; printed, so that a failure can be repeated.
 pub(crate) fn seed(test: &str) -> u64 {
-    let given = std::env::var("TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let given = std::env::var("TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(rand::random::<u64>);
     println!("{test}: TEST_SEED={seed}");
     seed

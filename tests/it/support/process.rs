@@ -31,7 +31,10 @@ impl Replica {
         Self {
             name: name.to_owned(),
             dir: root.join(name),
-            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            arguments: arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
             ports: [free_port(), free_port(), free_port()],
             child: None,
         }
@@ -53,8 +56,16 @@ impl Replica {
     pub(crate) fn start(&mut self) {
         self.spawn();
         eventually("the replica answers", || {
-            let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(exited.is_none(), "{} ended: {exited:?}\n{}", self.name, self.log());
+            let exited = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
+            assert!(
+                exited.is_none(),
+                "{} ended: {exited:?}\n{}",
+                self.name,
+                self.log()
+            );
             self.status()
         });
     }
@@ -62,7 +73,10 @@ impl Replica {
     /// Starts the process.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} is running", self.name);
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path());
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path());
         let child = Command::new(env!("CARGO_BIN_EXE_replica"))
             .args(["run", "--name", &self.name, "--data-dir"])
             .arg(&self.dir)
@@ -102,7 +116,12 @@ impl Replica {
     pub(crate) fn terminate(&mut self) {
         self.signal(Signal::TERM);
         let ended = self.wait();
-        assert!(ended.success(), "{} ended with {ended}\n{}", self.name, self.log());
+        assert!(
+            ended.success(),
+            "{} ended with {ended}\n{}",
+            self.name,
+            self.log()
+        );
     }
 
     /// Waits for the end of the process.
@@ -125,7 +144,12 @@ impl Replica {
         std::fs::remove_dir_all(&self.dir).expect("the data directory goes");
     }
 
-    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    pub(crate) fn http(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
         request(&self.admin_address(), method, path, body)
     }
 
@@ -162,7 +186,10 @@ impl Replica {
 
     /// A file of its data directory, for damage.
     pub(crate) fn open(&self, name: &str) -> File {
-        let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.dir.join(name));
         file.expect("a file of the replica")
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use replicated_store::replication::admin::{
-    Assignment, PromiseAnswer, PromiseRequest, ReplicaState, Settings,
+    Assignment, PromiseAnswer, PromiseRequest, ReplicaState, Role, Settings,
 };
 use replicated_store::replication::{Configuration, Epoch, ReplicaId};
 use tempfile::TempDir;
@@ -27,7 +27,12 @@ impl TestStore {
     pub(crate) fn start_with(count: usize, settings: Settings) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         let register = Configuration::default();
-        let mut store = Self { replicas: Vec::new(), register, settings, root };
+        let mut store = Self {
+            replicas: Vec::new(),
+            register,
+            settings,
+            root,
+        };
         for _ in 0..count {
             store.add();
         }
@@ -59,7 +64,10 @@ impl TestStore {
 
     /// Hands the register to every replica that answers.
     pub(crate) fn assign(&self) {
-        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let running = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.status().is_some());
         let members = running.map(Replica::member).collect();
         let assignment = Assignment {
             configuration: self.register.clone(),
@@ -67,8 +75,14 @@ impl TestStore {
             settings: self.settings.clone(),
         };
         let body = serde_json::to_string(&assignment).expect("JSON");
-        for replica in self.replicas.iter().filter(|replica| replica.status().is_some()) {
-            let (code, text) = replica.http("PUT", "/configuration", &body).expect("an answer");
+        for replica in self
+            .replicas
+            .iter()
+            .filter(|replica| replica.status().is_some())
+        {
+            let (code, text) = replica
+                .http("PUT", "/configuration", &body)
+                .expect("an answer");
             assert_eq!(code, 200, "{text}");
         }
     }
@@ -76,23 +90,40 @@ impl TestStore {
     /// Index of the leader.
     pub(crate) fn leader(&self) -> usize {
         let leads = |replica: &Replica| {
-            replica.status().is_some_and(|status| Some(status.id) == self.register.leader)
+            replica
+                .status()
+                .is_some_and(|status| Some(status.id) == self.register.leader)
         };
-        self.replicas.iter().position(leads).expect("a leader that runs")
+        self.replicas
+            .iter()
+            .position(leads)
+            .expect("a leader that runs")
+    }
+
+    /// Waits until the leader of the register leads and serves clients.
+    pub(crate) fn leader_serves(&self) {
+        eventually("the leader serves", || {
+            let status = self.replicas[self.leader()].status()?;
+            (status.role == Role::Leader && status.ready).then_some(())
+        });
     }
 
     /// Waits until every running replica streams and has everything.
     pub(crate) fn settle(&self) {
+        self.leader_serves();
         for replica in &self.replicas {
             if replica.status().is_none() {
                 continue;
             }
-            eventually(&format!("{} is ready and has everything", replica.name), || {
-                let end = self.replicas[self.leader()].status()?.last.lsn;
-                let status = replica.status()?;
-                let streams = status.state == ReplicaState::Streaming && status.ready;
-                (streams && status.applied_lsn == end).then_some(())
-            });
+            eventually(
+                &format!("{} is ready and has everything", replica.name),
+                || {
+                    let end = self.replicas[self.leader()].status()?.last.lsn;
+                    let status = replica.status()?;
+                    let streams = status.state == ReplicaState::Streaming && status.ready;
+                    (streams && status.applied_lsn == end).then_some(())
+                },
+            );
         }
     }
 
@@ -100,7 +131,10 @@ impl TestStore {
     pub(crate) fn promote(&mut self) {
         let epoch = self.register.epoch.next();
         let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
-        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let running = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.status().is_some());
         let answers: Vec<PromiseAnswer> = running
             .map(|replica| {
                 let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
@@ -109,7 +143,10 @@ impl TestStore {
             })
             .collect();
         assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
-        let best = answers.iter().max_by_key(|answer| answer.last).expect("an answer");
+        let best = answers
+            .iter()
+            .max_by_key(|answer| answer.last)
+            .expect("an answer");
         self.register.version += 1;
         self.register.epoch = epoch;
         self.register.leader = Some(best.id);
@@ -133,8 +170,14 @@ impl TestStore {
     /// All running replicas hold the same at the same LSN.
     pub(crate) fn assert_same(&self) {
         self.settle();
-        let running = self.replicas.iter().filter(|replica| replica.status().is_some());
+        let running = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.status().is_some());
         let digests: Vec<_> = running.map(Replica::digest).collect();
-        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:#?}");
+        assert!(
+            digests.windows(2).all(|pair| pair[0] == pair[1]),
+            "{digests:#?}"
+        );
     }
 }
