@@ -1,0 +1,173 @@
+//! The changes that are not flushed yet: a layer that takes them, and one that is being flushed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use hashbrown::DefaultHashBuilder;
+
+use super::engine::Engine;
+use super::entry::Entry;
+use super::error::{Result, StoreError};
+use super::expiry::Undo;
+use super::meta::Meta;
+use super::table::Table;
+use crate::replication::Lsn;
+
+/// Changes since the last seal.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// Told apart from all other layers.
+    pub(super) id: u64,
+    pub(super) table: Table,
+    /// LSN of the `Clear` that this layer begins with: what lies below is not seen.
+    pub(super) cleared: Option<Lsn>,
+    /// Layers that went up in this one when their flush was aborted.
+    pub(super) absorbed: Vec<u64>,
+    /// What resetting this layer puts back into the index of expiries.
+    pub(super) undo: Undo,
+}
+
+impl Layer {
+    pub(super) fn new(id: u64, hasher: DefaultHashBuilder) -> Self {
+        Self {
+            id,
+            table: Table::new(hasher),
+            cleared: None,
+            absorbed: Vec::new(),
+            undo: Undo::default(),
+        }
+    }
+}
+
+/// A layer that takes no more changes, with what its flush will write.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) id: u64,
+    pub(super) contents: Arc<Contents>,
+    pub(super) absorbed: Vec<u64>,
+    pub(super) undo: Undo,
+    pub(super) ticket: Ticket,
+}
+
+/// What a [`FlushJob`] reads.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) table: Table,
+    pub(super) cleared: Option<Lsn>,
+    pub(super) meta: Meta,
+}
+
+/// How far a flush has come: shared by the store and the job, so that of starting it and of
+/// cancelling it exactly one succeeds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ticket(Arc<AtomicU8>);
+
+const PENDING: u8 = 0;
+const STARTED: u8 = 1;
+const FAILED: u8 = 2;
+const CANCELLED: u8 = 3;
+
+impl Ticket {
+    fn step(&self, from: u8, to: u8) -> bool {
+        let swapped = self
+            .0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        swapped.is_ok()
+    }
+
+    /// `false` if the job is running or done: its entries are on disk, or will be.
+    pub(super) fn cancel(&self) -> bool {
+        self.step(PENDING, CANCELLED) || self.step(FAILED, CANCELLED)
+    }
+}
+
+/// The flush of a sealed layer, to be run without the core lock, and only once all that it holds
+/// is committed. Dropping it instead leaves the store waiting: see
+/// [`Store::abort_flush`](super::Store::abort_flush).
+#[must_use]
+pub struct FlushJob {
+    pub(super) id: u64,
+    pub(super) contents: Arc<Contents>,
+    pub(super) ticket: Ticket,
+    pub(super) engine: Arc<dyn Engine>,
+}
+
+/// A flush that is on disk; hand it to [`Store::finish_flush`](super::Store::finish_flush).
+#[derive(Debug)]
+#[must_use]
+pub struct FlushDone {
+    pub(super) id: u64,
+    entries: usize,
+    bytes: usize,
+}
+
+impl FlushDone {
+    /// Changed keys that were written.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Bytes of memory that they took.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl FlushJob {
+    /// The LSN up to which the log must be committed before the job is run.
+    pub fn cut(&self) -> Lsn {
+        self.contents.meta.flushed
+    }
+
+    /// Sorts the entries and ingests them. Blocks for about half a second a million entries.
+    ///
+    /// After an error the store is as before: abort the flush, and seal again later. Only where
+    /// the disk was full is that sound; another I/O error should end the process, as with the log.
+    pub fn run(self) -> Result<FlushDone> {
+        if !self.ticket.step(PENDING, STARTED) {
+            return Err(StoreError::FlushCancelled);
+        }
+        let result = self.ingest();
+        if result.is_err() {
+            self.ticket.step(STARTED, FAILED);
+        }
+        result
+    }
+
+    fn ingest(&self) -> Result<FlushDone> {
+        let Contents {
+            table,
+            cleared,
+            meta,
+        } = &*self.contents;
+        let mut entries: Vec<(u64, &Entry)> = Vec::with_capacity(table.len());
+        // In a generation that begins with this layer there is nothing to remove.
+        let written = |entry: &&Entry| cleared.is_none() || !entry.is_tombstone();
+        entries.extend(
+            table
+                .iter()
+                .filter(written)
+                .map(|entry| (head(entry), entry)),
+        );
+        entries.sort_unstable_by(|a, b| (a.0, a.1.key()).cmp(&(b.0, b.1.key())));
+        let mut changes = entries.iter().map(|(_, entry)| {
+            let stored = (!entry.is_tombstone()).then(|| entry.stored());
+            (entry.key(), stored)
+        });
+        self.engine.ingest(&mut changes, meta)?;
+        Ok(FlushDone {
+            id: self.id,
+            entries: entries.len(),
+            bytes: table.bytes(),
+        })
+    }
+}
+
+/// The first bytes of the key as a number that sorts alike: most comparisons need no more.
+fn head(entry: &Entry) -> u64 {
+    let key = entry.key();
+    let mut head = [0; 8];
+    let len = key.len().min(8);
+    head[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(head)
+}

@@ -1,0 +1,327 @@
+//! The [`Engine`] on disk: `lsm-tree`, used only through sorted ingestion.
+//!
+//! What we rely on, read in the source of the pinned version 3.1.10:
+//!
+//! - An ingestion writes its tables, syncs them and their directory, and then installs a manifest
+//!   by renaming `current`: all or nothing. Its tables shadow older ones, by order of the runs
+//!   and by a sequence number that the tree draws from our private counter. After opening, the
+//!   counter must be set above the highest number on disk; it has nothing to do with LSNs.
+//! - Every install draws a number. Reads at old numbers can panic once manifests were collected:
+//!   we read the tables directly and always the newest, see [`view`].
+//! - Manifests (`v<N>`) are collected only by a compaction with a watermark above 0: ours is
+//!   the counter, so that compaction keeps one version of a key, and open views hold their files.
+//! - The manifest counts the runs of a level in a `u8`: [`Engine::ingest`] compacts first where
+//!   runs have piled up.
+//! - Files of a failed ingestion or compaction stay until the next opening: [`LsmEngine::sweep`]
+//!   removes them, or a full disk would get fuller with each try.
+//! - There is no lock file: whoever opens the directory has to make sure to be the only one.
+//! - `clear`, key-value separation and FIFO compaction had bugs and are not used.
+
+mod checkpoint;
+mod keys;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use lsm_tree::compaction::filter::Context;
+use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict};
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SequenceNumberCounter, Tree};
+use parking_lot::{Mutex, RwLock};
+
+use super::engine::{Change, Checkpoint, Engine, EngineStats, Entries};
+use super::error::{Result, StoreError};
+use super::meta::Meta;
+use view::View;
+
+/// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
+/// at a bloom filter; 255 would overflow the manifest.
+const MAX_BACKLOG: usize = 20;
+
+/// Settings of an [`LsmEngine`].
+#[derive(Clone, Copy, Debug)]
+pub struct LsmOptions {
+    /// Bytes of the cache of blocks read from disk.
+    pub cache_bytes: u64,
+    /// Bytes of a table that compaction writes.
+    pub table_bytes: u64,
+    /// Tables in level 0 at which they are merged into level 1.
+    pub l0_tables: u8,
+}
+
+impl Default for LsmOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 << 20,
+            table_bytes: 64 << 20,
+            l0_tables: 4,
+        }
+    }
+}
+
+/// An LSM tree in a directory.
+pub struct LsmEngine {
+    dir: PathBuf,
+    tree: Tree,
+    cache: Arc<Cache>,
+    strategy: Arc<Leveled>,
+    /// Draws the sequence numbers.
+    counter: SequenceNumberCounter,
+    view: RwLock<Arc<View>>,
+    /// Views that may still be read, newest last. Kept here so that only maintenance is ever the
+    /// last to let go of a table, which removes its file.
+    views: Mutex<Vec<Arc<View>>>,
+    ingesting: Mutex<()>,
+    compacting: Mutex<Compacting>,
+    ingested: AtomicU64,
+    retired: Arc<AtomicU32>,
+}
+
+/// State of the one compaction at a time.
+#[derive(Debug, Default)]
+struct Compacting {
+    /// Generations below this one were dropped as far as whole tables go.
+    dropped: u32,
+}
+
+impl LsmEngine {
+    /// Opens the directory, creating it if it does not exist. The caller sees to it that nobody
+    /// else has it open.
+    pub fn open(dir: &Path, options: &LsmOptions) -> Result<Self> {
+        let counter = SequenceNumberCounter::default();
+        let visible = SequenceNumberCounter::default();
+        let cache = Arc::new(Cache::with_capacity_bytes(options.cache_bytes));
+        let retired = Arc::new(AtomicU32::new(0));
+        let config = Config::new(dir, counter.clone(), visible.clone())
+            .use_cache(Arc::clone(&cache))
+            .with_compaction_filter_factory(Some(Arc::new(Retired(Arc::clone(&retired)))));
+        let AnyTree::Standard(tree) = config.open()? else {
+            return Err(StoreError::Corrupt("not a standard tree".to_owned()));
+        };
+        let next = tree
+            .get_highest_persisted_seqno()
+            .map_or(0, |seen| seen + 1);
+        counter.set(next);
+        visible.set(next);
+        let strategy = Leveled::default()
+            .with_table_target_size(options.table_bytes)
+            .with_l0_threshold(options.l0_tables);
+        let view = Arc::new(View::of(&tree));
+        Ok(Self {
+            dir: dir.to_owned(),
+            views: Mutex::new(vec![Arc::clone(&view)]),
+            view: RwLock::new(view),
+            tree,
+            cache,
+            strategy: Arc::new(strategy),
+            counter,
+            ingesting: Mutex::default(),
+            compacting: Mutex::default(),
+            ingested: AtomicU64::new(0),
+            retired,
+        })
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    /// Reads see what the tree holds now.
+    fn refresh(&self) -> Arc<View> {
+        let mut views = self.views.lock();
+        let view = Arc::new(View::of(&self.tree));
+        views.push(Arc::clone(&view));
+        *self.view.write() = Arc::clone(&view);
+        views.retain(|view| Arc::strong_count(view) > 1);
+        view
+    }
+
+    fn write(&self, changes: &mut dyn Iterator<Item = Change<'_>>, meta: &Meta) -> Result<()> {
+        let tree = AnyTree::Standard(self.tree.clone());
+        let mut ingestion = tree.ingestion()?;
+        ingestion.write(keys::META, meta.encode()?)?;
+        for (key, stored) in changes {
+            let key = keys::entry(meta.generation, key);
+            match stored {
+                Some(stored) => ingestion.write(key, stored)?,
+                None => ingestion.write_tombstone(key)?,
+            }
+        }
+        ingestion.finish()?;
+        Ok(())
+    }
+
+    /// Removes the files that a failure left behind. Nobody may ingest or compact meanwhile.
+    fn sweep(&self) -> Result<()> {
+        self.refresh();
+        let views = self.views.lock();
+        let used = |id: u64| {
+            let mut tables = views.iter().flat_map(|view| view.tables());
+            tables.any(|table| table.id() == id)
+        };
+        for file in std::fs::read_dir(self.dir.join("tables"))? {
+            let file = file?;
+            let id = file.file_name().to_str().and_then(|name| name.parse().ok());
+            if id.is_some_and(|id| !used(id)) {
+                std::fs::remove_file(file.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sweeps after an error, and hands the error on.
+    fn swept<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            tracing::warn!(%error, "the LSM tree failed to write");
+            if let Err(error) = self.sweep() {
+                tracing::warn!(%error, "files of the failed write could not be removed");
+            }
+        }
+        result
+    }
+
+    /// Drops the tables that hold nothing but retired generations.
+    fn drop_retired(&self, state: &mut Compacting) -> Result<bool> {
+        let retired = self.retired.load(Ordering::Acquire);
+        if state.dropped >= retired {
+            return Ok(false);
+        }
+        self.tree.drop_range::<Vec<u8>, _>(keys::below(retired))?;
+        state.dropped = retired;
+        Ok(true)
+    }
+
+    fn compact(&self, state: &mut Compacting) -> Result<bool> {
+        if self.drop_retired(state)? {
+            return Ok(true);
+        }
+        let ingested = || self.ingested.load(Ordering::Acquire);
+        let before = (self.tree.current_version().id(), ingested());
+        self.tree
+            .compact(self.strategy.clone(), self.counter.get())?;
+        let after = (self.tree.current_version().id(), ingested());
+        // Every install makes a version: those that no ingestion made are ours.
+        Ok(after.0 - before.0 > after.1 - before.1)
+    }
+}
+
+impl Engine for LsmEngine {
+    fn meta(&self) -> Result<Meta> {
+        match self.view().get(keys::META)? {
+            Some(bytes) => Meta::decode(&bytes),
+            None => Ok(Meta::default()),
+        }
+    }
+
+    fn get(&self, generation: u32, key: &[u8], into: &mut Vec<u8>) -> Result<bool> {
+        let found = self.view().get(&keys::entry(generation, key))?;
+        if let Some(stored) = &found {
+            into.reserve_exact(stored.len());
+            into.extend_from_slice(stored);
+        }
+        Ok(found.is_some())
+    }
+
+    fn range(&self, generation: u32, from: &[u8]) -> Entries {
+        let from = keys::entry(generation, from);
+        self.view().range(from, &keys::end(generation))
+    }
+
+    fn sample(&self, generation: u32, random: u64) -> Result<Option<Vec<u8>>> {
+        let (first, end) = (keys::entry(generation, b""), keys::end(generation));
+        let view = self.view();
+        let Some(place) = view.random_place(&first, &end, random) else {
+            return Ok(None);
+        };
+        // A few steps on, lest the key after a gap comes up all the time.
+        let steps = random as usize % 16;
+        let mut after = view
+            .clone()
+            .range(place.max(first.clone()), &end)
+            .take(steps + 1);
+        let mut found = None;
+        for item in &mut after {
+            found = Some(item?.0);
+        }
+        if found.is_none() {
+            found = view
+                .range(first, &end)
+                .next()
+                .transpose()?
+                .map(|item| item.0);
+        }
+        Ok(found)
+    }
+
+    fn ingest(&self, changes: &mut dyn Iterator<Item = Change<'_>>, meta: &Meta) -> Result<()> {
+        let _one_at_a_time = self.ingesting.lock();
+        while self.view().backlog >= MAX_BACKLOG && self.compact_step()? {}
+        let result = self.write(changes, meta);
+        if result.is_ok() {
+            self.ingested.fetch_add(1, Ordering::AcqRel);
+            self.refresh();
+            return Ok(());
+        }
+        let _no_compaction = self.compacting.lock();
+        self.swept(result)
+    }
+
+    fn retire(&self, generation: u32) {
+        self.retired.fetch_max(generation, Ordering::AcqRel);
+    }
+
+    fn compact_step(&self) -> Result<bool> {
+        let result = {
+            let mut state = self.compacting.lock();
+            self.compact(&mut state)
+        };
+        if result.is_ok() {
+            self.refresh();
+            return result;
+        }
+        // The same order of locks as in an ingestion, which may be what called us.
+        let Some(_no_ingestion) = self.ingesting.try_lock() else {
+            return result;
+        };
+        let _no_compaction = self.compacting.lock();
+        self.swept(result)
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<Checkpoint> {
+        checkpoint::create(|| self.refresh(), &self.dir, dir)
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            cache_bytes: self.cache.size(),
+            ..self.view().stats()
+        }
+    }
+}
+
+/// Lets compaction drop the entries of retired generations.
+struct Retired(Arc<AtomicU32>);
+
+impl Factory for Retired {
+    fn name(&self) -> &'static str {
+        "retired generations"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(Below(self.0.load(Ordering::Acquire)))
+    }
+}
+
+struct Below(u32);
+
+impl CompactionFilter for Below {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
+        let generation = keys::generation(item.key());
+        if generation.is_some_and(|generation| generation < self.0) {
+            // Older values of the key may come to light below it; nobody reads them either.
+            return Ok(Verdict::Destroy);
+        }
+        Ok(Verdict::Keep)
+    }
+}

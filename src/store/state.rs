@@ -1,0 +1,412 @@
+//! The store: lookups and changes. Flushing is in `flush.rs`, walking in `scan.rs`.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::engine::Engine;
+use super::entry::{Entry, EntryRef, buffer_for, prefix_len};
+use super::error::{MAX_KEY, MAX_VALUE, Result, StoreError};
+use super::expiry::{Expiries, Expiry, ExpiryFill};
+use super::flush::Garbage;
+use super::layer::{Layer, Sealed};
+use super::meta::Meta;
+use super::record::Record;
+use super::scan::Scans;
+use super::table::{Hand, Slot, Table};
+use crate::replication::Lsn;
+
+/// Buckets that one change or read looks at to find entries to evict. More than one entry comes
+/// in with none of them, so the cache shrinks to its budget in the end.
+const EVICT_STEPS: usize = 64;
+
+/// Estimated bytes that an expiry takes in the index.
+const HINT_BYTES: usize = 96;
+
+/// Settings of a [`Store`].
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Bytes of memory for entries, those that are not flushed yet included.
+    pub memory_bytes: usize,
+    /// Bytes of unflushed entries from which on a flush is due.
+    pub flush_bytes: usize,
+    /// Bytes of unflushed entries, those being flushed included, from which on writers have to
+    /// wait.
+    pub stall_bytes: usize,
+    /// Makes the ids of scan cursors differ from those of other replicas and of earlier lives.
+    pub seed: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            flush_bytes: 64 << 20,
+            stall_bytes: 192 << 20,
+            seed: 0,
+        }
+    }
+}
+
+/// What the store knows about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup<'a> {
+    /// Its entry, whether expired or not.
+    pub value: Option<EntryRef<'a>>,
+    /// LSN of the newest change, a deletion or `Clear` included; 0 if the key is absent and that
+    /// is flushed, so committed.
+    pub lsn: Lsn,
+}
+
+/// The state: what changed since the last flush and a cache in memory, everything else in the
+/// engine. To be used under one lock; no call takes long.
+///
+/// Where a key is, from the newest on: `active`, `sealed` (being flushed), `settling` (flushed,
+/// on the way to the cache), `clean` (the cache), the engine. A key that is in one of the first
+/// three is not in `clean`.
+pub struct Store {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) options: StoreOptions,
+    pub(super) hasher: DefaultHashBuilder,
+    pub(super) meta: Meta,
+    pub(super) applied: Lsn,
+    pub(super) keys: u64,
+    /// The generation that the next flush writes.
+    pub(super) generation: u32,
+    pub(super) next_layer: u64,
+    pub(super) active: Layer,
+    pub(super) sealed: Option<Sealed>,
+    pub(super) settling: VecDeque<Table>,
+    /// The next shard of the oldest settling table.
+    pub(super) settle_shard: usize,
+    pub(super) clean: Table,
+    hand: Hand,
+    /// The last entry read that is too big for the cache.
+    too_big: Option<Entry>,
+    pub(super) expiry: Expiry,
+    pub(super) scans: Scans,
+    pub(super) garbage: Garbage,
+}
+
+/// Where the newest entry of a key was found.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Active(Slot),
+    Sealed(Slot),
+    Settling(usize, Slot),
+    Clean(Slot),
+    TooBig,
+    Absent(Lsn),
+}
+
+impl Store {
+    /// The state at the engine's flush LSN. Records after it are to be applied again.
+    pub fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self> {
+        let meta = engine.meta()?;
+        engine.retire(meta.generation);
+        let hasher = DefaultHashBuilder::default();
+        Ok(Self {
+            engine,
+            options,
+            applied: meta.flushed,
+            keys: meta.keys,
+            generation: meta.generation,
+            meta,
+            next_layer: 1,
+            active: Layer::new(0, hasher.clone()),
+            sealed: None,
+            settling: VecDeque::new(),
+            settle_shard: 0,
+            clean: Table::new(hasher.clone()),
+            hand: Hand::default(),
+            too_big: None,
+            hasher,
+            expiry: Expiry::default(),
+            scans: Scans::new(options.seed),
+            garbage: Garbage::default(),
+        })
+    }
+
+    /// What the engine holds.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// LSN of the last record applied.
+    pub fn applied(&self) -> Lsn {
+        self.applied
+    }
+
+    /// The number of keys, expired ones that were not deleted included.
+    pub fn len(&self) -> u64 {
+        self.keys
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys == 0
+    }
+
+    /// Bytes of memory in use, roughly.
+    pub fn bytes(&self) -> usize {
+        let settling: usize = self.settling.iter().map(Table::bytes).sum();
+        self.unflushed_bytes() + settling + self.clean.bytes() + self.expiry.len() * HINT_BYTES
+    }
+
+    /// Bytes of memory of the entries that are not flushed.
+    pub fn unflushed_bytes(&self) -> usize {
+        let sealed = self.sealed.as_ref();
+        self.active.table.bytes() + sealed.map_or(0, |sealed| sealed.contents.table.bytes())
+    }
+
+    /// Whether writers should be made to wait until a flush is finished.
+    pub fn write_stall(&self) -> bool {
+        self.unflushed_bytes() >= self.options.stall_bytes
+    }
+
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The newest change of a key. Reads from the engine only if nothing is known in memory.
+    pub fn get(&mut self, key: &[u8]) -> Result<Lookup<'_>> {
+        let hash = self.hash(key);
+        self.too_big = None;
+        let place = match self.locate(hash, key) {
+            Some(Place::Clean(slot)) => {
+                self.clean.visit(slot);
+                Place::Clean(slot)
+            }
+            Some(place) => place,
+            None => self.fetch(hash, key)?,
+        };
+        Ok(match self.entry(place) {
+            Ok(entry) => Lookup {
+                value: entry.value(),
+                lsn: entry.lsn(),
+            },
+            Err(lsn) => Lookup { value: None, lsn },
+        })
+    }
+
+    /// Whether `get` would have to read from the engine, so from the disk perhaps.
+    pub fn is_cold(&self, key: &[u8]) -> bool {
+        self.locate(self.hash(key), key).is_none()
+    }
+
+    /// Reads cold keys without the lock.
+    pub fn warmer(&self) -> Warmer {
+        Warmer {
+            engine: Arc::clone(&self.engine),
+            generation: self.meta.generation,
+        }
+    }
+
+    /// The newest entry in memory, if that decides what the key's value is.
+    fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        if let Some(place) = self.locate_unflushed(hash, key) {
+            return Some(place);
+        }
+        for (at, table) in self.settling.iter().enumerate().rev() {
+            if let Some(slot) = table.find(hash, key) {
+                return Some(Place::Settling(at, slot));
+            }
+        }
+        self.clean.find(hash, key).map(Place::Clean)
+    }
+
+    fn locate_unflushed(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        if let Some(slot) = self.active.table.find(hash, key) {
+            return Some(Place::Active(slot));
+        }
+        if let Some(lsn) = self.active.cleared {
+            return Some(Place::Absent(lsn));
+        }
+        let contents = &self.sealed.as_ref()?.contents;
+        let found = contents.table.find(hash, key).map(Place::Sealed);
+        found.or(contents.cleared.map(Place::Absent))
+    }
+
+    /// The entry at a place, or the LSN of the `Clear` that removed it.
+    fn entry(&self, place: Place) -> Result<&Entry, Lsn> {
+        match place {
+            Place::Active(slot) => Ok(self.active.table.at(slot)),
+            Place::Sealed(slot) => {
+                let sealed = self.sealed.as_ref().ok_or(Lsn::ZERO)?;
+                Ok(sealed.contents.table.at(slot))
+            }
+            Place::Settling(at, slot) => Ok(self.settling[at].at(slot)),
+            Place::Clean(slot) => Ok(self.clean.at(slot)),
+            Place::TooBig => self.too_big.as_ref().ok_or(Lsn::ZERO),
+            Place::Absent(lsn) => Err(lsn),
+        }
+    }
+
+    /// What the changes that are not flushed say about a key: `None` if nothing, else whether
+    /// it exists.
+    pub(super) fn unflushed(&self, key: &[u8]) -> Option<bool> {
+        let place = self.locate_unflushed(self.hash(key), key)?;
+        Some(self.entry(place).is_ok_and(|entry| !entry.is_tombstone()))
+    }
+
+    /// Reads a key from the engine into the cache.
+    fn fetch(&mut self, hash: u64, key: &[u8]) -> Result<Place> {
+        if key.len() > MAX_KEY {
+            return Ok(Place::Absent(Lsn::ZERO));
+        }
+        let mut buffer = buffer_for(key, prefix_len(key));
+        if !self.engine.get(self.meta.generation, key, &mut buffer)? {
+            return Ok(Place::Absent(Lsn::ZERO));
+        }
+        let entry = Entry::from_buffer(buffer)?;
+        if entry.memory() > self.options.memory_bytes / 16 {
+            self.too_big = Some(entry);
+            return Ok(Place::TooBig);
+        }
+        self.evict();
+        self.clean.insert(hash, entry);
+        let slot = self.clean.find(hash, key);
+        Ok(slot.map_or(Place::Absent(Lsn::ZERO), Place::Clean))
+    }
+
+    /// Removes some entries from the cache if memory is over the budget; `true` if it still is,
+    /// and something can be done about it.
+    pub fn evict(&mut self) -> bool {
+        for _ in 0..EVICT_STEPS {
+            if self.clean.len() == 0 || self.bytes() <= self.options.memory_bytes {
+                return false;
+            }
+            self.clean.evict_step(&mut self.hand);
+        }
+        true
+    }
+
+    /// Applies the record that ends at `lsn`. Records come in the order of the log.
+    pub fn apply(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<()> {
+        assert!(
+            lsn > self.applied,
+            "record {lsn} comes after {}",
+            self.applied
+        );
+        match *record {
+            Record::Barrier { .. } => {}
+            Record::Put {
+                key,
+                value,
+                expire_at_ms,
+                created,
+            } => {
+                check_size(key, value)?;
+                self.change(key, Entry::put(key, value, expire_at_ms, lsn));
+                if expire_at_ms != 0 {
+                    self.expiry.insert(expire_at_ms, key);
+                }
+                self.keys += u64::from(created);
+            }
+            Record::Delete { key } => {
+                check_size(key, b"")?;
+                self.change(key, Entry::tombstone(key, lsn));
+                debug_assert!(self.keys > 0, "only keys that exist are deleted");
+                self.keys = self.keys.saturating_sub(1);
+            }
+            Record::Clear => self.clear(lsn),
+        }
+        self.applied = lsn;
+        self.evict();
+        Ok(())
+    }
+
+    fn change(&mut self, key: &[u8], entry: Entry) {
+        let hash = self.hash(key);
+        if !self.expiry.is_empty()
+            && let Some(place) = self.locate(hash, key)
+        {
+            let old = self.entry(place).map_or(0, Entry::expire_at_ms);
+            if old != 0 {
+                self.expiry.remove(old, key, &mut self.active.undo);
+            }
+        }
+        if self.active.table.insert(hash, entry).is_none() {
+            self.clean.remove(hash, key);
+        }
+    }
+
+    /// Nothing is looked at: the tables are dropped later, and the engine's entries are left
+    /// behind in a generation that is not read any more.
+    fn clear(&mut self, lsn: Lsn) {
+        if self.active.cleared.is_none() {
+            self.generation += 1;
+        }
+        self.active.cleared = Some(lsn);
+        self.keys = 0;
+        let empty = || Table::new(self.hasher.clone());
+        let tables = [
+            std::mem::replace(&mut self.active.table, empty()),
+            std::mem::replace(&mut self.clean, empty()),
+        ];
+        self.garbage.tables.extend(tables);
+        self.garbage.tables.extend(self.settling.drain(..));
+        self.settle_shard = 0;
+        self.expiry.clear(&mut self.active.undo);
+    }
+
+    /// Up to about `limit` keys whose time has come, for somebody to delete. A key comes up
+    /// again until it is deleted. To be called on replicas that may not delete as well, now and
+    /// then: it tidies the index.
+    pub fn expired(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        for (at, key) in self.expiry.due(now_ms, limit) {
+            let entry = self.get(&key)?.value;
+            if entry.is_some_and(|entry| entry.expire_at_ms == at) {
+                keys.push(key.into_vec());
+            } else {
+                self.expiry.remove(at, &key, &mut self.active.undo);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// To be worked off once after opening: until then, [`expired`](Self::expired) misses keys
+    /// that were flushed before.
+    pub fn expiry_fill(&self) -> ExpiryFill {
+        ExpiryFill::new(Arc::clone(&self.engine), self.meta.generation)
+    }
+
+    /// Takes over what an [`ExpiryFill`] found.
+    pub fn add_expiries(&mut self, found: Expiries) {
+        self.expiry.extend(found.0);
+    }
+}
+
+/// Reads keys so that the engine has them in its cache: see [`Store::warmer`].
+#[derive(Clone)]
+pub struct Warmer {
+    engine: Arc<dyn Engine>,
+    generation: u32,
+}
+
+impl Warmer {
+    /// Reads a key; what it holds is left to [`Store::get`] to find out.
+    pub fn warm(&self, key: &[u8]) -> Result<()> {
+        self.engine.get(self.generation, key, &mut Vec::new())?;
+        Ok(())
+    }
+}
+
+/// Whether the store takes such a key and value.
+pub fn check_size(key: &[u8], value: &[u8]) -> Result<()> {
+    if key.len() > MAX_KEY {
+        return Err(StoreError::KeyTooLong(key.len()));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(StoreError::ValueTooLong(value.len()));
+    }
+    Ok(())
+}

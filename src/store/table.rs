@@ -1,0 +1,219 @@
+//! A hash table of entries that never stops for long: it is made of many small tables, so that
+//! growing, draining and sampling go in steps of one of them.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::entry::Entry;
+
+/// Parts of a table. One million entries make parts of a thousand, which grow in about 0.1 ms.
+pub(super) const SHARDS: usize = 1024;
+
+/// Where an entry is, until the table changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    shard: usize,
+    bucket: usize,
+}
+
+/// Entries by key, at most one a key.
+#[derive(Debug)]
+pub(super) struct Table {
+    shards: Box<[HashTable<Entry>]>,
+    hasher: DefaultHashBuilder,
+    len: usize,
+    bytes: usize,
+}
+
+impl Table {
+    /// An empty one. Tables among which entries move share the hasher.
+    pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
+        let shards = std::iter::repeat_with(HashTable::new).take(SHARDS);
+        Self {
+            shards: shards.collect(),
+            hasher,
+            len: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of memory that the entries take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
+        let shard = shard_of(hash);
+        let bucket = self.shards[shard].find_bucket_index(hash, |entry| entry.key() == key)?;
+        Some(Slot { shard, bucket })
+    }
+
+    /// The entry of a slot that was just found.
+    pub(super) fn at(&self, slot: Slot) -> &Entry {
+        let entry = self.shards[slot.shard].get_bucket(slot.bucket);
+        entry.expect("the table did not change since the slot was found")
+    }
+
+    /// Marks an entry as read, so that the clock spares it once.
+    pub(super) fn visit(&mut self, slot: Slot) {
+        if let Some(entry) = self.shards[slot.shard].get_bucket_mut(slot.bucket)
+            && !entry.visited()
+        {
+            entry.set_visited(true);
+        }
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        self.bytes += entry.memory();
+        let shard = &mut self.shards[shard_of(hash)];
+        if let Some(old) = shard.find_mut(hash, |old| old.key() == entry.key()) {
+            let old = std::mem::replace(old, entry);
+            self.bytes -= old.memory();
+            return Some(old);
+        }
+        let hasher = &self.hasher;
+        shard.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
+        self.len += 1;
+        None
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let shard = &mut self.shards[shard_of(hash)];
+        let found = shard.find_entry(hash, |entry| entry.key() == key).ok()?;
+        let (entry, _) = found.remove();
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.len -= 1;
+        self.bytes -= entry.memory();
+    }
+
+    /// Takes every entry of one shard out.
+    pub(super) fn drain_shard(&mut self, shard: usize) -> impl Iterator<Item = Entry> + use<> {
+        let taken = std::mem::take(&mut self.shards[shard]);
+        for entry in &taken {
+            self.forget(entry);
+        }
+        taken.into_iter()
+    }
+
+    pub(super) fn shard(&self, shard: usize) -> impl Iterator<Item = &Entry> {
+        self.shards[shard].iter()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.shards.iter().flat_map(HashTable::iter)
+    }
+
+    /// Some entry, chosen by a random number: the first one from a random place on.
+    pub(super) fn sample(&self, random: u64) -> Option<&Entry> {
+        let start = shard_of(random);
+        for step in 0..SHARDS {
+            let shard = &self.shards[(start + step) % SHARDS];
+            let buckets = shard.num_buckets();
+            if shard.is_empty() {
+                continue;
+            }
+            let first = random as usize % buckets;
+            let mut places = (first..buckets).chain(0..first);
+            return places.find_map(|bucket| shard.get_bucket(bucket));
+        }
+        None
+    }
+
+    /// One step of a clock's hand: an entry that was visited loses the mark, another one goes
+    /// and is returned. Advances the hand by one place.
+    pub(super) fn evict_step(&mut self, hand: &mut Hand) -> Option<Entry> {
+        let shard = &mut self.shards[hand.shard];
+        let bucket = hand.bucket;
+        if bucket >= shard.num_buckets() || shard.is_empty() {
+            *hand = Hand {
+                shard: (hand.shard + 1) % SHARDS,
+                bucket: 0,
+            };
+            return None;
+        }
+        hand.bucket += 1;
+        let mut found = shard.get_bucket_entry(bucket).ok()?;
+        if found.get().visited() {
+            found.get_mut().set_visited(false);
+            return None;
+        }
+        let (entry, _) = found.remove();
+        self.forget(&entry);
+        Some(entry)
+    }
+}
+
+/// Where the clock's hand of a cache stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hand {
+    shard: usize,
+    bucket: usize,
+}
+
+/// Bits of the hash that the small tables use neither as a position nor as a tag.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::Lsn;
+
+    fn filled(count: u32) -> Table {
+        let mut table = Table::new(DefaultHashBuilder::default());
+        for i in 0..count {
+            let entry = Entry::put(&i.to_le_bytes(), b"v", 0, Lsn(1));
+            let hash = table.hasher.hash_one(entry.key());
+            table.insert(hash, entry);
+        }
+        table
+    }
+
+    #[test]
+    fn entries_are_found_replaced_and_removed() {
+        let mut table = filled(5000);
+        let key = 77_u32.to_le_bytes();
+        let hash = table.hasher.hash_one(&key[..]);
+        let slot = table.find(hash, &key).unwrap();
+        assert_eq!(table.at(slot).key(), key);
+        assert!(table.insert(hash, Entry::tombstone(&key, Lsn(2))).is_some());
+        assert_eq!(table.len(), 5000);
+        assert!(table.at(slot).is_tombstone());
+        assert!(table.remove(hash, &key).is_some());
+        assert!(table.find(hash, &key).is_none());
+        assert_eq!(table.len(), 4999);
+        for shard in 0..SHARDS {
+            let _ = table.drain_shard(shard);
+        }
+        assert_eq!((table.len(), table.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_clock_spares_what_was_visited_once() {
+        let mut table = filled(2000);
+        let key = 5_u32.to_le_bytes();
+        let slot = table.find(table.hasher.hash_one(&key[..]), &key).unwrap();
+        table.visit(slot);
+        let mut hand = Hand::default();
+        while table.len() > 1 {
+            table.evict_step(&mut hand);
+        }
+        assert_eq!(table.iter().next().unwrap().key(), key);
+        assert!(table.sample(12345).is_some());
+        while table.len() > 0 {
+            table.evict_step(&mut hand);
+        }
+        assert!(table.sample(12345).is_none());
+        assert_eq!(table.bytes(), 0);
+    }
+}

@@ -1,0 +1,141 @@
+//! Figures on a real disk: `cargo test --release --lib store::tests::bench -- --ignored --nocapture`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::*;
+
+const KEYS: u64 = 3_000_000;
+
+/// 10 bytes, in no order.
+fn key(number: u64) -> [u8; 10] {
+    let mut key = *b"k000000000";
+    let mut rest = number.wrapping_mul(0x9e37_79b1) % 1_000_000_000;
+    for digit in key[1..].iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    key
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn timed<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    let took = start.elapsed();
+    let each = took.as_nanos() as f64 / count as f64;
+    println!(
+        "{what:<40} {:>9.1} ms {each:>9.0} ns each",
+        took.as_secs_f64() * 1e3
+    );
+    result
+}
+
+fn put(store: &mut Store, number: u64, value: &[u8]) -> std::time::Duration {
+    let record = Record::Put {
+        key: &key(number),
+        value,
+        expire_at_ms: 0,
+        created: true,
+    };
+    let lsn = store.applied().advance(1);
+    let start = Instant::now();
+    store.apply(&record, lsn).unwrap();
+    start.elapsed()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn three_million_keys() {
+    let dir = tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or("/tmp".into())).unwrap();
+    let path = dir.path().join("lsm");
+    let options = LsmOptions::default();
+    let engine = Arc::new(LsmEngine::open(&path, &options).unwrap());
+    let store_options = StoreOptions {
+        memory_bytes: 2 << 30,
+        ..StoreOptions::default()
+    };
+    let mut store = Store::open(engine.clone(), store_options).unwrap();
+    let before = resident_kib();
+    let slowest = timed("apply", KEYS, || {
+        let applied = (0..KEYS).map(|number| put(&mut store, number, &[b'v'; 100]));
+        applied.max().unwrap()
+    });
+    println!("slowest apply {slowest:?}");
+    let resident = (resident_kib() - before) * 1024;
+    println!(
+        "memory {} B a key, counted {}",
+        resident / KEYS,
+        store.bytes() as u64 / KEYS
+    );
+    timed("get, unflushed", KEYS, || {
+        for number in 0..KEYS {
+            assert!(store.get(&key(number)).unwrap().value.is_some());
+        }
+    });
+    let job = timed("seal", 1, || store.seal(Cut::default()).unwrap());
+    let done = timed("flush", KEYS, || job.run().unwrap());
+    timed("finish", 1, || store.finish_flush(done).unwrap());
+    let mut slowest = std::time::Duration::ZERO;
+    timed("settle", KEYS, || {
+        loop {
+            let start = Instant::now();
+            let more = store.settle();
+            slowest = slowest.max(start.elapsed());
+            if !more {
+                break;
+            }
+        }
+    });
+    println!("slowest settle {slowest:?}");
+    timed("get, cached", KEYS, || {
+        for number in 0..KEYS {
+            assert!(store.get(&key(number)).unwrap().value.is_some());
+        }
+    });
+    timed("get, absent", 300_000, || {
+        for number in KEYS..KEYS + 300_000 {
+            assert!(store.get(&key(number)).unwrap().value.is_none());
+        }
+    });
+    let mut slowest = std::time::Duration::ZERO;
+    timed("apply in 32 flushes, all overwritten", KEYS, || {
+        for number in 0..KEYS {
+            slowest = slowest.max(put(&mut store, number * 7 % KEYS, &[b'w'; 100]));
+            if number % (KEYS / 32) == 0 {
+                let done = store.seal(Cut::default()).unwrap().run().unwrap();
+                store.finish_flush(done).unwrap();
+                while store.settle() {}
+                while engine.compact_step().unwrap() {}
+            }
+        }
+    });
+    println!("slowest apply {slowest:?}, {:?}", engine.stats());
+    let copy = dir.path().join("copy");
+    timed("checkpoint", 1, || engine.checkpoint(&copy).unwrap());
+    timed("digest", KEYS, || digest(&*engine).unwrap());
+    drop(store);
+    drop(engine);
+    let engine = timed("open", 1, || {
+        Arc::new(LsmEngine::open(&path, &options).unwrap())
+    });
+    let mut store = Store::open(engine, store_options).unwrap();
+    timed("get, from the engine", 300_000, || {
+        for number in 0..300_000 {
+            assert!(store.get(&key(number * 10)).unwrap().value.is_some());
+        }
+    });
+    timed("get, absent", 300_000, || {
+        for number in KEYS..KEYS + 300_000 {
+            assert!(store.get(&key(number)).unwrap().value.is_none());
+        }
+    });
+}

@@ -1,0 +1,158 @@
+//! Behaviours of the store that a random test would rarely meet.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::replication::Lsn;
+
+fn writer() -> Writer {
+    Writer::new(Arc::new(MemoryEngine::default()))
+}
+
+#[test]
+fn keys_and_values_beyond_the_limits_are_refused() {
+    let mut writer = writer();
+    let longest = vec![b'k'; MAX_KEY];
+    writer.put(&longest, b"v");
+    let too_long = vec![b'k'; MAX_KEY + 1];
+    let record = Record::Delete { key: &too_long };
+    let result = writer.store.apply(&record, Lsn(9));
+    assert!(matches!(result, Err(StoreError::KeyTooLong(_))));
+    assert_eq!(writer.store.applied(), Lsn(1));
+    assert_eq!(writer.store.get(&too_long).unwrap().value, None);
+    assert!(check_size(b"", &vec![0; MAX_VALUE + 1]).is_err());
+}
+
+#[test]
+fn a_deletion_tells_its_lsn_until_it_is_flushed() {
+    let mut writer = writer();
+    writer.put(b"k", b"v");
+    writer.delete(b"k");
+    assert_eq!(writer.store.get(b"k").unwrap().lsn, Lsn(2));
+    assert_eq!(writer.store.get(b"other").unwrap().lsn, Lsn::ZERO);
+    writer.flush();
+    assert_eq!(writer.store.get(b"k").unwrap().lsn, Lsn::ZERO);
+    writer.apply(&Record::Clear);
+    assert_eq!(writer.store.get(b"other").unwrap().lsn, Lsn(3));
+}
+
+#[test]
+fn memory_stays_within_the_budget() {
+    let engine = Arc::new(MemoryEngine::default());
+    let options = StoreOptions {
+        memory_bytes: 1 << 20,
+        flush_bytes: 100 << 10,
+        stall_bytes: 300 << 10,
+        seed: 0,
+    };
+    let mut writer = Writer::new(engine);
+    writer.store.options = options;
+    for number in 0..50_000_u32 {
+        writer.put(&number.to_be_bytes(), &[7; 50]);
+        if writer.store.should_flush() {
+            writer.flush();
+            while writer.store.evict() {}
+        }
+        assert!(writer.store.bytes() < 1_100_000);
+        assert!(!writer.store.write_stall());
+    }
+    assert!(writer.store.bytes() > 900_000);
+    for number in 0..50_000_u32 {
+        assert_eq!(writer.value(&number.to_be_bytes()), Some(vec![7; 50]));
+        assert!(writer.store.bytes() < 1_100_000);
+    }
+}
+
+#[test]
+fn a_value_too_big_for_the_cache_is_read_all_the_same() {
+    let mut writer = writer();
+    writer.store.options.memory_bytes = 10_000;
+    writer.put(b"big", &[1; 5000]);
+    writer.flush();
+    let mut reopened = Writer::new(Arc::clone(writer.store.engine()));
+    reopened.store.options.memory_bytes = 10_000;
+    assert_eq!(reopened.value(b"big"), Some(vec![1; 5000]));
+    assert!(reopened.store.is_cold(b"big"));
+    reopened.store.warmer().warm(b"big").unwrap();
+}
+
+#[test]
+fn of_starting_a_flush_and_cancelling_it_one_succeeds() {
+    let mut writer = writer();
+    writer.put(b"a", b"1");
+    let job = writer.store.seal(Cut::default()).unwrap();
+    assert!(writer.store.seal(Cut::default()).is_none());
+    writer.put(b"b", b"1");
+    assert_eq!(writer.store.reset(), Lsn::ZERO);
+    assert!(matches!(job.run(), Err(StoreError::FlushCancelled)));
+    assert!(writer.store.is_empty());
+
+    writer.put(b"a", b"1");
+    let job = writer.store.seal(Cut::default()).unwrap();
+    writer.put(b"b", b"1");
+    let done = job.run().unwrap();
+    assert!(writer.store.abort_flush().is_err());
+    assert_eq!(writer.store.reset(), Lsn(1));
+    assert_eq!(writer.value(b"a"), Some(b"1".to_vec()));
+    assert_eq!(writer.value(b"b"), None);
+    writer.store.finish_flush(done).unwrap();
+    assert_eq!(writer.store.meta().flushed, Lsn(1));
+    assert_eq!(writer.store.len(), 1);
+}
+
+#[test]
+fn scans_that_were_forgotten_are_told_so() {
+    let mut writer = writer();
+    for number in 0..100_u8 {
+        writer.put(&[number], b"");
+    }
+    let (first, _) = writer.store.scan(0, 10).unwrap();
+    assert!(first != 0 && first < 1 << 53);
+    for _ in 0..200 {
+        let (other, _) = writer.store.scan(0, 10).unwrap();
+        assert_ne!(other, first);
+    }
+    let result = writer.store.scan(first, 10);
+    assert!(matches!(result, Err(StoreError::UnknownCursor(_))));
+    assert!(writer.store.scan(12345, 10).is_err());
+    let (cursor, _) = writer.store.scan(0, 10).unwrap();
+    writer.store.reset();
+    assert!(writer.store.scan(cursor, 10).is_err());
+}
+
+#[test]
+fn a_random_key_is_any_key() {
+    let mut writer = writer();
+    assert_eq!(writer.store.random_key(1).unwrap(), None);
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..20_u8 {
+        writer.put(&[number], b"");
+        if number == 10 {
+            writer.flush();
+        }
+    }
+    for random in 0..1000 {
+        seen.extend(writer.store.random_key(random).unwrap());
+    }
+    assert_eq!(seen.len(), 20);
+    for number in 0..19_u8 {
+        writer.delete(&[number]);
+    }
+    for random in 0..100 {
+        assert_eq!(writer.store.random_key(random).unwrap(), Some(vec![19]));
+    }
+}
+
+#[test]
+fn a_rewritten_expiry_leaves_no_hint_behind() {
+    let mut writer = writer();
+    for at in 1..1000 {
+        writer.put_expiring(b"k", b"v", at);
+    }
+    assert_eq!(writer.store.expiry.len(), 1);
+    assert!(writer.store.expired(998, 10).unwrap().is_empty());
+    assert_eq!(writer.store.expired(999, 10).unwrap(), [b"k"]);
+    writer.put(b"k", b"v");
+    assert!(writer.store.expiry.is_empty());
+    assert!(writer.store.expired(u64::MAX, 10).unwrap().is_empty());
+}
