@@ -8,7 +8,7 @@ use super::{config_name, metadata};
 use crate::operator::validate::ValidatedStore;
 
 /// Name of the file.
-pub const SETTINGS: &str = "settings.json";
+pub(super) const SETTINGS: &str = "settings.json";
 
 /// Settings as a file, for a replica that starts while no operator runs. A change reaches running
 /// replicas with the register, so no Pod is restarted for it.

@@ -46,6 +46,11 @@ pub fn config_name(store: &str) -> String {
     format!("{store}-settings")
 }
 
+/// Name of the ServiceAccount: not the store's own, which may well be an application's.
+pub fn account_name(store: &str) -> String {
+    format!("{store}-replicas")
+}
+
 /// The name under which clients and other replicas reach a Pod.
 pub fn host(store: &ValidatedStore, pod: &str) -> String {
     format!(

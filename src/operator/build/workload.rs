@@ -15,7 +15,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, config_name, headless_name, metadata};
+use super::{
+    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, account_name, config_name, headless_name, metadata,
+};
 use crate::api::{RetentionPolicy, Spread, labels};
 use crate::operator::validate::ValidatedStore;
 
@@ -103,7 +105,7 @@ fn pod(store: &ValidatedStore, image: &str) -> PodSpec {
     let settings = &store.pod;
     let priority = Some(settings.priority_class_name.clone());
     PodSpec {
-        service_account_name: Some(store.name.clone()),
+        service_account_name: Some(account_name(&store.name)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         // A leader hands what it has to its disk and its followers; more than this is a hang.

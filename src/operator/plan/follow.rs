@@ -103,7 +103,12 @@ fn assignment(view: &View, register: &Configuration) -> Assignment {
 }
 
 fn tell(view: &View, assignment: &Arc<Assignment>) -> Vec<u32> {
+    let epoch = assignment.configuration.epoch;
     let untold = view.live().filter(|(pod, status)| {
+        if status.promised > epoch {
+            // It would refuse; the promotion that it has promised comes first.
+            return false;
+        }
         let Some(told) = view.told.get(&pod.ordinal) else {
             return true;
         };

@@ -344,7 +344,7 @@ fn enough_promises_meet_every_earlier_leader() {
 /// epochs and versions rise and that labels are never double is asserted at every step.
 #[test]
 fn whatever_happens_it_comes_to_rest() {
-    for seed in 0..400 {
+    for seed in 0..seeds() {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut world = World::running(3);
         for _ in 0..60 {
@@ -378,6 +378,14 @@ fn whatever_happens_it_comes_to_rest() {
             );
         }
     }
+}
+
+/// `PLAN_SEEDS` runs more.
+fn seeds() -> u64 {
+    let more = std::env::var("PLAN_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    more.unwrap_or(400)
 }
 
 fn fault(world: &mut World, rng: &mut SmallRng) {

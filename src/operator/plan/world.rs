@@ -165,12 +165,8 @@ impl World {
         if lost.is_some_and(|it| {
             self.view.register.as_ref().and_then(|r| r.leader) == Some(it.status.id)
         }) {
-            // Asynchronous: what only the leader had is lost with it.
-            let best = self
-                .replicas
-                .values()
-                .map(|replica| replica.status.last.lsn);
-            self.acknowledged = best.max().unwrap_or_default();
+            // Asynchronous: whoever leads next has what it has.
+            self.acknowledged = Lsn(0);
         }
     }
 
@@ -395,7 +391,34 @@ impl World {
                 return;
             }
         }
-        panic!("does not come to rest: {self:#?}");
+        panic!("does not come to rest: {}", self.describe());
+    }
+}
+
+impl World {
+    /// The whole on a few lines.
+    fn describe(&self) -> String {
+        let mut text = format!(
+            "wanted {}, {:?}\n",
+            self.view.store.replicas, self.view.register
+        );
+        for (ordinal, it) in &self.replicas {
+            let status = &it.status;
+            text += &format!(
+                "{ordinal}: {} {:?} {:?} up {} promised {} begun {} version {} last {:?} revision {} of {}\n",
+                status.id,
+                status.role,
+                status.state,
+                it.up,
+                status.promised,
+                status.begun,
+                status.configuration_version,
+                status.last,
+                it.revision,
+                self.revision
+            );
+        }
+        text + &format!("{:?}", follow::follow(&self.view))
     }
 }
 
