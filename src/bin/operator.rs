@@ -1,3 +1,6 @@
-//! To be written.
+//! The operator: reconciles `ReplicatedStore` objects.
 
-fn main() {}
+fn main() {
+    let text = serde_saphyr::to_string(&replicated_store::api::crd()).unwrap_or_default();
+    print!("{text}");
+}

@@ -1,1 +1,23 @@
-//! To be written.
+//! The operator: makes what a `ReplicatedStore` asks for, and is the configuration manager of the
+//! replication protocol: it alone decides who leads, by compare-and-swap on the object's status.
+//!
+//! # Design
+//!
+//! [`reconcile`] is the whole of it on a page: observe, validate, plan, build, apply, report. What
+//! decides is pure ([`plan`], [`build`], [`report`]); what talks ([`observe`], [`apply`],
+//! [`supervisor`]) decides nothing.
+//!
+//! - The register is read from the API server itself, never from a cache, and written on the
+//!   condition that nobody has written the object since.
+//! - The supervisor holds a stream to every replica and wakes the reconcile only when something
+//!   that matters has changed: an idle store causes no request.
+//! - The operator never touches a replica's disk, runs nothing inside a Pod, and reads no Secret.
+
+pub mod build;
+pub mod plan;
+pub mod register;
+pub mod validate;
+pub mod view;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,78 @@
+//! The addresses of a store.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{ADMIN_PORT, CLIENT_PORT, PEER_PORT, headless_name, metadata};
+use crate::api::labels;
+use crate::operator::validate::ValidatedStore;
+
+/// `<name>`: every ready replica.
+pub fn everybody(store: &ValidatedStore) -> Service {
+    service(store, store.name.clone(), None)
+}
+
+/// `<name>-leader`: who takes the writes. It follows the role label, which is never on two Pods.
+pub fn leader(store: &ValidatedStore) -> Service {
+    service(
+        store,
+        format!("{}-leader", store.name),
+        Some(labels::LEADER),
+    )
+}
+
+/// `<name>-followers`: for reads that may be a little old.
+pub fn followers(store: &ValidatedStore) -> Service {
+    service(
+        store,
+        format!("{}-followers", store.name),
+        Some(labels::FOLLOWER),
+    )
+}
+
+/// `<name>-replicas`: gives each Pod a name, ready or not, as replicas must find each other
+/// before they are ready.
+pub fn headless(store: &ValidatedStore) -> Service {
+    Service {
+        metadata: metadata(store, headless_name(&store.name)),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(labels::selector(&store.name)),
+            ports: Some(vec![
+                port("redis", CLIENT_PORT),
+                port("peer", PEER_PORT),
+                port("admin", ADMIN_PORT),
+            ]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn service(store: &ValidatedStore, name: String, role: Option<&str>) -> Service {
+    let mut selector = labels::selector(&store.name);
+    if let Some(role) = role {
+        selector.insert(labels::ROLE.to_owned(), role.to_owned());
+    }
+    Service {
+        metadata: metadata(store, name),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(selector),
+            ports: Some(vec![port("redis", CLIENT_PORT)]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn port(name: &str, port: u16) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port: i32::from(port),
+        target_port: Some(IntOrString::String(name.to_owned())),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    }
+}

@@ -1,0 +1,216 @@
+//! PURE: what to do, from what is seen. No client, no clock, no randomness.
+//!
+//! # Design
+//!
+//! Two questions, asked in this order at every reconcile:
+//!
+//! 1. [`decide`]: must the register change? At most one change at a time, and it is made by
+//!    compare-and-swap before anything else happens. A promotion first asks for promises
+//!    ([`promotion::Campaign`]), and is decided by the answers ([`promotion::Campaign::elect`]).
+//! 2. [`follow`]: given the register, which replicas must be told, which Pods labelled, how many
+//!    are wanted, and may one be replaced?
+//!
+//! Nothing is remembered between two reconciles that cannot be seen again: whatever an operator
+//! that died had begun is found in the register, in the replicas' promises and on the Pods.
+
+pub mod bootstrap;
+pub mod follow;
+pub mod promotion;
+pub mod scale;
+pub mod update;
+pub mod voters;
+
+use crate::replication::admin::ReplicaStatus;
+use crate::replication::types::Configuration;
+
+use super::view::{self, PodView, View};
+use promotion::{Campaign, Cause};
+
+/// Where the leader that the register names stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Leadership<'a> {
+    /// There is no register yet.
+    None,
+    /// It leads in its epoch.
+    Leads(&'a PodView, &'a ReplicaStatus),
+    /// It is there and has not begun yet.
+    Adopting(&'a PodView),
+    /// It is there and can never lead this epoch (again): an epoch belongs to one process.
+    Ended(&'a PodView),
+    /// It is not heard.
+    Unreachable,
+    /// Its data directory is gone.
+    Lost,
+}
+
+/// Where the leader stands.
+pub fn leadership(view: &View) -> Leadership<'_> {
+    let Some(register) = &view.register else {
+        return Leadership::None;
+    };
+    let Some(leader) = register.leader else {
+        return Leadership::None;
+    };
+    if view.lost.contains(&leader) {
+        return Leadership::Lost;
+    }
+    let Some((pod, status)) = view.find(leader) else {
+        return Leadership::Unreachable;
+    };
+    if view::leads(register, status) {
+        Leadership::Leads(pod, status)
+    } else if status.begun >= register.epoch || status.promised > register.epoch {
+        Leadership::Ended(pod)
+    } else {
+        Leadership::Adopting(pod)
+    }
+}
+
+/// The answer to: must the register change?
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// No.
+    Keep,
+    /// Not yet, or not by us.
+    Wait(Waiting),
+    /// Yes, to this.
+    Swap(Swap),
+    /// Yes, to what the promises say.
+    Campaign(Campaign),
+}
+
+/// A change of the register.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swap {
+    /// What it should hold.
+    pub to: Configuration,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// For programs: the reason of a condition.
+    pub reason: Reason,
+    /// For people: what, and what to do if it does not come.
+    pub message: String,
+}
+
+/// Why nothing is done yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Replicas have not reported for the first time.
+    Starting,
+    /// The leader has been named and has not begun.
+    LeaderStarting,
+    /// The leader is not heard.
+    LeaderUnreachable,
+    /// A promotion lacks promises.
+    VotersMissing,
+    /// No voter is left that has data.
+    NoVoterLeft,
+    /// The register is older than what the replicas hold.
+    RegisterBehind,
+    /// The leader runs where a replica is to be removed.
+    LeaderInTheWay,
+    /// A replica that is to be removed still counts.
+    VoterInTheWay,
+}
+
+impl Reason {
+    /// As conditions spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "Starting",
+            Self::LeaderStarting => "LeaderStarting",
+            Self::LeaderUnreachable => "LeaderUnreachable",
+            Self::VotersMissing => "VotersMissing",
+            Self::NoVoterLeft => "NoVoterLeft",
+            Self::RegisterBehind => "RegisterBehind",
+            Self::LeaderInTheWay => "LeaderInTheWay",
+            Self::VoterInTheWay => "VoterInTheWay",
+        }
+    }
+
+    /// Whether it passes without help from people.
+    pub fn passes(self) -> bool {
+        !matches!(self, Self::NoVoterLeft | Self::RegisterBehind)
+    }
+}
+
+/// Waits with a reason.
+fn wait(reason: Reason, message: impl Into<String>) -> Decision {
+    Decision::Wait(Waiting {
+        reason,
+        message: message.into(),
+    })
+}
+
+/// Must the register change?
+pub fn decide(view: &View) -> Decision {
+    let Some(register) = &view.register else {
+        return bootstrap::decide(view);
+    };
+    if let Some(waiting) = behind(view, register) {
+        return Decision::Wait(waiting);
+    }
+    // Whoever has promised more than the register's epoch refuses its leader for good, so a
+    // promotion that somebody began is carried through.
+    let begun = view
+        .live()
+        .any(|(_, status)| status.promised > register.epoch);
+    match leadership(view) {
+        Leadership::Lost => promotion::decide(view, register, Cause::LeaderLost),
+        Leadership::Ended(_) => promotion::decide(view, register, Cause::LeaderEnded),
+        Leadership::Adopting(_) | Leadership::Leads(..) if begun => {
+            promotion::decide(view, register, Cause::CarriedThrough)
+        }
+        Leadership::Adopting(pod) => wait(
+            Reason::LeaderStarting,
+            format!("waiting for {} to begin epoch {}", pod.name, register.epoch),
+        ),
+        Leadership::Leads(pod, leader) => voters::decide(view, register, pod, leader),
+        Leadership::Unreachable => wait(Reason::LeaderUnreachable, unreachable(view, register)),
+        Leadership::None => wait(
+            Reason::RegisterBehind,
+            "status.configuration names no leader: somebody has edited it; restore it",
+        ),
+    }
+}
+
+/// For people: why nobody else is promoted.
+fn unreachable(view: &View, register: &Configuration) -> String {
+    let leader = register
+        .leader
+        .map_or_else(|| "the leader".to_owned(), |id| view.name_of(id));
+    format!(
+        "{leader}, which leads epoch {}, does not answer; waiting for it to come back, as another \
+         leader could miss writes that it has acknowledged",
+        register.epoch
+    )
+}
+
+/// Whether the register is older than what replicas hold: then it was restored from a backup, and
+/// what it says about voters may be wrong.
+fn behind(view: &View, register: &Configuration) -> Option<Waiting> {
+    let next = register.epoch.next();
+    let (pod, status) = view
+        .live()
+        .find(|(_, status)| status.promised > next || status.last.epoch > next)?;
+    Some(Waiting {
+        reason: Reason::RegisterBehind,
+        message: format!(
+            "status.configuration is of epoch {}, but {} has seen epoch {}: the status was restored \
+             from an old backup; remove status.configuration to let all replicas vote anew",
+            register.epoch,
+            pod.name,
+            status.promised.max(status.last.epoch)
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,46 @@
+//! How many replicas the StatefulSet may have.
+
+use super::{Reason, Waiting};
+use crate::operator::view::{self, View};
+
+/// How many there should be now, and what keeps it from being as many as are wanted.
+///
+/// A StatefulSet removes the highest ordinals. One that the register still names must stay: it
+/// would take a vote, or the lead, with it.
+pub fn replicas(view: &View) -> (u32, Option<Waiting>) {
+    let wanted = view.store.replicas;
+    let existing = view.existing();
+    let Some(register) = &view.register else {
+        return (wanted, None);
+    };
+    if wanted >= existing {
+        return (wanted, None);
+    }
+    let in_the_way: Vec<_> = view::named(register)
+        .into_iter()
+        .filter(|id| !view.lost.contains(id))
+        .filter(|id| view.ordinal_of(*id).is_none_or(|ordinal| ordinal >= wanted))
+        .collect();
+    let Some(first) = in_the_way.first() else {
+        return (wanted, None);
+    };
+    let leader = in_the_way.iter().find(|id| Some(**id) == register.leader);
+    let waiting = match leader {
+        Some(leader) => Waiting {
+            reason: Reason::LeaderInTheWay,
+            message: format!(
+                "not scaled to {wanted} yet: {} leads, and goes only when a follower that stays has \
+                 all that it has, which is tried whenever the store is quiet for a moment",
+                view.name_of(*leader)
+            ),
+        },
+        None => Waiting {
+            reason: Reason::VoterInTheWay,
+            message: format!(
+                "not scaled to {wanted} yet: {} still votes",
+                view.name_of(*first)
+            ),
+        },
+    };
+    (existing, Some(waiting))
+}

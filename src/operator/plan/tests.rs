@@ -1,0 +1,413 @@
+//! Plans in a small world: single decisions as tables, and long runs with faults by seed.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::promotion::{Cause, needed};
+use super::world::{World, workload};
+use super::{Decision, Reason, decide, follow};
+use crate::replication::admin::Role;
+use crate::replication::types::{Epoch, Lsn, Position, ReplicaId, VoterSet};
+
+fn reason(world: &mut World) -> Option<Reason> {
+    world.look();
+    match decide(&world.view) {
+        Decision::Wait(waiting) => Some(waiting.reason),
+        _ => None,
+    }
+}
+
+fn cause(world: &mut World) -> Option<Cause> {
+    world.look();
+    match decide(&world.view) {
+        Decision::Campaign(campaign) => Some(campaign.cause),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_new_store_is_led_by_ordinal_0_and_everybody_comes_to_vote() {
+    let mut world = World::new(3);
+    world.converge();
+    assert_eq!(world.leading(), Some(0));
+    let register = world.register();
+    assert_eq!(register.epoch, Epoch(1));
+    assert_eq!(register.voters.len(), 3);
+    assert!(register.previous.is_empty());
+}
+
+#[test]
+fn a_new_store_does_not_wait_for_followers() {
+    let mut world = World::new(3);
+    world.view.workload = workload(3);
+    world.tick_workload();
+    world.replicas.get_mut(&1).unwrap().up = false;
+    world.replicas.get_mut(&2).unwrap().up = false;
+    world.look();
+    assert!(matches!(decide(&world.view), Decision::Swap(_)));
+}
+
+#[test]
+fn old_volumes_are_waited_for_even_if_ordinal_0_is_empty() {
+    let mut world = World::new(3);
+    world.view.workload = workload(3);
+    world.view.old_volumes = [1, 2].into();
+    world.tick_workload();
+    world.replicas.get_mut(&2).unwrap().up = false;
+    assert_eq!(reason(&mut world), Some(Reason::Starting));
+}
+
+#[test]
+fn a_store_created_again_is_led_by_the_newest_data() {
+    let mut world = World::running(3);
+    world.tick_data(true, true);
+    world.replicas.get_mut(&0).unwrap().status.last.lsn = Lsn(1);
+    let epoch = world.register().epoch;
+    world.view.register = None;
+    world.view.known.clear();
+    for ordinal in 0..3 {
+        world.restart(ordinal);
+    }
+    world.replicas.get_mut(&1).unwrap().up = false;
+    assert_eq!(
+        reason(&mut world),
+        Some(Reason::Starting),
+        "one that may be better is away"
+    );
+    world.replicas.get_mut(&1).unwrap().up = true;
+    world.converge();
+    assert_ne!(world.leading(), Some(0));
+    assert!(world.register().epoch > epoch);
+}
+
+#[test]
+fn a_leader_that_restarts_leads_again_in_a_new_epoch() {
+    let mut world = World::running(3);
+    world.restart(0);
+    assert_eq!(cause(&mut world), Some(Cause::LeaderEnded));
+    world.converge();
+    assert_eq!(
+        world.leading(),
+        Some(0),
+        "it is as good as any, and clients are there"
+    );
+    assert_eq!(world.register().epoch, Epoch(2));
+    assert_eq!(world.register().voters.len(), 3);
+}
+
+#[test]
+fn a_leader_that_is_away_is_waited_for() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&0).unwrap().up = false;
+    assert_eq!(reason(&mut world), Some(Reason::LeaderUnreachable));
+    world.look();
+    let follow = follow::follow(&world.view);
+    assert!(
+        follow.demote.is_empty(),
+        "the leader may be at work: {follow:?}"
+    );
+    world.delete_pod(0);
+    assert_eq!(reason(&mut world), Some(Reason::LeaderUnreachable));
+    world.converge();
+    assert_eq!(world.register().epoch, Epoch(2));
+}
+
+#[test]
+fn an_empty_replica_never_leads_where_the_leaders_disk_was() {
+    let mut world = World::running(3);
+    world.tick_data(true, true);
+    let old = world.register().leader.unwrap();
+    world.lose_disk(0);
+    world.tick_workload();
+    assert_eq!(cause(&mut world), Some(Cause::LeaderLost));
+    world.converge();
+    assert_eq!(world.leading(), Some(1));
+    let register = world.register();
+    assert!(!register.voters.contains(&old), "the lost one is given up");
+    assert_eq!(
+        register.voters.len(),
+        3,
+        "the empty one was seeded and votes"
+    );
+}
+
+#[test]
+fn with_the_leaders_disk_a_majority_must_be_heard() {
+    let mut world = World::running(3);
+    world.lose_disk(0);
+    world.tick_workload();
+    world.replicas.get_mut(&1).unwrap().up = false;
+    assert_eq!(reason(&mut world), Some(Reason::VotersMissing));
+    // And it is remembered, should the Pod that tells go away again.
+    world.replicas.get_mut(&0).unwrap().up = false;
+    world.replicas.get_mut(&1).unwrap().up = true;
+    assert_eq!(cause(&mut world), Some(Cause::LeaderLost));
+}
+
+#[test]
+fn too_many_disks_lost_is_said_and_nobody_leads() {
+    let mut world = World::running(3);
+    world.lose_disk(0);
+    world.lose_disk(1);
+    world.tick_workload();
+    assert_eq!(reason(&mut world), Some(Reason::NoVoterLeft));
+}
+
+#[test]
+fn a_single_replica_without_its_disk_starts_no_empty_store() {
+    let mut world = World::running(1);
+    world.lose_disk(0);
+    world.tick_workload();
+    assert_eq!(reason(&mut world), Some(Reason::NoVoterLeft));
+}
+
+#[test]
+fn all_restarted_the_leaders_word_is_waited_for() {
+    let mut world = World::running(3);
+    world.tick_data(true, false);
+    for ordinal in 0..3 {
+        world.delete_pod(ordinal);
+    }
+    world.tick_workload();
+    world.replicas.get_mut(&0).unwrap().up = false;
+    assert_eq!(reason(&mut world), Some(Reason::LeaderUnreachable));
+    world.replicas.get_mut(&0).unwrap().up = true;
+    world.converge();
+    assert_eq!(world.leading(), Some(0), "only it has the last write");
+    assert_eq!(world.register().epoch, Epoch(2));
+}
+
+#[test]
+fn the_best_log_leads_not_the_old_leader() {
+    let mut world = World::running(3);
+    world.restart(0);
+    world.replicas.get_mut(&2).unwrap().status.last = Position {
+        epoch: Epoch(1),
+        lsn: Lsn(1_000),
+    };
+    world.converge();
+    assert_eq!(world.leading(), Some(2));
+}
+
+#[test]
+fn a_promotion_that_somebody_began_is_carried_through() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.promised = Epoch(2);
+    assert_eq!(cause(&mut world), Some(Cause::CarriedThrough));
+    world.converge();
+    assert_eq!(world.register().epoch, Epoch(2));
+}
+
+#[test]
+fn a_register_from_an_old_backup_is_refused() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.promised = Epoch(3);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+}
+
+#[test]
+fn scaled_up_a_learner_comes_to_vote() {
+    let mut world = World::running(3);
+    world.view.store.replicas = 5;
+    world.converge();
+    assert_eq!(world.register().voters.len(), 5);
+    assert_eq!(
+        world.register().epoch,
+        Epoch(1),
+        "without a change of leader"
+    );
+}
+
+#[test]
+fn scaled_down_the_vote_goes_before_the_pod() {
+    let mut world = World::running(5);
+    world.view.store.replicas = 3;
+    world.look();
+    let follow = follow::follow(&world.view);
+    assert_eq!(follow.replicas, 5);
+    assert_eq!(follow.scale_waits.unwrap().reason, Reason::VoterInTheWay);
+    world.converge();
+    assert_eq!(world.register().voters.len(), 3);
+    assert_eq!(world.replicas.len(), 3);
+}
+
+#[test]
+fn a_leader_in_the_way_hands_over_when_it_is_quiet() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.last.lsn = Lsn(500);
+    world.restart(0);
+    world.converge();
+    assert_eq!(world.leading(), Some(2));
+    world.view.store.replicas = 1;
+    world.look();
+    let waits = follow::follow(&world.view).scale_waits.unwrap();
+    assert_eq!(waits.reason, Reason::LeaderInTheWay);
+    world.converge();
+    assert_eq!(world.leading(), Some(0));
+    assert_eq!(world.replicas.len(), 1);
+}
+
+#[test]
+fn a_leader_in_the_way_of_a_busy_store_stays() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.last.lsn = Lsn(500);
+    world.restart(0);
+    world.converge();
+    world.view.store.replicas = 2;
+    for _ in 0..20 {
+        world.tick_data(true, false);
+        world.reconcile(usize::MAX);
+    }
+    assert_eq!(world.leading(), Some(2));
+    assert_eq!(world.replicas.len(), 3);
+}
+
+#[test]
+fn an_update_replaces_followers_first_and_the_leader_last() {
+    let mut world = World::running(3);
+    world.revision = 2;
+    let mut order = Vec::new();
+    for _ in 0..100 {
+        world.look();
+        order.extend(follow::follow(&world.view).replace);
+        world.reconcile(usize::MAX);
+        assert!(world.replicas.len() >= 2, "one at a time");
+        world.tick_workload();
+        world.tick_data(true, true);
+    }
+    assert_eq!(order, [2, 1, 0]);
+    assert!(world.replicas.values().all(|replica| replica.revision == 2));
+}
+
+#[test]
+fn a_replica_that_cannot_start_is_replaced_by_a_better_template() {
+    let mut world = World::running(3);
+    world.revision = 2;
+    let broken = world.replicas.get_mut(&1).unwrap();
+    broken.up = false;
+    world.look();
+    assert_eq!(follow::follow(&world.view).replace, Some(1));
+}
+
+#[test]
+fn the_leader_label_is_taken_away_before_it_is_given() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.last.lsn = Lsn(500);
+    world.restart(0);
+    world.converge();
+    let labels: Vec<_> = world
+        .replicas
+        .values()
+        .map(|it| it.label.as_deref())
+        .collect();
+    assert_eq!(labels, [Some("follower"), Some("follower"), Some("leader")]);
+}
+
+#[test]
+fn members_are_told_again_after_a_restart_and_after_a_change_of_settings() {
+    let mut world = World::running(3);
+    world.look();
+    assert!(follow::follow(&world.view).tell.is_empty());
+    world.view.store.settings.max_lag += 1;
+    assert_eq!(follow::follow(&world.view).tell, [0, 1, 2]);
+    world.converge();
+    world.restart(1);
+    world.look();
+    assert_eq!(follow::follow(&world.view).tell, [1]);
+}
+
+#[test]
+fn enough_promises_meet_every_earlier_leader() {
+    let set = |n: u128, sync| VoterSet {
+        voters: (0..n).map(ReplicaId).collect(),
+        sync,
+    };
+    for (n, sync, expected) in [
+        (1, 0, 1),
+        (2, 0, 1),
+        (3, 0, 2),
+        (4, 0, 2),
+        (5, 0, 3),
+        (2, 1, 1),
+        (3, 1, 2),
+        (3, 2, 2),
+        (5, 1, 4),
+        (5, 2, 3),
+        (5, 4, 3),
+    ] {
+        assert_eq!(needed(&set(n, sync)), expected, "N = {n}, k = {sync}");
+    }
+}
+
+/// Random faults, random deaths of the operator, then peace: it must come to rest with a leader
+/// that has everything that was acknowledged and not lost with a disk. That two never lead, that
+/// epochs and versions rise and that labels are never double is asserted at every step.
+#[test]
+fn whatever_happens_it_comes_to_rest() {
+    for seed in 0..seeds() {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut world = World::running(3);
+        for _ in 0..60 {
+            fault(&mut world, &mut rng);
+            world.tick_workload();
+            world.tick_data(rng.random_bool(0.5), rng.random_bool(0.7));
+            world.leading();
+            let steps = if rng.random_bool(0.3) {
+                rng.random_range(1..6)
+            } else {
+                usize::MAX
+            };
+            world.reconcile(steps);
+            if rng.random_bool(0.2) {
+                world.view.told.clear();
+            }
+        }
+        for replica in world.replicas.values_mut() {
+            replica.up = true;
+        }
+        world.converge();
+        let stuck = reason(&mut world) == Some(Reason::NoVoterLeft);
+        if !stuck {
+            let leader = world
+                .leading()
+                .unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
+            let last = world.replicas[&leader].status.last.lsn;
+            assert!(
+                last >= world.acknowledged,
+                "seed {seed}: acknowledged writes are gone"
+            );
+        }
+    }
+}
+
+/// `PLAN_SEEDS` runs more.
+fn seeds() -> u64 {
+    let more = std::env::var("PLAN_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    more.unwrap_or(400)
+}
+
+fn fault(world: &mut World, rng: &mut SmallRng) {
+    let ordinal = rng.random_range(0..5);
+    match rng.random_range(0..10) {
+        0 => world.restart(ordinal),
+        1 => world.delete_pod(ordinal),
+        2 | 3 => {
+            if let Some(replica) = world.replicas.get_mut(&ordinal) {
+                replica.up = !replica.up;
+            }
+        }
+        4 if rng.random_bool(0.3) => world.lose_disk(ordinal),
+        5 => world.view.store.replicas = rng.random_range(1..=5),
+        6 => world.revision += u32::from(rng.random_bool(0.3)),
+        _ => {}
+    }
+    // A process that is cut off from the operator only goes on as what it is.
+    let leaders = world
+        .replicas
+        .values()
+        .filter(|it| it.status.role == Role::Leader)
+        .count();
+    assert!(leaders <= 1);
+}

@@ -1,0 +1,199 @@
+//! What the operator sees of one store, as plain data: the input of [`super::plan`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::replication::admin::{Assignment, ReplicaStatus, Role};
+use crate::replication::types::{Configuration, ReplicaId};
+
+use super::validate::ValidatedStore;
+
+/// One store at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What is wanted.
+    pub store: ValidatedStore,
+    /// The register, as the API server itself answered.
+    pub register: Option<Configuration>,
+    /// Ids that the register names and whose data directories are known to be gone.
+    pub lost: BTreeSet<ReplicaId>,
+    /// The Pods that exist, by ordinal.
+    pub pods: BTreeMap<u32, PodView>,
+    /// The ids that ordinals had when they were last heard of.
+    pub known: BTreeMap<u32, ReplicaId>,
+    /// The StatefulSet, if there is one.
+    pub workload: Option<Workload>,
+    /// Ordinals whose volumes are older than the store: they may hold data of an earlier one.
+    pub old_volumes: BTreeSet<u32>,
+    /// Time since this operator last asked for promises in this store.
+    pub since_campaign: Option<Duration>,
+    /// What this operator has told the replicas, by ordinal.
+    pub told: BTreeMap<u32, Told>,
+}
+
+/// What a replica was told last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The process that was told.
+    pub incarnation: u64,
+    /// What.
+    pub assignment: Arc<Assignment>,
+    /// Why it did not take it; empty if it did.
+    pub refusal: String,
+    /// How long ago.
+    pub age: Duration,
+}
+
+/// What matters of the StatefulSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Replicas in its specification.
+    pub replicas: u32,
+    /// Image of its template.
+    pub image: String,
+    /// Revision that Pods should have; `None` while its controller has not looked at the newest
+    /// template yet.
+    pub revision: Option<String>,
+}
+
+/// One Pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// The number at the end of its name.
+    pub ordinal: u32,
+    /// Its identity: another Pod under the same name has another.
+    pub uid: String,
+    /// Its address, once it has one.
+    pub ip: Option<IpAddr>,
+    /// The node it runs on; empty before it is placed.
+    pub node: String,
+    /// Whether Kubernetes holds it to be Ready.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// The revision of the template that it was made from.
+    pub revision: String,
+    /// Its role label.
+    pub role: Option<String>,
+    /// What keeps it from running, for people; empty if nothing does.
+    pub problem: String,
+    /// What was last heard from its replica.
+    pub heard: Option<Heard>,
+}
+
+/// The words of a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    /// What it said last.
+    pub status: ReplicaStatus,
+    /// Whether its stream is up.
+    pub connected: bool,
+    /// Seconds since 1970 (UTC) at which it was said.
+    pub at: i64,
+}
+
+impl PodView {
+    /// The replica's words, if they are of now.
+    pub fn live(&self) -> Option<&ReplicaStatus> {
+        let heard = self.heard.as_ref().filter(|heard| heard.connected)?;
+        Some(&heard.status)
+    }
+
+    /// The id of the replica that runs here now.
+    pub fn id(&self) -> Option<ReplicaId> {
+        self.live().map(|status| status.id)
+    }
+}
+
+impl View {
+    /// The Pods whose replicas are heard, each with its words.
+    pub fn live(&self) -> impl Iterator<Item = (&PodView, &ReplicaStatus)> {
+        self.pods
+            .values()
+            .filter_map(|pod| pod.live().map(|status| (pod, status)))
+    }
+
+    /// The Pod that replica `id` is heard from.
+    pub fn find(&self, id: ReplicaId) -> Option<(&PodView, &ReplicaStatus)> {
+        self.live().find(|(_, status)| status.id == id)
+    }
+
+    /// The ordinal of replica `id`: where it is heard from, or else was last.
+    pub fn ordinal_of(&self, id: ReplicaId) -> Option<u32> {
+        if let Some((pod, _)) = self.find(id) {
+            return Some(pod.ordinal);
+        }
+        let known = self.known.iter().find(|(_, known)| **known == id)?;
+        Some(*known.0)
+    }
+
+    /// Replicas that the StatefulSet asks for now, or will.
+    pub fn existing(&self) -> u32 {
+        self.workload
+            .as_ref()
+            .map_or(self.store.replicas, |workload| workload.replicas)
+    }
+
+    /// The Pod's name of an ordinal.
+    pub fn pod_name(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.store.name)
+    }
+
+    /// The name under which people know replica `id`.
+    pub fn name_of(&self, id: ReplicaId) -> String {
+        self.ordinal_of(id)
+            .map_or_else(|| id.to_string(), |ordinal| self.pod_name(ordinal))
+    }
+}
+
+/// Every id that a register names.
+pub fn named(register: &Configuration) -> BTreeSet<ReplicaId> {
+    let sets = register.previous.iter().map(|set| &set.voters);
+    let voters = sets.chain([&register.voters]).flatten().copied();
+    voters.chain(register.leader).collect()
+}
+
+/// Ids of `register` whose data directories are gone: noted before, or replaced under the same
+/// Pod's name by another id, or absent while every replica that there is has said its id. An id is
+/// random and kept in the directory, so one that is gone never comes back.
+pub fn lost(
+    register: Option<&Configuration>,
+    noted: &BTreeSet<ReplicaId>,
+    known: &BTreeMap<u32, ReplicaId>,
+    pods: &BTreeMap<u32, PodView>,
+    workload: Option<&Workload>,
+) -> BTreeSet<ReplicaId> {
+    let Some(register) = register else {
+        return BTreeSet::new();
+    };
+    let present: BTreeSet<ReplicaId> = pods.values().filter_map(PodView::id).collect();
+    let all_present = workload.is_some_and(|workload| {
+        workload.replicas > 0
+            && (0..workload.replicas)
+                .all(|ordinal| pods.get(&ordinal).is_some_and(|pod| pod.id().is_some()))
+            && pods.len() == workload.replicas as usize
+    });
+    let replaced = |id: &ReplicaId| {
+        let mut held = known.iter().filter(|(_, known)| *known == id);
+        held.any(|(ordinal, _)| {
+            let now = pods.get(ordinal).and_then(PodView::id);
+            now.is_some_and(|now| now != *id)
+        })
+    };
+    let gone = |id: &ReplicaId| {
+        !present.contains(id) && (noted.contains(id) || replaced(id) || all_present)
+    };
+    named(register).into_iter().filter(gone).collect()
+}
+
+/// Whether `status` is that of the leader of `register` at work in its epoch.
+pub fn leads(register: &Configuration, status: &ReplicaStatus) -> bool {
+    register.leader == Some(status.id)
+        && status.role == Role::Leader
+        && status.epoch == register.epoch
+        && status.promised <= register.epoch
+}
