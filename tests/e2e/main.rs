@@ -1,1 +1,26 @@
-//! To be written.
+//! End to end: the chart, the operator and real replicas on a real Kubernetes cluster.
+//!
+//! One file per feature. Every test has a namespace of its own, waits for conditions with deadlines
+//! instead of sleeping, and shows status, events and logs when it fails; see [`support::world`].
+//! `make e2e` runs them; by themselves they are ignored, as they need that cluster.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `E2E_KUBECONFIG` | the cluster: a kind cluster of `make cluster`, whose Pods this machine reaches |
+//! | `E2E_IMAGE` | the image under test, which the cluster can run |
+//! | `E2E_KEEP=1` | namespaces of tests that failed are left for a look |
+
+#![allow(clippy::panic, reason = "it is how a test fails")]
+
+mod support;
+
+mod chart;
+mod deletion;
+mod installation;
+mod lag;
+mod operator;
+mod restarts;
+mod scaling;
+mod seeding;
+mod validation;
+mod volumes;

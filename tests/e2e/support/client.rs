@@ -1,0 +1,46 @@
+//! A real Redis client.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+
+/// Port for clients.
+pub(crate) const PORT: u16 = 6379;
+
+/// Connects. A command that is not answered within `patience` fails.
+pub(crate) async fn connect_within(
+    host: &str,
+    patience: Duration,
+) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_response_timeout(Some(patience));
+    let client = Client::open(format!("redis://{host}:{PORT}/"))?;
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+/// Connects, with the patience of a test that expects no fault.
+pub(crate) async fn connect(host: &str) -> MultiplexedConnection {
+    connect_within(host, Duration::from_secs(10))
+        .await
+        .unwrap_or_else(|error| panic!("connecting to {host}:{PORT}: {error}"))
+}
+
+/// Values of many keys, in pieces that no server minds.
+pub(crate) async fn get_all(
+    connection: &mut MultiplexedConnection,
+    keys: &[String],
+) -> RedisResult<Vec<Option<String>>> {
+    let mut values = Vec::with_capacity(keys.len());
+    for piece in keys.chunks(1000) {
+        let found: Vec<Option<String>> = redis::cmd("MGET")
+            .arg(piece)
+            .query_async(connection)
+            .await?;
+        values.extend(found);
+    }
+    Ok(values)
+}

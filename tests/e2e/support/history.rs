@@ -1,0 +1,171 @@
+//! What happened meanwhile: every version of a store's object and of its Pods that the API server
+//! told, and every status that a replica streamed, each with the time at which it was seen.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use parking_lot::Mutex;
+use replicated_store::api::{MemberState, ReplicatedStore};
+use replicated_store::replication::admin::{ReplicaState, ReplicaStatus};
+use serde::de::DeserializeOwned;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use super::http::follow_status;
+use super::store::{Store, pod_is_ready};
+use super::wait::{eventually, secs};
+
+/// Things in the order in which they were seen. Dropping it ends the watch.
+pub(crate) struct History<T> {
+    seen: Arc<Mutex<Vec<(Instant, T)>>>,
+    task: AbortHandle,
+}
+
+impl<T> Drop for History<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<T: Clone + Send + 'static> History<T> {
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<(Instant, T)> {
+        self.seen.lock().clone()
+    }
+
+    /// When something was seen first of which `property` holds.
+    pub(crate) fn first(&self, property: impl Fn(&T) -> bool) -> Option<Instant> {
+        self.seen
+            .lock()
+            .iter()
+            .find(|(_, thing)| property(thing))
+            .map(|(at, _)| *at)
+    }
+
+    /// The values of `property`, without repetitions.
+    pub(crate) fn sequence<P: PartialEq>(&self, property: impl Fn(&T) -> Option<P>) -> Vec<P> {
+        let mut values: Vec<P> = self
+            .seen
+            .lock()
+            .iter()
+            .filter_map(|(_, t)| property(t))
+            .collect();
+        values.dedup();
+        values
+    }
+}
+
+fn watch<K>(api: Api<K>, name: &str) -> History<K>
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let events = watcher(
+        api,
+        watcher::Config::default().fields(&format!("metadata.name={name}")),
+    );
+    let sink = Arc::clone(&seen);
+    let task = tokio::spawn(async move {
+        let mut objects = events.default_backoff().applied_objects().boxed();
+        while let Some(object) = objects.next().await {
+            if let Ok(object) = object {
+                sink.lock().push((Instant::now(), object));
+            }
+        }
+    });
+    History {
+        seen,
+        task: task.abort_handle(),
+    }
+}
+
+impl History<ReplicatedStore> {
+    /// Watches the store's object, from its present version on.
+    pub(crate) async fn of_store(store: &Store<'_>) -> Self {
+        let history = watch(store.api(), &store.name);
+        eventually(secs(10), "the watch begins", async || {
+            if history.all().is_empty() {
+                Err("nothing".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        history
+    }
+
+    /// The states of a member that the status told.
+    pub(crate) fn states_of(&self, member: &str) -> Vec<MemberState> {
+        self.sequence(|store| {
+            let status = store.status.as_ref()?;
+            Some(
+                status
+                    .members
+                    .iter()
+                    .find(|found| found.name == member)?
+                    .state,
+            )
+        })
+    }
+
+    /// The versions of the object: one for every write.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        self.sequence(ReplicatedStore::resource_version)
+    }
+}
+
+impl History<Pod> {
+    /// Watches a Pod, which need not be there yet.
+    pub(crate) fn of_pod(store: &Store<'_>, pod: &str) -> Self {
+        watch(store.pods_api(), pod)
+    }
+
+    /// When it was Ready first.
+    pub(crate) fn first_ready(&self) -> Option<Instant> {
+        self.first(pod_is_ready)
+    }
+}
+
+impl History<ReplicaStatus> {
+    /// Follows what the replica in a Pod says of itself. The Pod need not be there yet, and may be
+    /// replaced meanwhile.
+    pub(crate) fn of_replica(store: &Store<'_>, pod: &str) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sink, pods, pod) = (Arc::clone(&seen), store.pods_api(), pod.to_owned());
+        let task = tokio::spawn(async move {
+            loop {
+                let host = pods
+                    .get_opt(&pod)
+                    .await
+                    .ok()
+                    .flatten()
+                    .and_then(|pod| pod.status?.pod_ip);
+                if let Some(host) = host {
+                    let each = |status| sink.lock().push((Instant::now(), status));
+                    let _ = follow_status(&host, each).await;
+                }
+                sleep(std::time::Duration::from_millis(50)).await;
+            }
+        });
+        Self {
+            seen,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// The states that it told.
+    pub(crate) fn states(&self) -> Vec<ReplicaState> {
+        self.sequence(|status| Some(status.state))
+    }
+
+    /// Whether it ever copied a snapshot.
+    pub(crate) fn was_seeded(&self) -> bool {
+        self.first(|status| status.seed.is_some() || status.state == ReplicaState::Seeding)
+            .is_some()
+    }
+}

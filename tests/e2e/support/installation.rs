@@ -1,0 +1,139 @@
+//! The installed product: the chart's release and the operator's Pods.
+
+use std::env;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::shell::sh;
+use super::wait::{eventually, expect, secs};
+
+/// Namespace of the operator.
+pub(crate) const NAMESPACE: &str = "replicated-store-system";
+/// Name of the release.
+pub(crate) const RELEASE: &str = "replicated-store";
+/// The chart.
+pub(crate) const CHART: &str = "charts/replicated-store";
+
+/// Installs the chart, or upgrades it, with the image under test, and waits until it is ready.
+pub(crate) async fn install() {
+    let image = env::var("E2E_IMAGE").expect("E2E_IMAGE names the image under test");
+    let (repository, tag) = image.rsplit_once(':').expect("an image has a tag");
+    let chart = super::shell::repository().join(CHART);
+    let (repository, tag) = (
+        format!("image.repository={repository}"),
+        format!("image.tag={tag}"),
+    );
+    sh(
+        "helm",
+        &[
+            "upgrade",
+            "--install",
+            RELEASE,
+            &chart.to_string_lossy(),
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--set-string",
+            &repository,
+            "--set-string",
+            &tag,
+            "--wait",
+            "--timeout",
+            "3m",
+        ],
+    )
+    .await;
+}
+
+/// Takes the chart away.
+pub(crate) async fn uninstall() {
+    sh(
+        "helm",
+        &[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            NAMESPACE,
+            "--wait",
+            "--timeout",
+            "3m",
+        ],
+    )
+    .await;
+}
+
+/// The operator's Deployment.
+pub(crate) async fn deployment(client: &Client) -> Deployment {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let list = deployments
+        .list(&ListParams::default())
+        .await
+        .expect("deployments");
+    assert_eq!(list.items.len(), 1, "the chart has one Deployment");
+    list.items.into_iter().next().expect("there is one")
+}
+
+/// The operator's Pods that are not on their way out.
+pub(crate) async fn pods(client: &Client) -> Vec<Pod> {
+    let deployment = deployment(client).await;
+    let labels = deployment.spec.selector.match_labels.unwrap_or_default();
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let list = pods
+        .list(&ListParams::default().labels(&labels.join(",")))
+        .await
+        .expect("Pods");
+    list.items
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .collect()
+}
+
+/// Kills all of the operator's Pods at once, without a chance to say good-bye.
+pub(crate) async fn kill(client: &Client) {
+    let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let now = DeleteParams::default().grace_period(0);
+    for pod in pods(client).await {
+        // It may be gone already, from the kill before.
+        let _ = api.delete(&pod.name_any(), &now).await;
+    }
+}
+
+/// Waits until all of the operator's Pods are ready.
+pub(crate) async fn available(client: &Client, within: Duration) {
+    eventually(within, "the operator's Pods are ready", async || {
+        let deployment = deployment(client).await;
+        let wanted = deployment.spec.replicas;
+        let status = deployment.status.unwrap_or_default();
+        let current = status.observed_generation == deployment.metadata.generation
+            && status.updated_replicas == wanted
+            && status.available_replicas == wanted
+            && status.replicas == wanted;
+        expect(current, || format!("{status:?}"))
+    })
+    .await;
+}
+
+/// Restarts the operator as an upgrade does, one Pod after the other.
+pub(crate) async fn restart(client: &Client) {
+    let name = deployment(client).await.name_any();
+    sh(
+        "kubectl",
+        &[
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "restart",
+            &format!("deployment/{name}"),
+        ],
+    )
+    .await;
+    available(client, secs(120)).await;
+}

@@ -1,0 +1,41 @@
+//! Waiting for conditions with deadlines: the only place of the tests that sleeps.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Shorthand.
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Looks again and again until `probe` gives a value, which is returned. Fails with the reason that
+/// the last look gave if that takes longer than `within`.
+pub(crate) async fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + within;
+    let mut reason = "nothing yet".to_owned();
+    loop {
+        match timeout_at(deadline, probe()).await {
+            Ok(Ok(value)) => return value,
+            Ok(Err(why)) => reason = why,
+            Err(_) => {}
+        }
+        assert!(
+            Instant::now() < deadline,
+            "not within {within:?}: {what}; last seen: {reason}"
+        );
+        sleep(PAUSE).await;
+    }
+}
+
+/// `Ok` if `holds`, else the reason.
+pub(crate) fn expect(holds: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(reason()) }
+}
