@@ -134,6 +134,11 @@ impl Store {
         &self.meta
     }
 
+    /// Changes the memory budget; the cache shrinks to it with the next changes and reads.
+    pub fn set_memory(&mut self, bytes: usize) {
+        self.options.memory_bytes = bytes;
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.engine
