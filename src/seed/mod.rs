@@ -74,7 +74,7 @@ impl SeedPlan {
     }
 
     /// The next file to fetch.
-    pub fn next(&mut self) -> Option<Fetch> {
+    pub fn take_next(&mut self) -> Option<Fetch> {
         self.missing.pop_front()
     }
 
@@ -159,18 +159,18 @@ mod tests {
         let manifest = manifest(&[("current", 10), ("tables/1", 100), ("tables/2", 300)]);
         let mut plan = SeedPlan::new(&manifest, |name, _| name == "tables/1").unwrap();
         assert_eq!(plan.progress(), (100, 410));
-        let first = plan.next().unwrap();
+        let first = plan.take_next().unwrap();
         assert_eq!((first.name.as_str(), first.file), ("tables/2", 2));
         plan.advance(200, Duration::from_secs(1));
         plan.put_back(Fetch {
             offset: 200,
             ..first
         });
-        assert_eq!(plan.next().unwrap().offset, 200);
+        assert_eq!(plan.take_next().unwrap().offset, 200);
         plan.advance(100, Duration::from_secs(2));
         assert_eq!(plan.rate(), 100);
-        assert_eq!(plan.next().unwrap().name, "current");
-        assert_eq!(plan.next(), None);
+        assert_eq!(plan.take_next().unwrap().name, "current");
+        assert_eq!(plan.take_next(), None);
     }
 
     #[test]

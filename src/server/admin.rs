@@ -32,7 +32,7 @@ const STREAM_BEAT: Duration = Duration::from_secs(1);
 /// A promise waits for the log to be quiet and for one small write.
 const PROMISE_DEADLINE: Duration = Duration::from_secs(10);
 /// A digest reads the whole state.
-const DIGEST_DEADLINE: Duration = Duration::from_secs(300);
+const DIGEST_DEADLINE: Duration = Duration::from_mins(5);
 
 /// What the handlers work with.
 pub(super) struct Admin {

@@ -38,7 +38,7 @@ pub(super) fn run(
     stop: &tokio_util::sync::CancellationToken,
 ) -> Result<(), ApplyError> {
     while !stop.is_cancelled() {
-        let span = node.wait(&node.apply, Duration::from_millis(500), |inner| span(inner));
+        let span = node.wait(&node.apply, Duration::from_millis(500), span);
         let Some(span) = span else { continue };
         let frames = match span.frames {
             Some(frames) => frames,

@@ -23,7 +23,7 @@ use crate::replication::{Epoch, HardState, ReplicaId};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DataDirError {
+pub(super) enum DataDirError {
     /// The file system refused.
     #[error("{what} in {path}: {source}")]
     Io {
@@ -65,7 +65,7 @@ struct Hard {
 
 /// An open data directory, locked for this process.
 #[derive(Debug)]
-pub struct DataDir {
+pub(super) struct DataDir {
     path: PathBuf,
     disk: Arc<RealDisk>,
     id: ReplicaId,
@@ -74,7 +74,10 @@ pub struct DataDir {
 
 impl DataDir {
     /// Opens the directory, making it and its identity if there is none.
-    pub fn open(path: &Path, fresh_id: impl FnOnce() -> ReplicaId) -> Result<Self, DataDirError> {
+    pub(super) fn open(
+        path: &Path,
+        fresh_id: impl FnOnce() -> ReplicaId,
+    ) -> Result<Self, DataDirError> {
         let io = |what| {
             let path = path.to_owned();
             move |source| DataDirError::Io { what, path, source }
@@ -106,22 +109,22 @@ impl DataDir {
     }
 
     /// The identity of the replica.
-    pub fn id(&self) -> ReplicaId {
+    pub(super) fn id(&self) -> ReplicaId {
         self.id
     }
 
     /// The directory itself.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The directory of the log.
-    pub fn log_path(&self) -> PathBuf {
+    pub(super) fn log_path(&self) -> PathBuf {
         self.path.join("log")
     }
 
     /// The saved hard state; nothing if none was saved yet.
-    pub fn hard_state(&self) -> Result<HardState, DataDirError> {
+    pub(super) fn hard_state(&self) -> Result<HardState, DataDirError> {
         let saved = self.read::<Hard>("hard")?;
         Ok(saved.map_or_else(HardState::default, |hard| HardState {
             promised: hard.promised,
@@ -130,7 +133,7 @@ impl DataDir {
     }
 
     /// Saves the hard state durably.
-    pub fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
+    pub(super) fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
         self.write(
             "hard",
             &Hard {
@@ -141,12 +144,12 @@ impl DataDir {
     }
 
     /// The name of the current state directory, if there is one.
-    pub fn current_state(&self) -> Result<Option<String>, DataDirError> {
+    pub(super) fn current_state(&self) -> Result<Option<String>, DataDirError> {
         self.read("current")
     }
 
     /// Makes `name` the current state directory, durably, and removes the others.
-    pub fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
+    pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
         self.write("current", &name)?;
         for other in self.state_dirs()? {
             if other != name {
@@ -158,7 +161,7 @@ impl DataDir {
     }
 
     /// The names of all state directories.
-    pub fn state_dirs(&self) -> Result<Vec<String>, DataDirError> {
+    pub(super) fn state_dirs(&self) -> Result<Vec<String>, DataDirError> {
         let list = |source| self.io("listing", source);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(list)? {
@@ -176,7 +179,7 @@ impl DataDir {
     }
 
     /// Free and total bytes of the file system.
-    pub fn space(&self) -> io::Result<(u64, u64)> {
+    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
         self.disk.space()
     }
 

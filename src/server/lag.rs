@@ -13,14 +13,14 @@ const GRAIN: Duration = Duration::from_millis(20);
 
 /// A clock over the log: pairs of a position and the time at which the log grew past it.
 #[derive(Debug, Default)]
-pub struct LagClock {
+pub(super) struct LagClock {
     /// Position before the record, and the monotonic time of its append; both ascend.
     entries: VecDeque<(Lsn, Duration)>,
 }
 
 impl LagClock {
     /// Records after `start` were appended at `now`.
-    pub fn note(&mut self, start: Lsn, now: Duration) {
+    pub(super) fn note(&mut self, start: Lsn, now: Duration) {
         if let Some((_, last)) = self.entries.back()
             && now.saturating_sub(*last) < GRAIN
         {
@@ -37,7 +37,7 @@ impl LagClock {
     }
 
     /// Nobody is behind `lsn` any more.
-    pub fn forget_below(&mut self, lsn: Lsn) {
+    pub(super) fn forget_below(&mut self, lsn: Lsn) {
         while self.entries.len() > 1 && self.entries.get(1).is_some_and(|(start, _)| *start <= lsn)
         {
             self.entries.pop_front();
@@ -45,12 +45,12 @@ impl LagClock {
     }
 
     /// Forgets everything: the log was cut, or somebody else leads.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.entries.clear();
     }
 
     /// The age of the oldest record after `applied`, if the log ends at `end`.
-    pub fn age(&self, applied: Lsn, end: Lsn, now: Duration) -> Duration {
+    pub(super) fn age(&self, applied: Lsn, end: Lsn, now: Duration) -> Duration {
         if applied >= end {
             return Duration::ZERO;
         }

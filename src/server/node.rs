@@ -135,7 +135,7 @@ pub(super) struct Inner {
 }
 
 /// A replica.
-pub struct Node {
+pub(super) struct Node {
     inner: Mutex<Inner>,
     /// Wakes the writer.
     pub(super) work: Condvar,
@@ -295,7 +295,7 @@ impl Node {
             }
             Effect::Truncate(to) => self.enqueue(inner, Job::Truncate(to)),
             Effect::AnswerPromise { ticket, granted } => {
-                self.answer_promise(inner, ticket, granted)
+                self.answer_promise(inner, ticket, granted);
             }
             Effect::Lead(epoch) => {
                 tracing::info!(%epoch, "leads");

@@ -16,7 +16,7 @@ use crate::replication::message::{SeedFile, SeedManifest};
 use crate::store::{Engine, StoreError};
 
 /// A snapshot that nobody has asked for during this time goes.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 struct Snapshot {

@@ -13,7 +13,7 @@ use crate::store::{LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
 
 /// Why the replica cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(super) enum OpenError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -75,17 +75,14 @@ fn store_options(budget: u64) -> StoreOptions {
 
 /// Opens everything.
 pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
-    let (state_dir, store) = match dir.current_state()? {
-        Some(name) => (name.clone(), open_store(&dir.path().join(name), budget)?),
-        None => {
-            let name = format!("state-{:020}", 0);
-            let store = open_store(&dir.path().join(&name), budget)?;
-            if !dir.state_dirs()?.iter().any(|other| *other != name) {
-                dir.set_current_state(&name)?;
-            }
-            (name, store)
-        }
-    };
+    let current = dir.current_state()?;
+    let state_dir = current
+        .clone()
+        .unwrap_or_else(|| format!("state-{:020}", 0));
+    let store = open_store(&dir.path().join(&state_dir), budget)?;
+    if current.is_none() {
+        dir.set_current_state(&state_dir)?;
+    }
     let flushed = store.meta().flushed;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
     let options = log::Options {

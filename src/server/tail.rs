@@ -7,7 +7,7 @@ use crate::replication::Lsn;
 
 /// A bounded queue of the newest frames; each one starts where the one before it ends.
 #[derive(Debug)]
-pub struct Tail {
+pub(super) struct Tail {
     frames: VecDeque<Frame>,
     bytes: usize,
     limit: usize,
@@ -15,7 +15,7 @@ pub struct Tail {
 
 impl Tail {
     /// Keeps frames of up to `limit` bytes together, and always the newest one.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             frames: VecDeque::new(),
             bytes: 0,
@@ -24,7 +24,7 @@ impl Tail {
     }
 
     /// Adds the next frame.
-    pub fn push(&mut self, frame: Frame) {
+    pub(super) fn push(&mut self, frame: Frame) {
         if self
             .frames
             .back()
@@ -42,7 +42,7 @@ impl Tail {
     }
 
     /// Drops everything after `to`.
-    pub fn truncate(&mut self, to: Lsn) {
+    pub(super) fn truncate(&mut self, to: Lsn) {
         while self.frames.back().is_some_and(|frame| frame.end() > to) {
             if let Some(newest) = self.frames.pop_back() {
                 self.bytes -= newest.wire_len();
@@ -51,14 +51,14 @@ impl Tail {
     }
 
     /// Drops everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.frames.clear();
         self.bytes = 0;
     }
 
     /// The frames that follow `after`, of up to `max_bytes` (one at least); `None` if the first
     /// of them is not in memory, nothing if there is none.
-    pub fn after(&self, after: Lsn, max_bytes: usize) -> Option<Vec<Frame>> {
+    pub(super) fn after(&self, after: Lsn, max_bytes: usize) -> Option<Vec<Frame>> {
         let from = self.frames.partition_point(|frame| frame.start() < after);
         match self.frames.get(from) {
             Some(first) if first.start() == after => {}

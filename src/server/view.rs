@@ -43,7 +43,7 @@ impl<'a> StoreView<'a> {
 
     fn append(&mut self, record: &Record<'_>) -> Result<(), ViewError> {
         self.writable()?;
-        let lsn = self.inner.append(record).map_err(storage)?;
+        let lsn = self.inner.append(record).map_err(|error| storage(&error))?;
         self.need = lsn;
         self.wrote = true;
         Ok(())
@@ -54,11 +54,15 @@ impl<'a> StoreView<'a> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        Ok(store.get(key).map_err(storage)?.value.is_some())
+        Ok(store
+            .get(key)
+            .map_err(|error| storage(&error))?
+            .value
+            .is_some())
     }
 }
 
-fn storage(error: StoreError) -> ViewError {
+fn storage(error: &StoreError) -> ViewError {
     ViewError::Storage(error.to_string())
 }
 
@@ -72,7 +76,7 @@ impl View for StoreView<'_> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        let found = store.get(key).map_err(storage)?;
+        let found = store.get(key).map_err(|error| storage(&error))?;
         if leading {
             self.need = self.need.max(found.lsn);
         }
@@ -128,7 +132,9 @@ impl View for StoreView<'_> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        store.random_key(self.random).map_err(storage)
+        store
+            .random_key(self.random)
+            .map_err(|error| storage(&error))
     }
 
     fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError> {
@@ -140,7 +146,7 @@ impl View for StoreView<'_> {
         };
         store.scan(cursor, count).map_err(|error| match error {
             StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
-            other => storage(other),
+            other => storage(&other),
         })
     }
 

@@ -13,6 +13,8 @@ use crate::store::Record;
 /// Frames that are written together are at most this many bytes, unless one is larger.
 const MAX_WRITE: usize = 4 << 20;
 
+/// A log that had nothing to write for this long is marked as durable to its end.
+const IDLE: Duration = Duration::from_millis(500);
 /// Room that is made at once for the records of the next frame: as much as the last one had.
 const MAX_ROOM: usize = 1 << 20;
 
@@ -79,36 +81,34 @@ impl Writer {
                 } => {
                     let time = self.node.clock.wall_ms();
                     let frame = Frame::seal(payload, records, epoch, start, time, chain);
-                    self.sealed(frame, None, reign)?;
+                    self.sealed(&frame, None, reign)?;
                 }
             }
         }
     }
 
-    fn next(&mut self) -> Work {
-        let node = Arc::clone(&self.node);
-        loop {
-            let work = node.wait(&node.work, Duration::from_millis(500), |inner| {
-                let work = take(inner)?;
-                Some(cut_if_wanted(&node, inner, work))
-            });
-            match work {
-                Some(work) => return work,
-                None if self.stop.is_cancelled() => return Work::Stop,
-                None => return Work::Idle,
-            }
+    fn next(&self) -> Work {
+        let node = &self.node;
+        let work = node.wait(&node.work, IDLE, |inner| {
+            let work = take(inner)?;
+            Some(cut_if_wanted(node, inner, work))
+        });
+        match work {
+            Some(work) => work,
+            None if self.stop.is_cancelled() => Work::Stop,
+            None => Work::Idle,
         }
     }
 
     /// Tells everybody of the leader's new frame, then writes it.
-    fn sealed(&mut self, frame: Frame, barrier: Option<u64>, reign: u64) -> anyhow::Result<()> {
+    fn sealed(&mut self, frame: &Frame, barrier: Option<u64>, reign: u64) -> anyhow::Result<()> {
         let node = &self.node;
         let known = node.with(|inner| {
             inner.sealing = false;
             if inner.reign != reign {
                 return false; // deposed meanwhile: the records were dropped
             }
-            node.seal(inner, &frame, barrier.map(|version| (version, frame.end())));
+            node.seal(inner, frame, barrier.map(|version| (version, frame.end())));
             true
         });
         if known {
@@ -179,7 +179,7 @@ impl Writer {
             }
             Ok::<_, crate::store::StoreError>(())
         })?;
-        self.sealed(frame, Some(version), reign)
+        self.sealed(&frame, Some(version), reign)
     }
 
     /// Cuts the log; a state that has more is brought back.
@@ -234,11 +234,10 @@ impl Writer {
 /// until then no client write is accepted; records are taken only when no job is waiting.
 fn take(inner: &mut Inner) -> Option<Work> {
     match inner.jobs.front() {
+        None | Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner)),
         Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => None,
-        Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner)),
         Some(Job::Append(_)) => Some(Work::Append(take_frames(inner))),
         Some(_) => inner.jobs.pop_front().map(Work::Job),
-        None if inner.pending.records > 0 => Some(seal(inner)),
         None => None,
     }
 }

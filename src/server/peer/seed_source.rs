@@ -13,7 +13,7 @@ use crate::replication::message::{Message, SeedManifest};
 /// Pieces are at most this large.
 const MAX_PIECE: u32 = 4 << 20;
 /// A snapshot takes as long as a flush of everything that is not flushed yet.
-const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(120);
+const SNAPSHOT_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Keeps a snapshot and the log after it while this connection lives.
 struct Use {

@@ -289,7 +289,7 @@ struct Copy {
 impl Copy {
     async fn stream(&self, reader: &mut LinkReader, writer: &mut LinkWriter) -> io::Result<()> {
         loop {
-            let next = self.plan.lock().next();
+            let next = self.plan.lock().take_next();
             let Some(mut fetch) = next else { return Ok(()) };
             if let Err(error) = self.file(&mut fetch, reader, writer).await {
                 self.plan.lock().put_back(fetch);
