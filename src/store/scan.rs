@@ -279,7 +279,7 @@ impl Store {
         for table in tables {
             match nth.checked_sub(table.len() as u64) {
                 Some(rest) => nth = rest,
-                None => return table.sample(mix(random)).map(|entry| entry.key().to_vec()),
+                None => return table.nth(nth as usize).map(|entry| entry.key().to_vec()),
             }
         }
         None
