@@ -227,7 +227,7 @@ impl Store {
         let sealed = self.sealed.as_ref();
         let cleared = self.active.cleared;
         if cleared
-            .or(sealed.and_then(|sealed| sealed.contents.cleared))
+            .or_else(|| sealed.and_then(|sealed| sealed.contents.cleared))
             .is_some()
         {
             return Ok(None);

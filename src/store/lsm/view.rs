@@ -114,14 +114,12 @@ impl View {
         let total: u64 = tables.iter().map(|table| table.metadata.item_count).sum();
         let mut nth = random.checked_rem(total)?;
         for table in tables {
-            match nth.checked_sub(table.metadata.item_count) {
-                Some(rest) => nth = rest,
-                None => {
-                    let low: &[u8] = Ord::max(min(table), from);
-                    let high: &[u8] = Ord::min(max(table), to);
-                    return Some(between(low, high, random.rotate_left(32)));
-                }
-            }
+            let Some(further) = nth.checked_sub(table.metadata.item_count) else {
+                let low: &[u8] = Ord::max(min(table), from);
+                let high: &[u8] = Ord::min(max(table), to);
+                return Some(between(low, high, random.rotate_left(32)));
+            };
+            nth = further;
         }
         None
     }

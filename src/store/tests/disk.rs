@@ -253,14 +253,15 @@ fn values_far_beyond_a_block_work() {
     let big: Vec<u8> = (0..20_000_000_u32).map(|number| number as u8).collect();
     writer.put(b"big", &big);
     writer.put(b"small", b"v");
-    writer.put(&[b'k'; MAX_KEY], &[b'v'; 100_000]);
+    let longest = vec![b'k'; MAX_KEY];
+    writer.put(&longest, &vec![b'v'; 100_000]);
     writer.flush();
     while writer.store.engine().compact_step().unwrap() {}
     drop(writer);
     let mut writer = Writer::new(open_lsm(&path));
     assert_eq!(writer.value(b"big").unwrap(), big);
     assert_eq!(writer.value(b"small"), Some(b"v".to_vec()));
-    assert_eq!(writer.value(&[b'k'; MAX_KEY]), Some(vec![b'v'; 100_000]));
+    assert_eq!(writer.value(&longest), Some(vec![b'v'; 100_000]));
 }
 
 /// A table is damaged: reads of it fail, and say so.
