@@ -88,6 +88,7 @@ impl Store {
     }
 
     /// The flush is on disk: F moves. Then call [`settle`](Self::settle) until it is done.
+    #[expect(clippy::needless_pass_by_value, reason = "a flush is finished once")]
     pub fn finish_flush(&mut self, done: FlushDone) -> Result<()> {
         let sealed = self.sealed.take_if(|sealed| sealed.id == done.id);
         let sealed = sealed.ok_or(StoreError::FlushCancelled)?;

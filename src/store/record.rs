@@ -206,7 +206,8 @@ mod tests {
         let too_big = b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02";
         assert_eq!(Record::decode(too_big), number, "65 bits");
         for tag in [0x00, 0x05, 0x11, 0x42, 0x82, 0xff] {
-            let result = Record::decode(&[tag, 0, 0, 0]);
+            let bytes = [tag, 0, 0, 0];
+            let result = Record::decode(&bytes);
             assert_eq!(result, Err(RecordError::UnknownTag(tag)));
         }
         let huge = b"\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";

@@ -227,7 +227,7 @@ impl Store {
         let sealed = self.sealed.as_ref();
         let cleared = self.active.cleared;
         if cleared
-            .or(sealed.and_then(|sealed| sealed.contents.cleared))
+            .or_else(|| sealed.and_then(|sealed| sealed.contents.cleared))
             .is_some()
         {
             return Ok(None);
@@ -279,7 +279,7 @@ impl Store {
         for table in tables {
             match nth.checked_sub(table.len() as u64) {
                 Some(rest) => nth = rest,
-                None => return table.sample(mix(random)).map(|entry| entry.key().to_vec()),
+                None => return table.nth(nth as usize).map(|entry| entry.key().to_vec()),
             }
         }
         None

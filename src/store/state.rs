@@ -236,7 +236,7 @@ impl Store {
         }
         let contents = &self.sealed.as_ref()?.contents;
         let found = contents.table.find(hash, key).map(Place::Sealed);
-        found.or(contents.cleared.map(Place::Absent))
+        found.or_else(|| contents.cleared.map(Place::Absent))
     }
 
     /// The entry at a place, or the LSN of the `Clear` that removed it.

@@ -8,8 +8,10 @@
 //!   counter must be set above the highest number on disk; it has nothing to do with LSNs.
 //! - Every install draws a number. Reads at old numbers can panic once manifests were collected:
 //!   we read the tables directly and always the newest, see [`view`].
-//! - Manifests (`v<N>`) are collected only by a compaction with a watermark above 0: ours is
-//!   the counter, so that compaction keeps one version of a key, and open views hold their files.
+//! - The tree holds versions, and so their files and manifests (`v<N>`), until some compaction
+//!   with a high watermark collects them: [`LsmEngine::refresh`] does it after each install. Our
+//!   watermark is above everything, so compaction keeps one version of a key; views that are
+//!   being read hold their files themselves.
 //! - The manifest counts the runs of a level in a `u8`: [`Engine::ingest`] compacts first where
 //!   runs have piled up.
 //! - Files of a failed ingestion or compaction stay until the next opening: [`LsmEngine::sweep`]
@@ -27,7 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lsm_tree::compaction::filter::Context;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict};
-use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SequenceNumberCounter, Tree};
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SeqNo, SequenceNumberCounter, Tree};
 use parking_lot::{Mutex, RwLock};
 
 use super::engine::{Change, Checkpoint, Engine, EngineStats, Entries};
@@ -38,6 +40,9 @@ use view::View;
 /// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
 /// at a bloom filter; 255 would overflow the manifest.
 const MAX_BACKLOG: usize = 20;
+
+/// Compaction and collection keep nothing for readers at older sequence numbers: there are none.
+const WATERMARK: SeqNo = SeqNo::MAX >> 1;
 
 /// Settings of an [`LsmEngine`].
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +71,6 @@ pub struct LsmEngine {
     tree: Tree,
     cache: Arc<Cache>,
     strategy: Arc<Leveled>,
-    /// Draws the sequence numbers.
-    counter: SequenceNumberCounter,
     view: RwLock<Arc<View>>,
     /// Views that may still be read, newest last. Kept here so that only maintenance is ever the
     /// last to let go of a table, which removes its file.
@@ -115,7 +118,6 @@ impl LsmEngine {
             tree,
             cache,
             strategy: Arc::new(strategy),
-            counter,
             ingesting: Mutex::default(),
             compacting: Mutex::default(),
             ingested: AtomicU64::new(0),
@@ -127,8 +129,16 @@ impl LsmEngine {
         Arc::clone(&self.view.read())
     }
 
-    /// Reads see what the tree holds now.
+    /// Reads see what the tree holds now, and files that nobody sees any more go.
     fn refresh(&self) -> Arc<View> {
+        let path = &self.tree.tree_config().path;
+        let collected = self
+            .tree
+            .get_version_history_lock()
+            .maintenance(path, WATERMARK);
+        if let Err(error) = collected {
+            tracing::warn!(%error, "old manifests could not be removed");
+        }
         let mut views = self.views.lock();
         let view = Arc::new(View::of(&self.tree));
         views.push(Arc::clone(&view));
@@ -198,8 +208,7 @@ impl LsmEngine {
         }
         let ingested = || self.ingested.load(Ordering::Acquire);
         let before = (self.tree.current_version().id(), ingested());
-        self.tree
-            .compact(self.strategy.clone(), self.counter.get())?;
+        self.tree.compact(self.strategy.clone(), WATERMARK)?;
         let after = (self.tree.current_version().id(), ingested());
         // Every install makes a version: those that no ingestion made are ours.
         Ok(after.0 - before.0 > after.1 - before.1)

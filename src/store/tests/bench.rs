@@ -55,7 +55,8 @@ fn put(store: &mut Store, number: u64, value: &[u8]) -> std::time::Duration {
 #[test]
 #[ignore = "a measurement"]
 fn three_million_keys() {
-    let dir = tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or("/tmp".into())).unwrap();
+    let dir =
+        tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).unwrap();
     let path = dir.path().join("lsm");
     let options = LsmOptions::default();
     let engine = Arc::new(LsmEngine::open(&path, &options).unwrap());

@@ -66,13 +66,15 @@ fn files_of_a_flush_that_never_became_current_are_forgotten() {
     writer.put(b"a", b"1");
     writer.flush();
     let current = fs::read(path.join("current")).unwrap();
+    let manifest = format!("v{}", u64::from_le_bytes(*current.first_chunk().unwrap()));
+    let old_manifest = fs::read(path.join(&manifest)).unwrap();
     writer.put(b"a", b"2");
     writer.put(b"b", b"2");
     writer.flush();
     drop(writer);
     // As if the power had failed before the rename: the new files are there, unreferenced.
     fs::write(path.join("current"), current).unwrap();
-    fs::write(path.join("v0"), b"").unwrap();
+    fs::write(path.join(manifest), old_manifest).unwrap();
     let result = LsmEngine::open(&path, &small_tables());
     let mut writer = Writer::new(Arc::new(result.unwrap()));
     assert_eq!(writer.value(b"a"), Some(b"1".to_vec()));
@@ -180,7 +182,7 @@ fn the_digest_tells_states_apart_and_nothing_else() {
     writer.put(b"k1", b"v1");
     let (first, new) = digest_of(&mut writer);
     assert!(new);
-    // Fixed: replicas of other versions and machines compare theirs with it.
+    // Computed by another program: replicas of other versions and machines compare theirs.
     assert_eq!(first.sum, GOLDEN);
     writer.put(b"k1", b"v2");
     assert!(digest_of(&mut writer).1);
@@ -197,7 +199,7 @@ fn the_digest_tells_states_apart_and_nothing_else() {
     assert_eq!(digest(&*open_lsm(&path)).unwrap().1, first);
 }
 
-const GOLDEN: u128 = 0;
+const GOLDEN: u128 = 0xd941_0f78_4232_d27d_63bc_667c_a93a_73e9;
 
 #[test]
 fn a_clear_frees_the_disk() {
@@ -219,7 +221,8 @@ fn a_clear_frees_the_disk() {
         while writer.store.engine().compact_step().unwrap() {}
     }
     let stats = writer.store.engine().stats();
-    assert!(stats.disk_bytes < 20_000, "{stats:?}");
+    // The table that the meta record shares stays until it is compacted.
+    assert!(stats.disk_bytes < full.disk_bytes / 2, "{stats:?}");
     assert_eq!(contents(&**writer.store.engine()).len(), 1);
     let files = fs::read_dir(dir.path().join("lsm/tables")).unwrap();
     assert_eq!(files.count() as u64, stats.files);
@@ -239,7 +242,7 @@ fn flushes_compact_where_nobody_else_does() {
     assert_eq!(writer.value(b"same"), Some(key(299).to_vec()));
     assert_eq!(contents(&**writer.store.engine()).len(), 301);
     let manifests = fs::read_dir(dir.path().join("lsm")).unwrap();
-    assert!(manifests.count() < 60);
+    assert_eq!(manifests.count(), 3);
 }
 
 #[test]
@@ -250,14 +253,15 @@ fn values_far_beyond_a_block_work() {
     let big: Vec<u8> = (0..20_000_000_u32).map(|number| number as u8).collect();
     writer.put(b"big", &big);
     writer.put(b"small", b"v");
-    writer.put(&[b'k'; MAX_KEY], &[b'v'; 100_000]);
+    let longest = vec![b'k'; MAX_KEY];
+    writer.put(&longest, &vec![b'v'; 100_000]);
     writer.flush();
     while writer.store.engine().compact_step().unwrap() {}
     drop(writer);
     let mut writer = Writer::new(open_lsm(&path));
     assert_eq!(writer.value(b"big").unwrap(), big);
     assert_eq!(writer.value(b"small"), Some(b"v".to_vec()));
-    assert_eq!(writer.value(&[b'k'; MAX_KEY]), Some(vec![b'v'; 100_000]));
+    assert_eq!(writer.value(&longest), Some(vec![b'v'; 100_000]));
 }
 
 /// A table is damaged: reads of it fail, and say so.
@@ -274,7 +278,8 @@ fn a_damaged_block_is_an_error() {
     let table = fs::read_dir(path.join("tables")).unwrap().next().unwrap();
     let table = table.unwrap().path();
     let mut bytes = fs::read(&table).unwrap();
-    bytes[1000] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     fs::write(&table, bytes).unwrap();
     let mut store = open_store(open_lsm(&path));
     let failures = (0..1000).filter(|number| store.get(&key(*number)).is_err());

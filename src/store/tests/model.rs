@@ -87,8 +87,10 @@ impl Snapshot {
 struct Scan {
     cursor: u64,
     previous: Option<u64>,
-    /// Keys that have existed all the time.
+    /// Keys that have existed all the time and were not returned.
     due: BTreeSet<Vec<u8>>,
+    /// The same before the last answer.
+    due_before: BTreeSet<Vec<u8>>,
 }
 
 struct Machine {
@@ -192,6 +194,7 @@ impl Machine {
             self.now.state.insert(key.to_vec(), (None, lsn));
             if let Some(scan) = &mut self.scan {
                 scan.due.remove(key);
+                scan.due_before.remove(key);
             }
         }
     }
@@ -203,6 +206,7 @@ impl Machine {
         }
         if let Some(scan) = &mut self.scan {
             scan.due.clear();
+            scan.due_before.clear();
         }
     }
 
@@ -312,6 +316,7 @@ impl Machine {
             due: self.now.live().map(|(key, _)| key.clone()).collect(),
             ..Scan::default()
         });
+        scan.due_before = scan.due.clone();
         let (next, keys) = self.store.scan(scan.cursor, count).unwrap();
         scan.previous = Some(scan.cursor);
         scan.cursor = next;
@@ -326,19 +331,15 @@ impl Machine {
         }
     }
 
-    /// The answer was lost: what it told counts for nothing.
+    /// The last answer was lost: the client asks again.
     fn repeat_scan(&mut self) {
         let Some(scan) = &mut self.scan else { return };
         if let Some(previous) = scan.previous.take()
             && previous != 0
         {
-            let (next, keys) = self.store.scan(previous, 3).unwrap();
-            assert!(keys.iter().all(|key| self.now.state[key].0.is_some()));
-            if next == 0 {
-                self.scan = None;
-            } else {
-                scan.cursor = next;
-            }
+            scan.cursor = previous;
+            scan.due = std::mem::take(&mut scan.due_before);
+            self.scan(3);
         }
     }
 
