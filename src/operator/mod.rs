@@ -14,8 +14,14 @@
 //! - The operator never touches a replica's disk, runs nothing inside a Pod, and reads no Secret.
 
 pub mod build;
+pub mod context;
+pub mod error;
+pub mod metrics;
 pub mod plan;
 pub mod register;
+pub mod replica_client;
+pub mod report;
+pub mod supervisor;
 pub mod validate;
 pub mod view;
 

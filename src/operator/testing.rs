@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::api::{ReplicatedStore, ReplicatedStoreSpec};
+use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
+use crate::replication::types::{Epoch, Lsn, Position, ReplicaId};
 
 /// A store as an API server returns one that says no more than it must.
 pub(crate) fn store(name: &str) -> ReplicatedStore {
@@ -14,4 +16,48 @@ pub(crate) fn store(name: &str) -> ReplicatedStore {
     store.metadata.generation = Some(1);
     assert_eq!(store.spec.storage.size, Quantity("1Gi".into()));
     store
+}
+
+/// A follower at rest.
+pub(crate) fn status(id: u128) -> ReplicaStatus {
+    ReplicaStatus {
+        id: ReplicaId(id),
+        incarnation: 1,
+        name: format!("orders-{id}"),
+        version: "0.1.0".into(),
+        role: Role::Follower,
+        state: ReplicaState::Streaming,
+        ready: true,
+        empty: false,
+        promised: Epoch(1),
+        begun: Epoch(0),
+        configuration_version: 1,
+        established_version: 0,
+        leader: Some(ReplicaId(1)),
+        epoch: Epoch(1),
+        oldest_lsn: Lsn(0),
+        last: Position {
+            epoch: Epoch(1),
+            lsn: Lsn(100),
+        },
+        commit_lsn: Lsn(100),
+        applied_lsn: Lsn(100),
+        followers: Vec::new(),
+        seed: None,
+        disk_used_percent: 10,
+        message: String::new(),
+    }
+}
+
+/// A follower that has everything, as its leader sees it.
+pub(crate) fn follower(id: u128) -> FollowerStatus {
+    FollowerStatus {
+        id: ReplicaId(id),
+        name: format!("orders-{id}"),
+        connected: true,
+        durable_lsn: Lsn(100),
+        applied_lsn: Lsn(100),
+        lag_bytes: 0,
+        lag_seconds: 0.0,
+    }
 }

@@ -213,4 +213,4 @@ fn behind(view: &View, register: &Configuration) -> Option<Waiting> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(super) mod world;

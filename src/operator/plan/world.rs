@@ -16,25 +16,25 @@ use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
 
 /// One Pod with its replica.
 #[derive(Clone, Debug)]
-pub(super) struct Replica {
-    pub(super) status: ReplicaStatus,
-    pub(super) up: bool,
-    pub(super) label: Option<String>,
-    pub(super) revision: u32,
+pub(in crate::operator) struct Replica {
+    pub(in crate::operator) status: ReplicaStatus,
+    pub(in crate::operator) up: bool,
+    pub(in crate::operator) label: Option<String>,
+    pub(in crate::operator) revision: u32,
     adopted: Option<Configuration>,
 }
 
 /// A store and what runs of it.
 #[derive(Clone, Debug)]
-pub(super) struct World {
-    pub(super) view: View,
-    pub(super) replicas: BTreeMap<u32, Replica>,
+pub(in crate::operator) struct World {
+    pub(in crate::operator) view: View,
+    pub(in crate::operator) replicas: BTreeMap<u32, Replica>,
     /// Data directories that are away with their Pods: volumes outlive them.
     volumes: BTreeMap<u32, ReplicaStatus>,
-    pub(super) revision: u32,
+    pub(in crate::operator) revision: u32,
     next: u64,
     /// The end of what a leader has acknowledged and no disk loss has taken.
-    pub(super) acknowledged: Lsn,
+    pub(in crate::operator) acknowledged: Lsn,
 }
 
 fn blank(id: u64) -> ReplicaStatus {
@@ -66,7 +66,7 @@ fn blank(id: u64) -> ReplicaStatus {
 
 impl World {
     /// A store of so many, of which nothing runs yet.
-    pub(super) fn new(replicas: u32) -> Self {
+    pub(in crate::operator) fn new(replicas: u32) -> Self {
         let mut store = validate(&testing::store("orders")).unwrap();
         store.replicas = replicas;
         Self {
@@ -90,14 +90,14 @@ impl World {
     }
 
     /// A store of so many at work.
-    pub(super) fn running(replicas: u32) -> Self {
+    pub(in crate::operator) fn running(replicas: u32) -> Self {
         let mut world = Self::new(replicas);
         world.converge();
         assert_eq!(world.register().voters.len(), replicas as usize);
         world
     }
 
-    pub(super) fn register(&self) -> &Configuration {
+    pub(in crate::operator) fn register(&self) -> &Configuration {
         self.view.register.as_ref().unwrap()
     }
 
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// The StatefulSet's controller: makes the Pods that are wanted, takes away the others.
-    pub(super) fn tick_workload(&mut self) {
+    pub(in crate::operator) fn tick_workload(&mut self) {
         let wanted = self
             .view
             .workload
@@ -143,14 +143,14 @@ impl World {
     }
 
     /// Deletes a Pod; its volume stays.
-    pub(super) fn delete_pod(&mut self, ordinal: u32) {
+    pub(in crate::operator) fn delete_pod(&mut self, ordinal: u32) {
         if let Some(replica) = self.replicas.remove(&ordinal) {
             self.volumes.insert(ordinal, replica.status);
         }
     }
 
     /// Kills the process of a Pod; another one starts in its place.
-    pub(super) fn restart(&mut self, ordinal: u32) {
+    pub(in crate::operator) fn restart(&mut self, ordinal: u32) {
         let incarnation = self.fresh();
         if let Some(replica) = self.replicas.get_mut(&ordinal) {
             restart(&mut replica.status, incarnation);
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Deletes a Pod and its volume.
-    pub(super) fn lose_disk(&mut self, ordinal: u32) {
+    pub(in crate::operator) fn lose_disk(&mut self, ordinal: u32) {
         let lost = self.replicas.remove(&ordinal);
         self.volumes.remove(&ordinal);
         if lost.is_some_and(|it| {
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// The leader takes a write; followers that are up take what they are sent.
-    pub(super) fn tick_data(&mut self, write: bool, send: bool) {
+    pub(in crate::operator) fn tick_data(&mut self, write: bool, send: bool) {
         let Some(leader) = self.leading() else { return };
         if write {
             let status = &mut self.replicas.get_mut(&leader).unwrap().status;
@@ -210,7 +210,7 @@ impl World {
     }
 
     /// Ordinals that lead, by their own word: never more than one.
-    pub(super) fn leading(&self) -> Option<u32> {
+    pub(in crate::operator) fn leading(&self) -> Option<u32> {
         let mut leading = self
             .replicas
             .iter()
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// What the operator sees now.
-    pub(super) fn look(&mut self) {
+    pub(in crate::operator) fn look(&mut self) {
         let pods: BTreeMap<u32, PodView> = self
             .replicas
             .iter()
@@ -251,7 +251,7 @@ impl World {
     }
 
     /// One reconcile, which dies after `steps` steps; says whether it did anything.
-    pub(super) fn reconcile(&mut self, steps: usize) -> bool {
+    pub(in crate::operator) fn reconcile(&mut self, steps: usize) -> bool {
         let mut left = steps;
         let mut step = || {
             left = left.saturating_sub(1);
@@ -377,7 +377,7 @@ impl World {
     }
 
     /// Lets everything run until nothing is left to do. A second plan from the result is empty.
-    pub(super) fn converge(&mut self) {
+    pub(in crate::operator) fn converge(&mut self) {
         for _ in 0..200 {
             self.view.since_campaign = None;
             self.tick_workload();
@@ -489,7 +489,7 @@ fn pod(view: &View, ordinal: u32, replica: &Replica) -> PodView {
 }
 
 /// For tests of one decision: a workload that is there.
-pub(super) fn workload(replicas: u32) -> Option<Workload> {
+pub(in crate::operator) fn workload(replicas: u32) -> Option<Workload> {
     Some(Workload {
         replicas,
         image: "image".into(),

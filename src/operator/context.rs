@@ -1,0 +1,245 @@
+//! What every reconcile shares, and the little that is remembered between two of them. Losing the
+//! memory costs a few requests and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, Recorder};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+use super::replica_client::ReplicaAdmin;
+use super::supervisor::Supervisor;
+use super::view::Told;
+use crate::api::ReplicatedStore;
+use crate::replication::admin::Assignment;
+
+/// A store's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl StoreKey {
+    /// The store that this object is.
+    pub fn of(object: &impl Resource) -> Self {
+        let meta = object.meta();
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// For the controller.
+    pub fn object_ref<K>(&self) -> ObjectRef<K>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+/// What every reconcile shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Events.
+    pub recorder: Recorder,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// The replicas.
+    pub admin: Arc<dyn ReplicaAdmin>,
+    /// What replicas say.
+    pub supervisor: Arc<Supervisor>,
+    /// Image of stores that name none, when they are created.
+    pub default_image: String,
+    /// What was done before.
+    pub memory: Memory,
+}
+
+impl Context {
+    /// Publishes an event. One that is lost is only logged: the conditions say the same.
+    pub async fn publish(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = self.recorder.publish(event, about).await {
+            tracing::warn!(%error, reason = event.reason, "cannot publish an event");
+        }
+    }
+
+    /// Forgets a store that is gone.
+    pub fn forget(&self, store: &StoreKey) {
+        self.supervisor.forget(store);
+        self.memory.stores.lock().remove(store);
+    }
+}
+
+/// What was done before, by store.
+#[derive(Debug, Default)]
+pub struct Memory {
+    stores: Mutex<HashMap<StoreKey, StoreMemory>>,
+}
+
+/// What was done for one store.
+#[derive(Debug, Default)]
+struct StoreMemory {
+    told: BTreeMap<u32, Telling>,
+    applied: BTreeMap<ChildKey, Applied>,
+    campaign: Option<Instant>,
+    soft_report: Option<Instant>,
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Telling {
+    incarnation: u64,
+    assignment: Arc<Assignment>,
+    refusal: String,
+    at: Instant,
+}
+
+/// A child of a store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChildKey {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What was applied last.
+#[derive(Clone, Debug)]
+struct Applied {
+    hash: u64,
+    version: String,
+    at: Instant,
+}
+
+/// What was applied is applied again after this, whatever the watches said.
+const APPLIED_TTL: Duration = Duration::from_mins(10);
+
+impl Memory {
+    fn with<T>(&self, store: &StoreKey, change: impl FnOnce(&mut StoreMemory) -> T) -> T {
+        change(self.stores.lock().entry(store.clone()).or_default())
+    }
+
+    /// What replicas were told, by ordinal.
+    pub fn told(&self, store: &StoreKey) -> BTreeMap<u32, Told> {
+        self.with(store, |memory| {
+            let told = memory.told.iter().map(|(ordinal, telling)| {
+                let told = Told {
+                    incarnation: telling.incarnation,
+                    assignment: Arc::clone(&telling.assignment),
+                    refusal: telling.refusal.clone(),
+                    age: telling.at.elapsed(),
+                };
+                (*ordinal, told)
+            });
+            told.collect()
+        })
+    }
+
+    /// Notes what a replica was told, and what it answered.
+    pub fn tell(
+        &self,
+        store: &StoreKey,
+        ordinal: u32,
+        incarnation: u64,
+        assignment: &Arc<Assignment>,
+        refusal: String,
+    ) {
+        let telling = Telling {
+            incarnation,
+            assignment: Arc::clone(assignment),
+            refusal,
+            at: Instant::now(),
+        };
+        self.with(store, |memory| memory.told.insert(ordinal, telling));
+    }
+
+    /// Time since promises were last asked for.
+    pub fn since_campaign(&self, store: &StoreKey) -> Option<Duration> {
+        self.with(store, |memory| memory.campaign.map(|at| at.elapsed()))
+    }
+
+    /// Notes that promises are asked for.
+    pub fn campaign(&self, store: &StoreKey) {
+        self.with(store, |memory| memory.campaign = Some(Instant::now()));
+    }
+
+    /// Whether exactly this was applied before, and nobody has touched it since.
+    pub fn is_applied(&self, store: &StoreKey, child: &ChildKey, hash: u64) -> bool {
+        self.with(store, |memory| {
+            let applied = memory.applied.get(child);
+            applied.is_some_and(|it| it.hash == hash && it.at.elapsed() < APPLIED_TTL)
+        })
+    }
+
+    /// Whether this operator has applied this object before.
+    pub fn knows(&self, store: &StoreKey, child: &ChildKey) -> bool {
+        self.with(store, |memory| memory.applied.contains_key(child))
+    }
+
+    /// Notes what was applied.
+    pub fn applied(&self, store: &StoreKey, child: ChildKey, hash: u64, version: String) {
+        let at = Instant::now();
+        self.with(store, |memory| {
+            memory.applied.insert(child, Applied { hash, version, at })
+        });
+    }
+
+    /// Notes that a child is seen at a version; says whether that is news.
+    pub fn seen(&self, store: &StoreKey, child: &ChildKey, version: &str) -> bool {
+        self.with(store, |memory| {
+            let known = memory
+                .applied
+                .get(child)
+                .is_some_and(|it| it.version == version);
+            if !known {
+                memory.applied.remove(child);
+            }
+            !known
+        })
+    }
+
+    /// Time since the status was last written for lag alone.
+    pub fn since_soft_report(&self, store: &StoreKey) -> Option<Duration> {
+        self.with(store, |memory| memory.soft_report.map(|at| at.elapsed()))
+    }
+
+    /// Notes that the status is written.
+    pub fn reported(&self, store: &StoreKey) {
+        self.with(store, |memory| memory.soft_report = Some(Instant::now()));
+    }
+
+    /// Notes a failed reconcile; answers how many there were in a row before.
+    pub fn failed(&self, store: &StoreKey) -> u32 {
+        self.with(store, |memory| {
+            memory.failures += 1;
+            memory.failures - 1
+        })
+    }
+
+    /// Notes a reconcile that went well.
+    pub fn succeeded(&self, store: &StoreKey) {
+        self.with(store, |memory| memory.failures = 0);
+    }
+}
+
+/// The reference that events about a store go to.
+pub fn reference(store: &ReplicatedStore) -> ObjectReference {
+    store.object_ref(&())
+}

@@ -1,0 +1,187 @@
+//! The events that tell of a change of the status: on transitions only.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType};
+
+use crate::api::{
+    Condition, ConditionStatus, ConditionType, Member, MemberState, ReplicatedStoreStatus,
+};
+
+/// What happened between two reports.
+pub fn events(
+    namespace: &str,
+    old: &ReplicatedStoreStatus,
+    new: &ReplicatedStoreStatus,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    leader(namespace, old, new, &mut events);
+    for member in &new.members {
+        let before = old.members.iter().find(|before| before.name == member.name);
+        let before = before.cloned().unwrap_or_default();
+        replica(namespace, &before, member, &mut events);
+    }
+    for id in new
+        .lost_replicas
+        .iter()
+        .filter(|id| !old.lost_replicas.contains(id))
+    {
+        let note = format!("the data directory of replica {id} is gone; it counts no more");
+        events.push(event(
+            EventType::Warning,
+            "VolumeLost",
+            "Supervise",
+            note,
+            None,
+        ));
+    }
+    refused(
+        ConditionType::SpecValid,
+        "SpecInvalid",
+        old,
+        new,
+        &mut events,
+    );
+    refused(
+        ConditionType::LeaderElected,
+        "NoLeader",
+        old,
+        new,
+        &mut events,
+    );
+    events
+}
+
+fn leader(
+    namespace: &str,
+    old: &ReplicatedStoreStatus,
+    new: &ReplicatedStoreStatus,
+    events: &mut Vec<Event>,
+) {
+    let changed = (&old.leader, old.epoch) != (&new.leader, new.epoch);
+    if !changed || !is_true(new, ConditionType::LeaderElected) {
+        return;
+    }
+    let note = format!("{} leads epoch {}", new.leader, new.epoch);
+    // The recorder counts equal events up instead of repeating them; each epoch is its own.
+    let action = format!("PromoteEpoch{}", new.epoch);
+    let pod = pod(namespace, &new.leader);
+    events.push(event(
+        EventType::Normal,
+        "LeaderElected",
+        &action,
+        note,
+        Some(pod),
+    ));
+}
+
+fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>) {
+    let mut tell = |type_, reason, note: String| {
+        let pod = pod(namespace, &new.name);
+        events.push(event(type_, reason, "Supervise", note, Some(pod)));
+    };
+    let name = &new.name;
+    if old.state != new.state {
+        if new.state == MemberState::Seeding {
+            let from = new
+                .seed
+                .as_ref()
+                .map_or("the leader", |seed| seed.from.as_str());
+            tell(
+                EventType::Normal,
+                "SeedStarted",
+                format!("{name} copies the data of {from}"),
+            );
+        }
+        if old.state == MemberState::Seeding
+            && matches!(new.state, MemberState::CatchingUp | MemberState::Streaming)
+        {
+            tell(
+                EventType::Normal,
+                "SeedFinished",
+                format!("{name} has the data"),
+            );
+        }
+        if new.state == MemberState::Unreachable {
+            tell(
+                EventType::Warning,
+                "ReplicaUnreachable",
+                format!("{name} does not answer"),
+            );
+        }
+        if new.state == MemberState::Failed {
+            let note = format!("{name} cannot go on: {}", new.message);
+            tell(EventType::Warning, "ReplicaFailed", note);
+        }
+    }
+    if new.ready && !old.ready {
+        tell(
+            EventType::Normal,
+            "ReplicaReady",
+            format!("{name} serves clients"),
+        );
+    }
+}
+
+/// Tells of a condition that has become false, or is so for another reason.
+fn refused(
+    type_: ConditionType,
+    reason: &str,
+    old: &ReplicatedStoreStatus,
+    new: &ReplicatedStoreStatus,
+    events: &mut Vec<Event>,
+) {
+    let Some(now) = find(new, type_).filter(|it| it.status == ConditionStatus::False) else {
+        return;
+    };
+    let before = find(old, type_);
+    let same = before.is_some_and(|it| it.status == now.status && it.reason == now.reason);
+    // A store that starts has no leader yet, and nobody is surprised.
+    if same || now.reason == "Starting" {
+        return;
+    }
+    events.push(event(
+        EventType::Warning,
+        reason,
+        &now.reason,
+        now.message.clone(),
+        None,
+    ));
+}
+
+fn find(status: &ReplicatedStoreStatus, type_: ConditionType) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+fn is_true(status: &ReplicatedStoreStatus, type_: ConditionType) -> bool {
+    find(status, type_).is_some_and(|it| it.status == ConditionStatus::True)
+}
+
+fn pod(namespace: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// An event; its note is cut to what the API takes.
+pub fn event(
+    type_: EventType,
+    reason: &str,
+    action: &str,
+    note: String,
+    about: Option<ObjectReference>,
+) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(1000).collect()),
+        action: action.to_owned(),
+        secondary: about,
+    }
+}

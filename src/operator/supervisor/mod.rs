@@ -1,0 +1,218 @@
+//! Hears every replica: a task a Pod holds the stream of its state, keeps the newest, and wakes the
+//! reconcile when something has changed that matters.
+//!
+//! # Design
+//!
+//! Detection does not wait for the kubelet, and an idle store costs nothing: replicas repeat
+//! themselves every second, and a repetition wakes nobody ([`significance`]). Lag alone wakes a
+//! store at most every two seconds ([`wake`]).
+
+pub mod significance;
+pub mod wake;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::build::ADMIN_PORT;
+use super::context::StoreKey;
+use super::replica_client::{CallError, ReplicaAdmin};
+use super::view::Heard;
+use crate::replication::admin::ReplicaStatus;
+use significance::Significance;
+use wake::Wake;
+
+/// The first pause before a new attempt to connect; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest pause: a Pod that comes up is heard this late at most.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A Pod to be heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The Pod's identity.
+    pub uid: String,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// All streams of all stores.
+pub struct Supervisor {
+    admin: Arc<dyn ReplicaAdmin>,
+    port: u16,
+    stores: Mutex<HashMap<StoreKey, BTreeMap<u32, Watched>>>,
+    wake: Arc<Wake>,
+}
+
+/// One Pod with the task that hears it. The task ends with this.
+struct Watched {
+    target: Target,
+    heard: Arc<Mutex<Option<Heard>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("stores", &self.stores.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Supervisor {
+    /// One that hears nobody yet.
+    pub fn new(admin: Arc<dyn ReplicaAdmin>, wake: Arc<Wake>) -> Self {
+        Self::with_port(admin, wake, ADMIN_PORT)
+    }
+
+    /// For tests, in which replicas share one address.
+    fn with_port(admin: Arc<dyn ReplicaAdmin>, wake: Arc<Wake>, port: u16) -> Self {
+        Self {
+            admin,
+            port,
+            stores: Mutex::default(),
+            wake,
+        }
+    }
+
+    /// Hears exactly these Pods of a store from now on. Must be called within a runtime.
+    pub fn attend(&self, store: &StoreKey, targets: BTreeMap<u32, Target>) {
+        let mut stores = self.stores.lock();
+        let watched = stores.entry(store.clone()).or_default();
+        watched.retain(|ordinal, watched| targets.get(ordinal) == Some(&watched.target));
+        for (ordinal, target) in targets {
+            watched
+                .entry(ordinal)
+                .or_insert_with(|| self.start(store, target));
+        }
+    }
+
+    /// Hears nobody of a store any more.
+    pub fn forget(&self, store: &StoreKey) {
+        self.stores.lock().remove(store);
+    }
+
+    /// What was heard last, by ordinal.
+    pub fn heard(&self, store: &StoreKey) -> BTreeMap<u32, Heard> {
+        let stores = self.stores.lock();
+        let watched = stores.get(store).into_iter().flatten();
+        watched
+            .filter_map(|(ordinal, watched)| Some((*ordinal, watched.heard.lock().clone()?)))
+            .collect()
+    }
+
+    /// Everything that was heard last, for metrics.
+    pub fn all(&self) -> Vec<(StoreKey, BTreeMap<u32, Heard>)> {
+        let stores: Vec<StoreKey> = self.stores.lock().keys().cloned().collect();
+        stores
+            .into_iter()
+            .map(|store| (store.clone(), self.heard(&store)))
+            .collect()
+    }
+
+    fn start(&self, store: &StoreKey, target: Target) -> Watched {
+        let heard = Arc::new(Mutex::new(None));
+        let listener = Listener {
+            admin: Arc::clone(&self.admin),
+            address: SocketAddr::new(target.ip, self.port),
+            heard: Arc::clone(&heard),
+            wake: Arc::clone(&self.wake),
+            store: store.clone(),
+        };
+        Watched {
+            target,
+            heard,
+            task: tokio::spawn(listener.run()),
+        }
+    }
+}
+
+/// Hears one Pod, for ever.
+struct Listener {
+    admin: Arc<dyn ReplicaAdmin>,
+    address: SocketAddr,
+    heard: Arc<Mutex<Option<Heard>>>,
+    wake: Arc<Wake>,
+    store: StoreKey,
+}
+
+impl Listener {
+    async fn run(self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let error = self.listen(&mut backoff).await;
+            if self.lost() {
+                tracing::info!(store = %self.store, at = %self.address, %error, "lost a replica");
+            } else {
+                tracing::debug!(store = %self.store, at = %self.address, %error, "no replica there");
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Hears until the stream breaks.
+    async fn listen(&self, backoff: &mut Duration) -> CallError {
+        let mut stream = match self.admin.watch(self.address).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
+        };
+        loop {
+            match stream.next().await {
+                Some(Ok(status)) => {
+                    *backoff = BACKOFF_MIN;
+                    self.note(status);
+                }
+                Some(Err(error)) => return error,
+                None => return CallError::Ended,
+            }
+        }
+    }
+
+    fn note(&self, status: ReplicaStatus) {
+        let mut heard = self.heard.lock();
+        let significance = match heard.as_ref().filter(|heard| heard.connected) {
+            Some(before) => significance::compare(&before.status, &status),
+            None => Significance::Hard,
+        };
+        *heard = Some(Heard {
+            status,
+            connected: true,
+            at: Timestamp::now().as_second(),
+        });
+        drop(heard);
+        match significance {
+            Significance::None => {}
+            Significance::Soft => self.wake.soon(&self.store),
+            Significance::Hard => self.wake.now(&self.store),
+        }
+    }
+
+    /// Notes that it is not heard any more; says whether it was.
+    fn lost(&self) -> bool {
+        let mut heard = self.heard.lock();
+        let was = heard
+            .as_mut()
+            .is_some_and(|heard| std::mem::take(&mut heard.connected));
+        drop(heard);
+        if was {
+            self.wake.now(&self.store);
+        }
+        was
+    }
+}
+
+#[cfg(test)]
+mod tests;
