@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 include tests/cluster/cluster.mk
 
-# Runs what follows with the cluster's kubeconfig and programs.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Runs what follows with the cluster's kubeconfig and programs.
 IN_CLUSTER = eval "$$($(CLUSTER)/env)";
 
 .PHONY: help demo test install uninstall fmt lint doc deny unit sim e2e chart crd
