@@ -33,7 +33,7 @@ fn uninstalling_leaves_all_stores() {
         );
         assert_eq!(pods(&store).await, before);
 
-        installation::install().await;
+        installation::install(&[]).await;
         store
             .change(&json!({"replication": {"maxLag": "8Mi"}}))
             .await;

@@ -14,39 +14,16 @@ use super::wait::{eventually, expect, secs};
 /// Namespace of the operator.
 pub(crate) const NAMESPACE: &str = "replicated-store-system";
 /// Name of the release.
-pub(crate) const RELEASE: &str = "replicated-store";
-/// The chart.
-pub(crate) const CHART: &str = "charts/replicated-store";
+const RELEASE: &str = "replicated-store";
 
 /// Installs the chart, or upgrades it, with the image under test, and waits until it is ready.
-pub(crate) async fn install() {
+pub(crate) async fn install(options: &[&str]) {
     let image = env::var("E2E_IMAGE").expect("E2E_IMAGE names the image under test");
-    let (repository, tag) = image.rsplit_once(':').expect("an image has a tag");
-    let chart = super::shell::repository().join(CHART);
-    let (repository, tag) = (
-        format!("image.repository={repository}"),
-        format!("image.tag={tag}"),
-    );
-    sh(
-        "helm",
-        &[
-            "upgrade",
-            "--install",
-            RELEASE,
-            &chart.to_string_lossy(),
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--set-string",
-            &repository,
-            "--set-string",
-            &tag,
-            "--wait",
-            "--timeout",
-            "3m",
-        ],
-    )
-    .await;
+    // As in a shell: `IMAGE=... tests/cluster/install OPTION...`.
+    let image = format!("IMAGE={image}");
+    let script = super::shell::repository().join("tests/cluster/install");
+    let command = [image.as_str(), &script.to_string_lossy()];
+    sh("env", &[command.as_slice(), options].concat()).await;
 }
 
 /// Takes the chart away.

@@ -26,7 +26,7 @@ pub(crate) struct Store<'w> {
 }
 
 /// A specification that fits many times into a test cluster, with `changes` merged into it.
-pub(crate) fn manifest(name: &str, replicas: u32, changes: &Value) -> Value {
+fn manifest(name: &str, replicas: u32, changes: &Value) -> Value {
     let mut spec = json!({
         "replicas": replicas,
         "storage": {"size": "1Gi"},

@@ -118,5 +118,5 @@ async fn prepare(client: &Client) {
             .delete(&namespace.name_any(), &DeleteParams::default())
             .await;
     }
-    installation::install().await;
+    installation::install(&[]).await;
 }

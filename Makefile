@@ -1,0 +1,59 @@
+# Run `make` alone for what there is. Programs that are missing are built or installed by the
+# targets that need them; Rust (rustup) and, where there is no cluster, Go must be there.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+include tests/cluster/cluster.mk
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Runs what follows with the cluster's kubeconfig and programs.
+IN_CLUSTER = eval "$$($(CLUSTER)/env)";
+
+.PHONY: help demo test install uninstall fmt lint doc deny unit sim e2e chart crd
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r target what; do \
+	  printf '  \033[1mmake %-14s\033[0m %s\n' "$$target" "$$what"; done
+
+demo: ## a store on a cluster, from nothing, with what it does shown step by step
+	@tests/demo
+
+test: ## everything: format, lints, all tests, and end to end on a cluster; tells what took how long
+	@tests/all
+
+install: load ## build the image, put it onto the cluster's nodes, install or upgrade the chart
+	@$(CLUSTER)/install
+
+uninstall: ## take the operator away; stores stay
+	@$(IN_CLUSTER) helm uninstall replicated-store --namespace replicated-store-system --wait
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## formatting and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc: ## the code's documentation, without a warning
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+deny: ## licenses, sources and bans of dependencies; advisories where their database can be reached
+	@tests/deny
+
+unit: ## unit and integration tests
+	cargo test --locked --lib --bins --test it
+
+sim: ## simulation
+	cargo test --locked --test sim
+
+e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
+	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \
+	  cargo test --locked --test e2e -- --ignored --test-threads=2 $(E2E)
+
+chart: ## lint the chart, and have the cluster check what it renders
+	@$(IN_CLUSTER) tests/chart
+
+crd: ## write the definition of the custom resource anew, after a change of src/api
+	cargo run --locked --bin operator -- crd > crds/replicatedstores.yaml.new
+	mv crds/replicatedstores.yaml.new crds/replicatedstores.yaml
