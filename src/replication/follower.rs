@@ -265,22 +265,25 @@ impl Core {
         self.advance_commit(out);
     }
 
-    /// Whether the backlog is worked off, judged when the state has moved. `max_lag` is the bound,
-    /// in bytes, beyond which a follower that was ready no longer is.
-    pub fn judge_ready(&mut self, max_lag: u64) -> bool {
+    /// Whether the backlog is worked off, judged when the state or the leader's end has moved.
+    /// `max_lag` is the bound, in bytes, beyond which a follower that `was` ready no longer is.
+    /// While nothing is heard of a leader, it stays what it was.
+    pub fn judge_ready(&mut self, was: bool, max_lag: u64) -> bool {
         let (applied, complete) = (self.applied, self.complete);
         let Some(following) = &mut self.following else {
-            return false;
+            return was && complete;
         };
-        if following.phase == Phase::Streaming {
+        let heard = following.phase == Phase::Streaming && following.leader_commit > Lsn::ZERO;
+        if heard && complete {
             let lag = following.leader_end.since(applied);
-            let known = complete && following.leader_commit > Lsn::ZERO;
-            following.ready = known
-                && if following.ready {
-                    lag <= max_lag
+            following.ready = lag
+                <= if was {
+                    max_lag.max(READY_LAG)
                 } else {
-                    lag <= READY_LAG
+                    READY_LAG
                 };
+        } else {
+            following.ready = was && complete;
         }
         following.ready
     }

@@ -123,6 +123,8 @@ pub(super) struct Inner {
     pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
     /// Up to where each member's log was durable when this leader last heard of it.
     pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
+    /// Keys that expire are known, those that were flushed before the start included.
+    pub(super) expiries_known: bool,
     /// Bytes that the data may take in memory.
     pub(super) memory_budget: u64,
     pub(super) disk_low: bool,
@@ -211,6 +213,7 @@ impl Node {
             cut: applied,
             snapshot_requests: Vec::new(),
             durable_of: BTreeMap::new(),
+            expiries_known: false,
             memory_budget: parts.memory_budget,
             disk_low: false,
             disk_used_percent: 0,
@@ -300,6 +303,8 @@ impl Node {
             Effect::Lead(epoch) => {
                 tracing::info!(%epoch, "leads");
                 inner.lag.clear();
+                // Whoever is behind has been so since now, for all that this leader knows.
+                inner.lag.note(Lsn::ZERO, self.now());
                 self.apply.notify_all();
                 self.changed();
             }
@@ -466,7 +471,7 @@ impl Node {
 
     /// Judges anew whether this follower is ready.
     pub(super) fn judge(&self, inner: &mut Inner) {
-        let ready = inner.core.judge_ready(inner.settings.max_lag);
+        let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
         if ready != inner.ready {
             inner.ready = ready;
             tracing::info!(ready, applied = %inner.applied.end, "readiness changed");

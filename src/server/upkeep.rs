@@ -13,6 +13,8 @@ use crate::store::{Engine, StoreError};
 /// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
 const LOW_WATER_PERCENT: u64 = 5;
 const LOW_WATER_BYTES: u64 = 512 << 20;
+/// Entries that are looked at for their expiry at a time.
+const FILL_STEP: usize = 10_000;
 /// The log kept for followers takes at most this share of the disk, whatever is configured.
 const LOG_SHARE_PERCENT: u64 = 25;
 
@@ -49,6 +51,38 @@ impl Upkeep {
                 self.snapshots.forget_idle();
             }
             self.flush()?;
+            self.fill_expiries()?;
+            // Its failure costs nothing but speed, and a full disk is told elsewhere.
+            if let Err(error) = self.log.prepare() {
+                tracing::warn!(%error, "preparing a segment of the log");
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns which of the keys that were flushed before this store was opened expire.
+    fn fill_expiries(&self) -> Result<(), UpkeepError> {
+        let node = &self.node;
+        let fill = node.with(|inner| {
+            let store = inner.store.as_ref().filter(|_| !inner.expiries_known)?;
+            inner.expiries_known = true;
+            Some((store.expiry_fill(), inner.state_dir.clone()))
+        });
+        let Some((mut fill, state_dir)) = fill else {
+            return Ok(());
+        };
+        while let Some(found) = fill.step(FILL_STEP)? {
+            let same = node.with(|inner| {
+                let same = inner.state_dir == state_dir;
+                match &mut inner.store {
+                    Some(store) if same => store.add_expiries(found),
+                    _ => return false,
+                }
+                true
+            });
+            if !same || self.stop.is_cancelled() {
+                break;
+            }
         }
         Ok(())
     }

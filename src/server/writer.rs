@@ -112,7 +112,7 @@ impl Writer {
             true
         });
         if known {
-            self.append(std::slice::from_ref(&frame))
+            self.append(std::slice::from_ref(frame))
         } else {
             Ok(())
         }

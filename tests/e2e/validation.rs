@@ -18,7 +18,10 @@ fn wrong_objects_are_refused_with_what_to_do() {
         let mut failures = Vec::new();
         for path in files {
             let text = fs::read_to_string(&path).expect("a sample");
-            let first = text.lines().next().and_then(|line| line.strip_prefix("# refused: "));
+            let first = text
+                .lines()
+                .next()
+                .and_then(|line| line.strip_prefix("# refused: "));
             let words = first.expect("the first line tells the message");
             match apply(world, &path, &[]).await {
                 Err(message) if message.contains(words) => {}
@@ -45,10 +48,15 @@ fn the_samples_are_taken() {
 
 fn samples(which: &str) -> Vec<String> {
     let folder = repository().join("crds/samples").join(which);
-    let entries = fs::read_dir(folder).expect("samples").map(|entry| entry.expect("a file").path());
+    let entries = fs::read_dir(folder)
+        .expect("samples")
+        .map(|entry| entry.expect("a file").path());
     let mut files: Vec<PathBuf> = entries.collect();
     files.sort();
-    files.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    files
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }
 
 async fn apply(world: &World, path: &str, options: &[&str]) -> Result<String, String> {

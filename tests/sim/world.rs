@@ -281,8 +281,13 @@ impl World {
     }
 
     fn acknowledge(&mut self, node: usize) {
-        let core = self.nodes[node].core.as_ref();
-        if let Some((peer, message)) = core.and_then(|core| core.acknowledgement()) {
+        let core = self.nodes[node].core.as_mut();
+        let acknowledgement = core.and_then(|core| {
+            let ready = core.view().ready;
+            core.judge_ready(ready, 1 << 20);
+            core.acknowledgement()
+        });
+        if let Some((peer, message)) = acknowledgement {
             self.network.send(peer, node, Packet::Message(message));
         }
     }

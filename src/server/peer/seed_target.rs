@@ -237,6 +237,7 @@ impl SeedTarget {
             inner.applied = tip;
             inner.store = Some(store);
             inner.state_dir = name;
+            inner.expiries_known = false;
             inner.rewinds += 1;
             inner.seed = None;
             inner.message.clear();
