@@ -13,11 +13,17 @@
 //!   that matters has changed: an idle store causes no request.
 //! - The operator never touches a replica's disk, runs nothing inside a Pod, and reads no Secret.
 
+pub mod apply;
 pub mod build;
 pub mod context;
+pub mod controller;
 pub mod error;
+pub mod http;
+pub mod lease;
 pub mod metrics;
+pub mod observe;
 pub mod plan;
+pub mod reconcile;
 pub mod register;
 pub mod replica_client;
 pub mod report;

@@ -102,6 +102,7 @@ impl Supervisor {
     /// Hears nobody of a store any more.
     pub fn forget(&self, store: &StoreKey) {
         self.stores.lock().remove(store);
+        self.wake.forget(store);
     }
 
     /// What was heard last, by ordinal.

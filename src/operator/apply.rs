@@ -1,0 +1,342 @@
+//! Does what was planned: children by server-side apply, the register by compare-and-swap, labels,
+//! what replicas are told, Pods that are replaced. Decides nothing.
+
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::build;
+use super::context::{ChildKey, Context, StoreKey};
+use super::error::{Error, request, status_code};
+use super::plan::follow::{Follow, Label};
+use super::plan::promotion::Campaign;
+use super::register;
+use super::validate::ValidatedStore;
+use super::view::{PodView, View};
+use crate::api::{ReplicatedStore, ReplicatedStoreStatus, labels};
+use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest};
+use crate::replication::types::Configuration;
+
+/// Field manager of the children.
+pub const CHILDREN: &str = "replicated-store";
+/// Field manager of the report.
+pub const REPORT: &str = "replicated-store-report";
+/// Field manager of the register.
+pub const REGISTER: &str = "replicated-store-register";
+/// Field manager of role labels.
+pub const ROLES: &str = "replicated-store-roles";
+
+/// Makes the children what they should be. What was applied before and has not been touched since
+/// is left alone.
+pub async fn children(
+    context: &Context,
+    key: &StoreKey,
+    store: &ValidatedStore,
+    image: &str,
+    replicas: u32,
+) -> Result<(), Error> {
+    let children = Children {
+        context,
+        key,
+        owner: &store.uid,
+    };
+    children.apply(&build::config_map(store)).await?;
+    children.apply(&build::service_account(store)).await?;
+    children.apply(&build::headless(store)).await?;
+    children.apply(&build::everybody(store)).await?;
+    children.apply(&build::leader(store)).await?;
+    children.apply(&build::followers(store)).await?;
+    children.apply(&build::disruption_budget(store)).await?;
+    children
+        .apply(&build::stateful_set(store, image, replicas))
+        .await
+}
+
+struct Children<'a> {
+    context: &'a Context,
+    key: &'a StoreKey,
+    owner: &'a str,
+}
+
+impl Children<'_> {
+    async fn apply<K>(&self, object: &K) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let child = ChildKey {
+            kind: K::kind(&()).into_owned(),
+            name: object.name_any(),
+        };
+        let memory = &self.context.memory;
+        let hash = fingerprint(object);
+        if memory.is_applied(self.key, &child, hash) {
+            return Ok(());
+        }
+        let api: Api<K> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        if !memory.knows(self.key, &child) {
+            self.check_owner(&api, &child).await?;
+        }
+        let action = || format!("applying {} {}", child.kind, child.name);
+        let params = PatchParams::apply(CHILDREN).force();
+        let patch = Patch::Apply(object);
+        let applied = request(action, api.patch(&child.name, &params, &patch)).await?;
+        self.context.metrics.wrote(&child.kind);
+        tracing::debug!(store = %self.key, kind = child.kind, name = child.name, "applied");
+        memory.applied(
+            self.key,
+            child,
+            hash,
+            applied.resource_version().unwrap_or_default(),
+        );
+        Ok(())
+    }
+
+    /// Applying by force takes what it finds, so it must be ours: of this very object, or nobody's
+    /// and marked as one of a store of this name (its owner was deleted and left it behind).
+    async fn check_owner<K>(&self, api: &Api<K>, child: &ChildKey) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let action = || format!("reading {} {}", child.kind, child.name);
+        let Some(found) = request(action, api.get_metadata_opt(&child.name)).await? else {
+            return Ok(());
+        };
+        let controller = found
+            .owner_references()
+            .iter()
+            .find(|it| it.controller == Some(true));
+        let ours = match controller {
+            Some(controller) => controller.uid == self.owner,
+            None => labels::common(&self.key.name)
+                .iter()
+                .all(|(label, value)| found.labels().get(label) == Some(value)),
+        };
+        if ours {
+            return Ok(());
+        }
+        Err(Error::NotOurs {
+            kind: child.kind.clone(),
+            name: child.name.clone(),
+        })
+    }
+}
+
+/// Of an object as it is sent.
+fn fingerprint(object: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(object)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Changes the register, on the condition that nobody has written the object since `seen`.
+/// Answers the object as it is now.
+pub async fn swap(
+    context: &Context,
+    key: &StoreKey,
+    seen: &ReplicatedStore,
+    to: &Configuration,
+) -> Result<ReplicatedStore, Error> {
+    let api: Api<ReplicatedStore> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({
+        "metadata": {"resourceVersion": seen.resource_version(), "uid": seen.uid()},
+        "status": {"configuration": register::write(to)},
+    });
+    let params = PatchParams {
+        field_manager: Some(REGISTER.to_owned()),
+        ..PatchParams::default()
+    };
+    let action = || format!("changing the register of {key}");
+    let patch = Patch::Merge(&patch);
+    let swapped = request(action, api.patch_status(&key.name, &params, &patch)).await;
+    let swapped = conflict(swapped)?;
+    context.metrics.wrote("register");
+    Ok(swapped)
+}
+
+fn conflict<T>(result: Result<T, Error>) -> Result<T, Error> {
+    match result {
+        Err(Error::Api { source, .. }) if status_code(&source) == Some(409) => Err(Error::Conflict),
+        other => other,
+    }
+}
+
+/// Writes the report.
+pub async fn report(
+    context: &Context,
+    key: &StoreKey,
+    status: &ReplicatedStoreStatus,
+) -> Result<(), Error> {
+    assert!(
+        status.configuration.is_none(),
+        "the register has its own writer"
+    );
+    let api: Api<ReplicatedStore> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({
+        "apiVersion": ReplicatedStore::api_version(&()),
+        "kind": ReplicatedStore::kind(&()),
+        "metadata": {"name": key.name},
+        "status": status,
+    });
+    let params = PatchParams::apply(REPORT).force();
+    let action = || format!("writing the status of {key}");
+    request(
+        action,
+        api.patch_status(&key.name, &params, &Patch::Apply(&patch)),
+    )
+    .await?;
+    context.metrics.wrote("status");
+    Ok(())
+}
+
+/// Asks for promises, all at once. Who does not answer in time has not promised.
+pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Vec<PromiseAnswer> {
+    let request = PromiseRequest {
+        epoch: campaign.epoch,
+    };
+    let asked = campaign
+        .ask
+        .iter()
+        .filter_map(|ordinal| view.pods.get(ordinal));
+    let answers = asked.map(|pod| {
+        let request = request.clone();
+        async move {
+            match context.admin.promise(address(pod)?, request).await {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    tracing::warn!(pod = pod.name, %error, "no promise");
+                    None
+                }
+            }
+        }
+    });
+    join_all(answers).await.into_iter().flatten().collect()
+}
+
+fn address(pod: &PodView) -> Option<SocketAddr> {
+    pod.ip.map(|ip| SocketAddr::new(ip, build::ADMIN_PORT))
+}
+
+/// Tells replicas what they must know, all at once; says whether all have taken it.
+pub async fn tell(context: &Context, key: &StoreKey, view: &View, follow: &Follow) -> bool {
+    let Some(assignment) = &follow.assignment else {
+        return true;
+    };
+    let told = follow
+        .tell
+        .iter()
+        .filter_map(|ordinal| view.pods.get(ordinal));
+    let told = told.map(|pod| tell_one(context, key, pod, assignment));
+    join_all(told).await.into_iter().all(|taken| taken)
+}
+
+async fn tell_one(
+    context: &Context,
+    key: &StoreKey,
+    pod: &PodView,
+    assignment: &Arc<Assignment>,
+) -> bool {
+    let (Some(status), Some(address)) = (pod.live(), address(pod)) else {
+        return false;
+    };
+    let refusal = match context.admin.configure(address, assignment).await {
+        Ok(()) => String::new(),
+        Err(error) => {
+            tracing::warn!(store = %key, pod = pod.name, %error, "does not take its configuration");
+            error.to_string()
+        }
+    };
+    let taken = refusal.is_empty();
+    context
+        .memory
+        .tell(key, pod.ordinal, status.incarnation, assignment, refusal);
+    taken
+}
+
+/// Changes role labels: the new leader's only after every other Pod has lost it.
+pub async fn relabel(
+    context: &Context,
+    key: &StoreKey,
+    view: &View,
+    follow: &Follow,
+) -> Result<(), Error> {
+    for label in follow.demote.iter().chain(&follow.elevate) {
+        relabel_one(context, key, view, *label).await?;
+    }
+    Ok(())
+}
+
+async fn relabel_one(
+    context: &Context,
+    key: &StoreKey,
+    view: &View,
+    label: Label,
+) -> Result<(), Error> {
+    let Some(pod) = view.pods.get(&label.ordinal) else {
+        return Ok(());
+    };
+    let patch: Value = json!({
+        // Another Pod of the same name is another replica.
+        "metadata": {"uid": pod.uid, "labels": {labels::ROLE: label.to}},
+    });
+    let params = PatchParams {
+        field_manager: Some(ROLES.to_owned()),
+        ..PatchParams::default()
+    };
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let action = || format!("labelling {}", pod.name);
+    let patch = Patch::Merge(&patch);
+    let patched = request(action, api.patch_metadata(&pod.name, &params, &patch)).await;
+    if gone(conflict(patched.map(drop)))? {
+        context.metrics.wrote("role");
+        tracing::info!(store = %key, pod = pod.name, role = label.to, "labelled");
+    }
+    Ok(())
+}
+
+/// A Pod that is gone needs nothing; says whether it was there.
+fn gone(result: Result<(), Error>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::Api { source, .. }) if status_code(&source) == Some(404) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes the Pod that is to be replaced, if it still is the one that was seen.
+pub async fn replace(
+    context: &Context,
+    key: &StoreKey,
+    view: &View,
+    ordinal: u32,
+) -> Result<(), Error> {
+    let Some(pod) = view.pods.get(&ordinal) else {
+        return Ok(());
+    };
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(pod.uid.clone()),
+        resource_version: None,
+    });
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let action = || format!("deleting {}", pod.name);
+    let deleted = request(action, api.delete(&pod.name, &params))
+        .await
+        .map(drop);
+    if gone(conflict(deleted))? {
+        context.metrics.wrote("delete");
+        tracing::info!(store = %key, pod = pod.name, "replacing a Pod of an old template");
+    }
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! What is: reads from the API server itself, never from a cache, and the replicas' own words.
+//! Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams};
+use kube::core::DeserializeGuard;
+use kube::{Client, ResourceExt};
+
+use super::build;
+use super::context::{Context, StoreKey};
+use super::error::{Error, request};
+use super::register;
+use super::supervisor::Target;
+use super::validate::ValidatedStore;
+use super::view::{self, Heard, PodView, View, Workload};
+use crate::api::{ReplicatedStore, labels};
+use crate::replication::types::{Configuration, ReplicaId};
+
+/// The object as the API server has it now; `None` if it is gone.
+pub async fn object(client: &Client, key: &StoreKey) -> Result<Option<ReplicatedStore>, Error> {
+    let api: Api<DeserializeGuard<ReplicatedStore>> =
+        Api::namespaced(client.clone(), &key.namespace);
+    let found = request(|| format!("reading {key}"), api.get_opt(&key.name)).await?;
+    match found {
+        None => Ok(None),
+        Some(DeserializeGuard(Ok(store))) => Ok(Some(store)),
+        Some(DeserializeGuard(Err(invalid))) => Err(Error::Unreadable(invalid.error)),
+    }
+}
+
+/// Everything that a plan needs to know of a store.
+pub async fn view(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    store: ValidatedStore,
+) -> Result<View, Error> {
+    let register = configuration(object)?;
+    let (pods, workload) = tokio::try_join!(pods(context, key), workload(context, key))?;
+    let old_volumes = match &register {
+        None => old_volumes(context, key, object).await?,
+        Some(_) => BTreeSet::new(),
+    };
+    context.supervisor.attend(key, targets(&pods));
+    let mut view = View {
+        store,
+        register,
+        lost: noted(object),
+        pods: pods
+            .into_iter()
+            .map(|(ordinal, (pod, _))| (ordinal, pod))
+            .collect(),
+        known: known(object),
+        workload: workload.as_ref().map(describe_workload),
+        old_volumes,
+        since_campaign: context.memory.since_campaign(key),
+        told: BTreeMap::new(),
+    };
+    listen(context, key, &mut view);
+    Ok(view)
+}
+
+/// Takes in what replicas have said since, and what they were told.
+pub fn listen(context: &Context, key: &StoreKey, view: &mut View) {
+    let mut heard = context.supervisor.heard(key);
+    for (ordinal, pod) in &mut view.pods {
+        pod.heard = heard.remove(ordinal);
+    }
+    view.told = context.memory.told(key);
+    view.lost = view::lost(
+        view.register.as_ref(),
+        &view.lost,
+        &view.known,
+        &view.pods,
+        view.workload.as_ref(),
+    );
+}
+
+/// The register in the status.
+pub fn configuration(object: &ReplicatedStore) -> Result<Option<Configuration>, Error> {
+    let status = object.status.as_ref();
+    let register = status.and_then(|status| status.configuration.as_ref());
+    Ok(register.map(register::read).transpose()?)
+}
+
+/// Ids that were noted as lost.
+fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
+    let lost = object
+        .status
+        .iter()
+        .flat_map(|status| &status.lost_replicas);
+    lost.filter_map(|id| id.parse().ok()).collect()
+}
+
+/// Ids that ordinals had.
+fn known(object: &ReplicatedStore) -> BTreeMap<u32, ReplicaId> {
+    let members = object.status.iter().flat_map(|status| &status.members);
+    let known = members.filter_map(|member| {
+        let ordinal = ordinal(&object.name_any(), &member.name)?;
+        Some((ordinal, member.id.parse().ok()?))
+    });
+    known.collect()
+}
+
+/// The number at the end of the name of a Pod of this store.
+pub fn ordinal(store: &str, pod: &str) -> Option<u32> {
+    pod.strip_prefix(store)?.strip_prefix('-')?.parse().ok()
+}
+
+type Pods = BTreeMap<u32, (PodView, Option<Target>)>;
+
+async fn pods(context: &Context, key: &StoreKey) -> Result<Pods, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let selector = ListParams::default().labels(&labels::selector_text(&key.name));
+    let list = request(|| format!("listing the Pods of {key}"), api.list(&selector)).await?;
+    let pods = list.items.iter().filter_map(|pod| {
+        let ordinal = ordinal(&key.name, &pod.name_any())?;
+        let view = describe_pod(pod, ordinal);
+        let target = target(pod, &view);
+        Some((ordinal, (view, target)))
+    });
+    Ok(pods.collect())
+}
+
+fn targets(pods: &Pods) -> BTreeMap<u32, Target> {
+    let targets = pods.iter().filter_map(|(ordinal, (_, target))| {
+        let target = target.clone()?;
+        Some((*ordinal, target))
+    });
+    targets.collect()
+}
+
+fn target(pod: &Pod, view: &PodView) -> Option<Target> {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    Some(Target {
+        uid: view.uid.clone(),
+        ip: view.ip?,
+    })
+}
+
+fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|it| it.type_ == "Ready" && it.status == "True");
+    let label = |name: &str| pod.labels().get(name).cloned();
+    let spec = pod.spec.as_ref();
+    PodView {
+        name: pod.name_any(),
+        ordinal,
+        uid: pod.uid().unwrap_or_default(),
+        ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
+        node: spec
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
+        ready,
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        revision: label("controller-revision-hash").unwrap_or_default(),
+        role: label(labels::ROLE),
+        problem: problem(pod),
+        heard: None::<Heard>,
+    }
+}
+
+/// What keeps a Pod from running, in Kubernetes' words.
+fn problem(pod: &Pod) -> String {
+    let Some(status) = &pod.status else {
+        return String::new();
+    };
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unschedulable {
+        let message = condition.message.clone().unwrap_or_default();
+        return format!("it finds no node: {message}");
+    }
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .filter_map(|waiting| waiting.reason.clone())
+        .find(|reason| reason != "ContainerCreating" && reason != "PodInitializing");
+    waiting
+        .map(|reason| format!("its container does not run: {reason}"))
+        .unwrap_or_default()
+}
+
+async fn workload(context: &Context, key: &StoreKey) -> Result<Option<StatefulSet>, Error> {
+    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &key.namespace);
+    request(
+        || format!("reading the StatefulSet of {key}"),
+        api.get_opt(&key.name),
+    )
+    .await
+}
+
+fn describe_workload(set: &StatefulSet) -> Workload {
+    let status = set.status.as_ref();
+    let current = status.is_some_and(|it| it.observed_generation == set.metadata.generation);
+    let container = set
+        .spec
+        .template
+        .spec
+        .as_ref()
+        .and_then(|pod| pod.containers.first());
+    Workload {
+        replicas: set.spec.replicas.unwrap_or(1).max(0) as u32,
+        image: container
+            .and_then(|it| it.image.clone())
+            .unwrap_or_default(),
+        revision: status
+            .filter(|_| current)
+            .and_then(|it| it.update_revision.clone()),
+    }
+}
+
+/// Ordinals whose volumes are older than the object.
+async fn old_volumes(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+) -> Result<BTreeSet<u32>, Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &key.namespace);
+    let selector = ListParams::default().labels(&labels::selector_text(&key.name));
+    let list = request(
+        || format!("listing the volumes of {key}"),
+        api.list_metadata(&selector),
+    )
+    .await?;
+    let old = list.items.iter().filter_map(|claim| {
+        let name = claim.name_any();
+        let pod = name.strip_prefix(build::DATA)?.strip_prefix('-')?;
+        let older = claim.creation_timestamp() < object.creation_timestamp();
+        ordinal(&key.name, pod).filter(|_| older)
+    });
+    Ok(old.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ordinals_are_read_from_names() {
+        assert_eq!(ordinal("orders", "orders-2"), Some(2));
+        assert_eq!(ordinal("orders", "orders-eu-2"), None, "another store's");
+        assert_eq!(ordinal("orders", "orders2"), None);
+    }
+
+    #[test]
+    fn a_pod_is_described_with_what_keeps_it_from_running() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "orders-1", "uid": "u",
+                "labels": {"controller-revision-hash": "r1", "replicatedstore.io/role": "follower"},
+            },
+            "spec": {"nodeName": "n2", "containers": []},
+            "status": {
+                "podIP": "10.1.2.3",
+                "conditions": [{"type": "Ready", "status": "False"}],
+                "containerStatuses": [{
+                    "name": "replica", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "ImagePullBackOff"}},
+                }],
+            },
+        }))
+        .unwrap();
+        let view = describe_pod(&pod, 1);
+        assert_eq!(view.problem, "its container does not run: ImagePullBackOff");
+        assert_eq!((view.node.as_str(), view.revision.as_str()), ("n2", "r1"));
+        assert_eq!(view.role.as_deref(), Some("follower"));
+        assert!(!view.ready);
+        assert_eq!(target(&pod, &view).unwrap().ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn a_revision_counts_once_its_controller_has_looked() {
+        let set = |observed: i64| -> StatefulSet {
+            serde_json::from_value(json!({
+                "metadata": {"generation": 2},
+                "spec": {"replicas": 3, "selector": {}, "serviceName": "", "template": {}},
+                "status": {"observedGeneration": observed, "replicas": 3, "updateRevision": "r2"},
+            }))
+            .unwrap()
+        };
+        assert_eq!(describe_workload(&set(1)).revision, None);
+        assert_eq!(describe_workload(&set(2)).revision.as_deref(), Some("r2"));
+    }
+}

@@ -1,0 +1,248 @@
+//! The pipeline, a page long: observe, validate, plan, build, apply, report.
+//!
+//! The register comes first, as the store is without a leader while it is wrong; what is told to
+//! replicas next; what only Kubernetes needs to know after that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use tokio::time::Instant;
+
+use super::apply;
+use super::context::{Context, StoreKey, reference};
+use super::error::Error;
+use super::observe;
+use super::plan::follow::{self, Follow};
+use super::plan::{self, Decision, Swap, Waiting};
+use super::report::{self, Findings};
+use super::supervisor::significance::Significance;
+use super::supervisor::wake::SOFT_PAUSE;
+use super::validate::{Invalid, validate};
+use super::view::View;
+use crate::api::{ReplicatedStore, ReplicatedStoreStatus};
+
+/// Everything is looked at again after this, should a watch have missed something.
+const RESYNC: Duration = Duration::from_mins(5);
+/// What is unfinished is looked at again after this.
+const UNFINISHED: Duration = Duration::from_secs(1);
+/// What waits for somebody else is looked at again after this; whoever it is wakes us as a rule.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// Reconciles a store, and counts it.
+pub async fn reconcile(
+    object: Arc<DeserializeGuard<ReplicatedStore>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let key = StoreKey::of(&*object);
+    let begun = Instant::now();
+    let result = pipeline(&context, &key).await;
+    let label = result.as_ref().err().map(Error::metric_label);
+    context.metrics.reconciled(begun.elapsed(), label);
+    if result.is_ok() {
+        context.memory.succeeded(&key);
+    }
+    result
+}
+
+/// When to try again after a failure.
+#[allow(clippy::needless_pass_by_value)] // the controller's signature
+pub fn retry(
+    object: Arc<DeserializeGuard<ReplicatedStore>>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
+    let key = StoreKey::of(&*object);
+    let failures = context.memory.failed(&key);
+    if matches!(error, Error::Conflict) {
+        tracing::debug!(store = %key, "somebody else was quicker");
+    } else {
+        tracing::warn!(store = %key, %error, failures, "reconcile failed");
+    }
+    Action::requeue(error.retry_after(failures))
+}
+
+async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
+    let Some(object) = observe::object(&context.client, key).await? else {
+        context.forget(key);
+        return Ok(Action::await_change());
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        // Its children have it as their owner and go with it.
+        context.forget(key);
+        return Ok(Action::await_change());
+    }
+    let store = match validate(&object) {
+        Ok(store) => store,
+        Err(invalid) => return refuse(context, key, &object, &invalid).await,
+    };
+    let mut view = observe::view(context, key, &object, store).await?;
+    if view.store.paused {
+        let follow = follow::follow(&view);
+        return conclude(context, key, &object, &view, &follow, Outcome::default()).await;
+    }
+    let (waiting, changed) = decide(context, key, &object, &mut view).await?;
+    let follow = follow::follow(&view);
+    let taken = apply::tell(context, key, &view, &follow).await;
+    apply::relabel(context, key, &view, &follow).await?;
+    let applied = kubernetes(context, key, &view, &follow).await;
+    let outcome = Outcome {
+        waiting,
+        unfinished: changed || !taken || follow::unfinished(&view),
+        error: applied.err(),
+    };
+    observe::listen(context, key, &mut view);
+    conclude(context, key, &object, &view, &follow, outcome).await
+}
+
+/// What came of it all.
+#[derive(Default)]
+struct Outcome {
+    waiting: Option<Waiting>,
+    unfinished: bool,
+    error: Option<Error>,
+}
+
+/// Changes the register if it must be; answers what is waited for, and whether it was changed.
+async fn decide(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    view: &mut View,
+) -> Result<(Option<Waiting>, bool), Error> {
+    let (swap, cause) = match plan::decide(view) {
+        Decision::Keep => return Ok((None, false)),
+        Decision::Wait(waiting) => return Ok((Some(waiting), false)),
+        Decision::Swap(swap) => (swap, None),
+        Decision::Campaign(campaign) => {
+            tracing::info!(store = %key, epoch = %campaign.epoch, cause = campaign.cause.name(), "asking for promises");
+            context.memory.campaign(key);
+            let answers = apply::campaign(context, view, &campaign).await;
+            match campaign.elect(view, &answers) {
+                Ok(swap) => (swap, Some(campaign.cause)),
+                Err(waiting) => return Ok((Some(waiting), true)),
+            }
+        }
+    };
+    let Swap { to, why } = swap;
+    apply::swap(context, key, object, &to).await?;
+    tracing::info!(store = %key, version = to.version, epoch = %to.epoch, why, "changed the register");
+    if let Some(cause) = cause {
+        context.metrics.promoted(cause.name());
+    }
+    view.register = Some(to);
+    observe::listen(context, key, view);
+    Ok((None, true))
+}
+
+/// Makes the objects what they should be, and replaces a Pod if one is due.
+async fn kubernetes(
+    context: &Context,
+    key: &StoreKey,
+    view: &View,
+    follow: &Follow,
+) -> Result<(), Error> {
+    let image = image(context, view);
+    apply::children(context, key, &view.store, &image, follow.replicas).await?;
+    match follow.replace {
+        Some(ordinal) => apply::replace(context, key, view, ordinal).await,
+        None => Ok(()),
+    }
+}
+
+/// The user's image; else the one that the store was created with, so that a new operator
+/// restarts nothing; else the operator's own.
+fn image(context: &Context, view: &View) -> String {
+    let pinned = view
+        .workload
+        .as_ref()
+        .map(|workload| workload.image.clone());
+    let pinned = pinned.filter(|image| !image.is_empty());
+    let chosen = view.store.image.clone().or(pinned);
+    chosen.unwrap_or_else(|| context.default_image.clone())
+}
+
+/// Reports, and says when to look again.
+async fn conclude(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    view: &View,
+    follow: &Follow,
+    outcome: Outcome,
+) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let problem = outcome
+        .error
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let new = report::status(&Findings {
+        view,
+        follow,
+        waiting: outcome.waiting.as_ref(),
+        problem: &problem,
+        image: &image(context, view),
+        old: &old,
+        now: Timestamp::now(),
+    });
+    let later = write(context, key, object, &old, &new).await?;
+    if let Some(error) = outcome.error {
+        return Err(error);
+    }
+    let waits = outcome.waiting.is_some() || follow.scale_waits.is_some();
+    let due = [
+        outcome.unfinished.then_some(UNFINISHED),
+        waits.then_some(WAITING),
+        later,
+        Some(RESYNC),
+    ];
+    Ok(Action::requeue(
+        due.into_iter().flatten().min().unwrap_or(RESYNC),
+    ))
+}
+
+/// Writes a status that is worth it, with its events; answers when to come back if it can wait.
+async fn write(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    old: &ReplicatedStoreStatus,
+    new: &ReplicatedStoreStatus,
+) -> Result<Option<Duration>, Error> {
+    match report::difference(old, new) {
+        Significance::None => return Ok(None),
+        Significance::Soft => {
+            let since = context.memory.since_soft_report(key);
+            let left = since.and_then(|since| SOFT_PAUSE.checked_sub(since));
+            if let Some(left) = left.filter(|left| !left.is_zero()) {
+                return Ok(Some(left));
+            }
+        }
+        Significance::Hard => {}
+    }
+    apply::report(context, key, new).await?;
+    context.memory.reported(key);
+    let about = reference(object);
+    for event in report::events::events(&key.namespace, old, new) {
+        tracing::info!(store = %key, reason = event.reason, note = event.note, "event");
+        context.publish(&event, &about).await;
+    }
+    Ok(None)
+}
+
+/// Reports a specification that cannot be acted on. The replicas go on as they were.
+async fn refuse(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    invalid: &Invalid,
+) -> Result<Action, Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let new = report::invalid(&old, generation, &invalid.to_string(), Timestamp::now());
+    write(context, key, object, &old, &new).await?;
+    Ok(Action::requeue(RESYNC))
+}
