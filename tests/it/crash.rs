@@ -80,7 +80,7 @@ fn segment(replica: &Replica) -> String {
     let log = std::fs::read_dir(replica.dir.join("log")).unwrap();
     let mut names: Vec<_> = log
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("segment-"))
+        .filter(|name| name.starts_with("log-"))
         .collect();
     names.sort();
     format!("log/{}", names.first().expect("a segment"))
