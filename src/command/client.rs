@@ -88,7 +88,7 @@ fn setinfo(call: &mut Call<'_>) -> Handled {
     } else {
         return Err(Error::quoting("ERR Unrecognized option '", attribute, "'"));
     };
-    *place = value.ok_or(Error::text(error))?;
+    *place = value.ok_or_else(|| Error::text(error))?;
     call.session.changed = true;
     call.out.ok();
     Ok(Outcome::Reply)
@@ -182,10 +182,9 @@ fn clients(call: &Call<'_>) -> Vec<ClientInfo> {
 fn line(client: &ClientInfo) -> String {
     let mut line = String::with_capacity(400);
     let multi = client.queued.map_or(-1, |queued| queued as i64);
-    let flags = match (client.queued, client.watched) {
-        (Some(_), _) => "x",
-        (None, 0) => "N",
-        (None, _) => "N",
+    let flags = match client.queued {
+        Some(_) => "x",
+        None => "N",
     };
     let ClientInfo {
         id,
@@ -197,12 +196,12 @@ fn line(client: &ClientInfo) -> String {
         ..
     } = client;
     // Writing into a string cannot fail.
-    let _ = write!(
+    let _ = writeln!(
         line,
         "id={id} addr={address} laddr={local_address} fd=-1 name={name} age={age_s} idle={idle_s} \
          flags={flags} db=0 sub=0 psub=0 ssub=0 multi={multi} watch={} qbuf={} qbuf-free=0 \
          argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+         user=default redir=-1 resp={} lib-name={} lib-ver={}",
         client.watched,
         client.input_buffer,
         client.output_buffer,
