@@ -82,19 +82,16 @@ fn parse(text: &str) -> Vec<Case> {
 }
 
 fn print(cases: &[Case]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for case in cases {
-        text += &format!(
-            "{}== {}\n",
-            if text.is_empty() { "" } else { "\n" },
-            case.name
-        );
+        lines.push(format!("== {}", case.name));
         for Step { line, reply } in &case.steps {
-            text += &format!("{line}\n");
-            reply.iter().for_each(|line| text += &format!("{line}\n"));
+            lines.push(line.clone());
+            lines.extend(reply.iter().cloned());
         }
+        lines.push(String::new());
     }
-    text
+    lines.join("\n")
 }
 
 /// The arguments of a command line.

@@ -85,7 +85,7 @@ fn lines_are_commands() {
             vec!["SET", "a", "A\n\r\t\"\\q"],
         ),
         (r#"SET a "\b\a\xzz""#, vec!["SET", "a", "\u{8}\u{7}xzz"]),
-        (r#"SET a 'it\'s \n'"#, vec!["SET", "a", "it's \\n"]),
+        (r"SET a 'it\'s \n'", vec!["SET", "a", "it's \\n"]),
         (r#"SET a b"c d""#, vec!["SET", "a", "bc d"]),
         (r"SET a b\n", vec!["SET", "a", "b\\n"]),
     ] {
@@ -203,7 +203,7 @@ fn a_command_too_large_is_refused_before_it_arrives() {
     assert!(decoder.decode(b"*3\r\n$536870912\r\n").is_ok());
     let many = [
         b"*3\r\n$9\r\n123456789\r\n$536870912\r\n".as_slice(),
-        &[0; 1 << 20],
+        &vec![0; 1 << 20],
     ]
     .concat();
     assert!(decode(&many).1.is_none());

@@ -10,9 +10,11 @@ fn written(protocol: Protocol, write: impl Fn(&mut Writer)) -> String {
     writer.take().escape_ascii().to_string()
 }
 
+type Write = fn(&mut Writer);
+
 #[test]
 fn replies_are_written_in_either_protocol() {
-    let cases: [(fn(&mut Writer), &str, &str); 20] = [
+    let cases: [(Write, &str, &str); 20] = [
         (Writer::ok, r"+OK\r\n", r"+OK\r\n"),
         (|out| out.simple("PONG"), r"+PONG\r\n", r"+PONG\r\n"),
         (
@@ -89,6 +91,12 @@ fn replies_that_are_none_are_errors() {
     );
 }
 
+fn write_all(out: &mut Writer, replies: &[Reply]) {
+    for reply in replies {
+        write(out, reply);
+    }
+}
+
 fn write(out: &mut Writer, reply: &Reply) {
     match reply {
         Reply::Simple(text) => out.simple(&String::from_utf8_lossy(text)),
@@ -98,7 +106,7 @@ fn write(out: &mut Writer, reply: &Reply) {
         Reply::Null => out.null(),
         Reply::Array(items) => {
             out.array(items.len());
-            items.iter().for_each(|item| write(out, item));
+            write_all(out, items);
         }
         Reply::Map(pairs) => {
             out.map(pairs.len());
@@ -109,11 +117,11 @@ fn write(out: &mut Writer, reply: &Reply) {
         }
         Reply::Set(items) => {
             out.set(items.len());
-            items.iter().for_each(|item| write(out, item));
+            write_all(out, items);
         }
         Reply::Push(items) => {
             out.push(items.len());
-            items.iter().for_each(|item| write(out, item));
+            write_all(out, items);
         }
         Reply::Double(value) => out.double(*value),
         Reply::Boolean(value) => out.boolean(*value),
