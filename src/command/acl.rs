@@ -79,8 +79,11 @@ fn users(call: &mut Call<'_>) -> Handled {
     Ok(Outcome::Reply)
 }
 
+/// Whether a category holds a command.
+type Holds = fn(&Command) -> bool;
+
 /// The categories, and which commands they hold.
-const CATEGORIES: [(&str, fn(&Command) -> bool); 11] = [
+const CATEGORIES: [(&str, Holds); 11] = [
     ("keyspace", |command| command.group == Group::Generic),
     ("read", |command| {
         command.has(READONLY) && !command.has(ADMIN)
@@ -116,13 +119,13 @@ pub(super) fn in_category(command: &Command, category: &[u8]) -> Option<bool> {
 
 fn cat(call: &mut Call<'_>) -> Handled {
     if call.args.len() > 3 {
-        return Err(Error::SYNTAX);
+        return Err(Error::subcommand(call));
     }
     let Some(category) = call.args.get(2) else {
         call.out.array(CATEGORIES.len());
-        CATEGORIES
-            .iter()
-            .for_each(|(name, _)| call.out.bulk(name.as_bytes()));
+        for (name, _) in CATEGORIES {
+            call.out.bulk(name.as_bytes());
+        }
         return Ok(Outcome::Reply);
     };
     let mut names = Vec::new();
@@ -132,7 +135,6 @@ fn cat(call: &mut Call<'_>) -> Handled {
             names.push(command.name);
         }
     }
-    call.out.array(names.len());
-    names.iter().for_each(|name| call.out.bulk(name.as_bytes()));
+    call.out.bulk_array(&names);
     Ok(Outcome::Reply)
 }

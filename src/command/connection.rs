@@ -114,8 +114,14 @@ fn greet(call: &mut Call<'_>) {
 }
 
 fn select(call: &mut Call<'_>) -> Handled {
-    if call.integer(1)? != 0 {
-        return Err(Error::DB_INDEX);
+    match call.integer(1)? {
+        0 => {}
+        -0x8000_0000..=0x7fff_ffff => return Err(Error::DB_INDEX),
+        _ => {
+            return Err(Error::text(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            ));
+        }
     }
     call.out.ok();
     Ok(Outcome::Reply)

@@ -28,6 +28,10 @@ impl Decimal {
         }
         let text = std::str::from_utf8(text).ok()?;
         let float: f64 = text.parse().ok().filter(|float: &f64| !float.is_nan())?;
+        // A number too large is none; an infinity is, until something is added to it.
+        if float.is_infinite() && text.contains(|char: char| char.is_ascii_digit()) {
+            return None;
+        }
         Some(exact(text).map_or(Self::Float(float), Self::Exact))
     }
 

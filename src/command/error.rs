@@ -1,6 +1,6 @@
 //! Why a command failed, as the client reads it.
 
-use super::{Outcome, ViewError};
+use super::{Call, Outcome, ViewError};
 use std::borrow::Cow;
 
 /// What a handler comes back with. On an error, whatever it wrote is taken back.
@@ -29,6 +29,14 @@ impl Error {
         Self::from(format!(
             "ERR wrong number of arguments for '{name}' command"
         ))
+    }
+
+    /// A subcommand with arguments that it does not take.
+    pub(super) fn subcommand(call: &Call<'_>) -> Self {
+        let (container, _) = call.command.name.split_once('|').unwrap_or_default();
+        let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
+        let before = "ERR unknown subcommand or wrong number of arguments for '";
+        Self::quoting(before, call.args.at(1), &after)
     }
 
     /// A text around a client's words, which are cut where they are long.

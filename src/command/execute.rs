@@ -38,7 +38,7 @@ pub(super) struct Call<'a> {
 }
 
 /// Bytes that the commands of a transaction may take until it is executed: as many as one command.
-const MAX_QUEUED: usize = 1 << 30;
+const MAX_QUEUED: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 /// Executes one command: changes the state through `view`, writes the reply to `out`.
 ///
@@ -193,7 +193,7 @@ fn reject(session: &mut Session, command: Option<&Command>, error: Error) -> Err
     session.transaction = None;
     session.watched.clear();
     let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
-    text.extend_from_slice(&error.0);
+    text.extend_from_slice(error.0.strip_prefix(b"ERR ").unwrap_or(&error.0));
     Error(text.into())
 }
 

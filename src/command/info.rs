@@ -10,8 +10,11 @@ rows! { Server;
         "Returns information and statistics about the server.";
 }
 
+/// Writes the fields of a section.
+type Section = fn(&mut Report<'_>);
+
 /// The sections in their order, and whether they are shown when none is asked for.
-const SECTIONS: [(&str, bool, fn(&mut Report<'_>)); 12] = [
+const SECTIONS: [(&str, bool, Section); 12] = [
     ("Server", true, server),
     ("Clients", true, clients),
     ("Memory", true, memory),
@@ -82,7 +85,7 @@ fn info(call: &mut Call<'_>) -> Handled {
     Ok(Outcome::Reply)
 }
 
-fn section(report: &mut Report<'_>, name: &str, write: fn(&mut Report<'_>)) {
+fn section(report: &mut Report<'_>, name: &str, write: Section) {
     if !report.text.is_empty() {
         report.text.push_str("\r\n");
     }

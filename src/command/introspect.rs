@@ -16,9 +16,9 @@ rows! { Server;
         "Returns information about one, multiple or all commands.";
     "command|docs", -2, LOADING | STALE, NONE, "7.0.0", docs,
         "Returns documentary information about one, multiple or all commands.";
-    "command|getkeys", -3, LOADING | STALE, NONE, "2.8.13", getkeys,
+    "command|getkeys", -4, LOADING | STALE, NONE, "2.8.13", getkeys,
         "Extracts the key names from an arbitrary command.";
-    "command|getkeysandflags", -3, LOADING | STALE, NONE, "7.0.0", getkeysandflags,
+    "command|getkeysandflags", -4, LOADING | STALE, NONE, "7.0.0", getkeysandflags,
         "Extracts the key names and access flags for an arbitrary command.";
     "command|list", -2, LOADING | STALE, NONE, "7.0.0", list,
         "Returns a list of command names.";
@@ -53,7 +53,7 @@ fn info(call: &mut Call<'_>) -> Handled {
     for name in names.iter() {
         match by_full_name(name) {
             Some(command) => write_info(call.out, command),
-            None => call.out.null_array(),
+            None => call.out.null(),
         }
     }
     Ok(Outcome::Reply)
@@ -99,9 +99,9 @@ fn docs(call: &mut Call<'_>) -> Handled {
         names.iter().filter_map(by_full_name).collect()
     };
     call.out.map(found.len());
-    found
-        .iter()
-        .for_each(|command| write_docs(call.out, command));
+    for command in found {
+        write_docs(call.out, command);
+    }
     Ok(Outcome::Reply)
 }
 
@@ -120,9 +120,9 @@ fn write_docs(out: &mut Writer, command: &Command) {
     if !subcommands.is_empty() {
         out.bulk(b"subcommands");
         out.map(subcommands.len());
-        subcommands
-            .iter()
-            .for_each(|command| write_docs(out, command));
+        for command in subcommands {
+            write_docs(out, command);
+        }
     }
 }
 
@@ -139,8 +139,7 @@ fn group_name(group: Group) -> &'static str {
 
 fn getkeys(call: &mut Call<'_>) -> Handled {
     let (_, keys) = keys_of(call.args.skip(2))?;
-    call.out.array(keys.len());
-    keys.iter().for_each(|key| call.out.bulk(key));
+    call.out.bulk_array(&keys);
     Ok(Outcome::Reply)
 }
 
@@ -156,7 +155,9 @@ fn getkeysandflags(call: &mut Call<'_>) -> Handled {
         call.out.array(2);
         call.out.bulk(key);
         call.out.set(flags.len());
-        flags.iter().for_each(|flag| call.out.simple(flag));
+        for flag in flags {
+            call.out.simple(flag);
+        }
     }
     Ok(Outcome::Reply)
 }
@@ -202,7 +203,6 @@ fn list(call: &mut Call<'_>) -> Handled {
         }
         _ => return Err(Error::SYNTAX),
     }
-    call.out.array(names.len());
-    names.iter().for_each(|name| call.out.bulk(name.as_bytes()));
+    call.out.bulk_array(&names);
     Ok(Outcome::Reply)
 }

@@ -11,6 +11,7 @@
 mod acl;
 mod call;
 mod client;
+mod clients;
 mod config;
 mod connection;
 mod counters;

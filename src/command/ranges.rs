@@ -65,15 +65,12 @@ fn setrange(call: &mut Call<'_>) -> Handled {
 
 fn getrange(call: &mut Call<'_>) -> Handled {
     let (start, end) = (call.integer(2)?, call.integer(3)?);
-    match call.view.get(call.args.at(1))? {
-        Some(entry) => {
-            call.host.stats().hits.bump();
-            call.out.bulk(part_of(entry.value, start, end));
-        }
-        None => {
-            call.host.stats().misses.bump();
-            call.out.bulk(b"");
-        }
+    if let Some(entry) = call.view.get(call.args.at(1))? {
+        call.host.stats().hits.bump();
+        call.out.bulk(part_of(entry.value, start, end));
+    } else {
+        call.host.stats().misses.bump();
+        call.out.bulk(b"");
     }
     Ok(Outcome::Reply)
 }

@@ -29,10 +29,7 @@ fn scan(call: &mut Call<'_>) -> Handled {
     });
     call.out.array(2);
     call.out.bulk(itoa::Buffer::new().format(next).as_bytes());
-    call.out.array(keys.len());
-    for key in &keys {
-        call.out.bulk(key);
-    }
+    call.out.bulk_array(&keys);
     Ok(Outcome::Reply)
 }
 
@@ -91,9 +88,6 @@ fn keys(call: &mut Call<'_>) -> Handled {
         }
         cursor = next;
     }
-    call.out.array(found.len());
-    for key in &found {
-        call.out.bulk(key);
-    }
+    call.out.bulk_array(&found);
     Ok(Outcome::Reply)
 }

@@ -3,7 +3,6 @@
 use super::connection::REDIS_VERSION;
 use super::table::{NONE, flags::*};
 use super::{Call, Error, Handled, Link, Outcome, Role, help, rows};
-use std::cmp::Ordering;
 
 rows! { Server;
     "role", 1, NOSCRIPT | LOADING | STALE | FAST, NONE, "2.8.12", role,
@@ -131,15 +130,14 @@ fn debug(_: &mut Call<'_>) -> Handled {
 }
 
 fn slowlog_get(call: &mut Call<'_>) -> Handled {
-    match call.args.len().cmp(&3) {
-        Ordering::Less => {}
-        Ordering::Equal if call.integer(2)? >= -1 => {}
-        Ordering::Equal => {
+    match (call.args.len(), call.integer(2)) {
+        (2, _) | (3, Ok(-1..)) => {}
+        (3, _) => {
             return Err(Error::text(
                 "ERR count should be greater than or equal to -1",
             ));
         }
-        Ordering::Greater => return Err(Error::SYNTAX),
+        _ => return Err(Error::subcommand(call)),
     }
     call.out.array(0);
     Ok(Outcome::Reply)

@@ -106,12 +106,6 @@ impl Session {
         self.transaction.is_some()
     }
 
-    /// Whether the connection is as a new one would be, apart from names: another connection could
-    /// execute its next command just as well.
-    pub fn is_plain(&self) -> bool {
-        self.transaction.is_none() && self.watched.is_empty() && self.replies == Replies::On
-    }
-
     /// What other connections see of it. Times and buffers are the shell's to fill in.
     pub fn describe(&self) -> ClientInfo {
         ClientInfo {

@@ -176,7 +176,7 @@ fn mset(call: &mut Call<'_>) -> Handled {
 }
 
 fn msetnx(call: &mut Call<'_>) -> Handled {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(Error::arity(call.command.name));
     }
     for key in call.args.skip(1).iter().step_by(2) {
@@ -191,7 +191,7 @@ fn msetnx(call: &mut Call<'_>) -> Handled {
 }
 
 fn put_pairs(call: &mut Call<'_>) -> Result<(), Error> {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(Error::arity(call.command.name));
     }
     for at in (1..call.args.len()).step_by(2) {

@@ -24,6 +24,11 @@ pub enum ViewError {
 
 /// The state as one command sees it. On a leader, changes are appended to the log and seen by the
 /// commands after it at once; the reply is held back until what it rests on is committed.
+///
+/// All changes of one call of [`execute`](super::execute()) belong together (MSET, RENAME, EXEC): a
+/// replica that recovers must see all of them or none. What could stand against a change is for
+/// `writable` to say, before the first of them.
+#[expect(clippy::len_without_is_empty, reason = "no command asks")]
 pub trait View {
     /// The live entry of a key; an expired one does not exist.
     fn get(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ViewError>;
@@ -38,11 +43,12 @@ pub trait View {
     /// A key chosen at random, or `None` if there is none.
     fn random_key(&mut self) -> Result<Option<Vec<u8>>, ViewError>;
     /// Up to about `count` keys from `cursor` on (0 begins), and the cursor to go on with (0 at the
-    /// end). A key that exists from the first call to the last is returned at least once.
+    /// end). A key that exists from the first call to the last is returned at least once, and exactly
+    /// once if nothing changes in between.
     fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError>;
     /// Milliseconds since 1970 (UTC), the same throughout one command.
     fn now_ms(&self) -> u64;
-    /// `Ok` if this replica takes writes now; else the error for the client.
+    /// `Ok` if this replica takes writes, and so reads, now; else the error for the client.
     fn writable(&self) -> Result<(), ViewError>;
     /// `Ok` if this replica takes reads now; else the error for the client (`LOADING ...`).
     fn readable(&self) -> Result<(), ViewError>;

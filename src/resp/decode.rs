@@ -1,6 +1,7 @@
 //! Commands out of the bytes that were read, without a copy of any.
 
 use super::args::{Args, Span};
+use super::inline::split_line;
 use super::number::parse_i64;
 
 /// What a client may send in one command.
@@ -115,14 +116,14 @@ impl Decoder {
             match input.first() {
                 None => return Ok(Decoded::Incomplete { needed: 1 }),
                 Some(b'*') => match self.multibulk_header(input)? {
-                    Some(0) => {}
-                    Some(consumed) => {
+                    Header::Arguments => {}
+                    Header::Empty { consumed } => {
                         return Ok(Decoded::Command {
                             args: Args::new(input, &[]),
                             consumed,
                         });
                     }
-                    None => {
+                    Header::Incomplete => {
                         return Ok(Decoded::Incomplete {
                             needed: input.len() + 1,
                         });
@@ -159,25 +160,24 @@ impl Decoder {
         self.spans.shrink_to(KEPT_SPANS);
     }
 
-    /// Reads `*<count>`. `Some(0)`: arguments follow, the state says where. `Some(n)`: an empty
-    /// command of `n` bytes. `None`: the line is not complete.
+    /// Reads `*<count>`.
     #[inline]
-    fn multibulk_header(&mut self, input: &[u8]) -> Result<Option<usize>, ProtocolError> {
+    fn multibulk_header(&mut self, input: &[u8]) -> Result<Header, ProtocolError> {
         let (count, next) = match count_line(input, 1, self.limits.line) {
             Line::Count(count, next) => (count, next),
-            Line::Incomplete => return Ok(None),
+            Line::Incomplete => return Ok(Header::Incomplete),
             Line::TooLong => return Err(ProtocolError::MultibulkLineTooLong),
             Line::Invalid => return Err(ProtocolError::InvalidMultibulkLength),
         };
         if count <= 0 {
-            return Ok(Some(next));
+            return Ok(Header::Empty { consumed: next });
         }
         if count > self.limits.args as i64 {
             return Err(ProtocolError::InvalidMultibulkLength);
         }
         self.missing = count as usize;
         self.at = next;
-        Ok(Some(0))
+        Ok(Header::Arguments)
     }
 
     /// Reads `$<length>`, the argument and its line end; `None` if they are not all there.
@@ -251,6 +251,16 @@ impl Decoder {
     }
 }
 
+/// What the line with the count of arguments says.
+enum Header {
+    /// The decoder knows now where the arguments begin.
+    Arguments,
+    Empty {
+        consumed: usize,
+    },
+    Incomplete,
+}
+
 /// A line with a count.
 enum Line {
     /// The count, and where the next line begins.
@@ -290,103 +300,5 @@ fn long_count_line(line: &[u8], start: usize, limit: usize) -> Line {
         },
         None if line.len() > limit => Line::TooLong,
         None => Line::Incomplete,
-    }
-}
-
-/// Splits a line into arguments: blanks between them, `"..."` with escapes, `'...'` without.
-fn split_line(
-    line: &[u8],
-    unquoted: &mut Vec<u8>,
-    spans: &mut Vec<Span>,
-) -> Result<(), ProtocolError> {
-    let mut rest = line;
-    loop {
-        while let [blank, tail @ ..] = rest
-            && is_blank(*blank)
-        {
-            rest = tail;
-        }
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let start = unquoted.len();
-        rest = split_argument(rest, unquoted)?;
-        spans.push(Span {
-            start,
-            end: unquoted.len(),
-        });
-    }
-}
-
-/// Moves one argument from the line to `unquoted`; what follows it comes back.
-fn split_argument<'a>(
-    mut rest: &'a [u8],
-    unquoted: &mut Vec<u8>,
-) -> Result<&'a [u8], ProtocolError> {
-    while let [byte, tail @ ..] = rest {
-        match byte {
-            b'"' | b'\'' => {
-                rest = split_quoted(*byte, tail, unquoted)?;
-                // A closing quote ends the argument, or the line is in error.
-                return match rest {
-                    [next, ..] if !is_blank(*next) => Err(ProtocolError::UnbalancedQuotes),
-                    _ => Ok(rest),
-                };
-            }
-            blank if is_blank(*blank) => return Ok(rest),
-            _ => unquoted.push(*byte),
-        }
-        rest = tail;
-    }
-    Ok(rest)
-}
-
-/// What follows an opening quote, up to the closing one.
-fn split_quoted<'a>(
-    quote: u8,
-    mut rest: &'a [u8],
-    unquoted: &mut Vec<u8>,
-) -> Result<&'a [u8], ProtocolError> {
-    loop {
-        rest = match rest {
-            [] => return Err(ProtocolError::UnbalancedQuotes),
-            [byte, tail @ ..] if *byte == quote => return Ok(tail),
-            [b'\\', b'\'', tail @ ..] if quote == b'\'' => {
-                unquoted.push(b'\'');
-                tail
-            }
-            [b'\\', b'x', high, low, tail @ ..]
-                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                unquoted.push(hex(*high) << 4 | hex(*low));
-                tail
-            }
-            [b'\\', escaped, tail @ ..] if quote == b'"' => {
-                unquoted.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                });
-                tail
-            }
-            [byte, tail @ ..] => {
-                unquoted.push(*byte);
-                tail
-            }
-        };
-    }
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
     }
 }

@@ -151,6 +151,14 @@ impl Writer {
         self.number(b'*', length as i64);
     }
 
+    /// An array of strings.
+    pub fn bulk_array<T: AsRef<[u8]>>(&mut self, items: &[T]) {
+        self.array(items.len());
+        for item in items {
+            self.bulk(item.as_ref());
+        }
+    }
+
     /// The beginning of a map; `length` keys follow, each with its value.
     pub fn map(&mut self, length: usize) {
         match self.protocol {

@@ -5,6 +5,7 @@
 mod args;
 mod decode;
 mod encode;
+mod inline;
 mod number;
 pub mod reply;
 #[cfg(test)]
