@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cut;
 use super::error::LogError;
-use super::segment::{self, SegmentHeader};
+use super::segment;
 use super::shared::{Log, Ready, Segment, Spare};
 use crate::replication::Lsn;
 
@@ -26,11 +26,7 @@ impl Log {
             pool.spares.pop()
         };
         let spare = match spare {
-            Some(spare) => {
-                // Its old header must not be found under the new name.
-                cut::zero(&*spare.file, &spare.name, 0, spare.header)?;
-                spare
-            }
+            Some(spare) => spare,
             // What is left then is for what is really written.
             None if !self.has_space()? => return Ok(false),
             None => self.fill_new()?,
@@ -67,11 +63,7 @@ impl Log {
             let _ = disk.remove(&name);
             return Err(error);
         }
-        Ok(Spare {
-            name,
-            file,
-            header: 0,
-        })
+        Ok(Spare { name, file })
     }
 
     /// Drops the segments that hold nothing after `below`. Who reads there is told
@@ -99,7 +91,6 @@ impl Log {
     fn drop_segment(&self, segment: Segment) -> Result<(), LogError> {
         let shared = &*self.0;
         let name = segment::name(segment.number);
-        let header = segment.first().offset;
         let file = segment.file;
         let len = file.len().map_err(LogError::io("read", &name))?;
         let wanted = {
@@ -118,11 +109,7 @@ impl Log {
         let renamed = shared.disk.rename(&name, &spare);
         let renamed = renamed.and_then(|()| shared.disk.sync_dir());
         renamed.map_err(LogError::io("rename", &name))?;
-        shared.pool.lock().spares.push(Spare {
-            name: spare,
-            file,
-            header: header.max(SegmentHeader::data_start(0)),
-        });
+        shared.pool.lock().spares.push(Spare { name: spare, file });
         Ok(())
     }
 }

@@ -148,7 +148,8 @@ pub(super) struct Pool {
     pub(super) next_spare: u64,
 }
 
-/// A zero-filled segment with its final name, opened for durable writes.
+/// A segment with its final name, opened for durable writes, all of it written before. What a
+/// recycled one holds bears another number, so it is never taken for anything.
 pub(super) struct Ready {
     pub(super) number: u64,
     pub(super) file: Arc<dyn File>,
@@ -158,8 +159,6 @@ pub(super) struct Ready {
 pub(super) struct Spare {
     pub(super) name: String,
     pub(super) file: Arc<dyn File>,
-    /// Bytes at the beginning that must be zeroed before it is used again.
-    pub(super) header: u64,
 }
 
 impl Pool {

@@ -201,6 +201,35 @@ fn frames_say_what_was_durable_before_their_batch() {
 }
 
 #[test]
+fn whole_pages_are_written() {
+    let disk = SimDisk::new(21);
+    let (mut writer, _, _) = Log::open(Arc::new(disk.clone()), Options::default()).unwrap();
+    let mut source = Source::new(21);
+    for bytes in [1, 3000, 5000, 100_000] {
+        writer.append(&[source.frame_of(bytes)]).unwrap();
+        let name = segment::name(1);
+        assert_eq!(disk.contents(&name).unwrap().len() % 4096, 0);
+    }
+}
+
+#[test]
+fn a_stored_frame_bears_the_number_of_its_segment() {
+    let disk = SimDisk::new(22);
+    let (mut writer, _, _) = open(&disk);
+    let mut source = Source::new(22);
+    writer
+        .append(&[source.frame_of(3000), source.frame_of(3000)])
+        .unwrap();
+    for number in [1, 2] {
+        let bytes = Bytes::from(disk.contents(&segment::name(number)).unwrap()).slice(512..);
+        for salt in 0..5 {
+            let found = Frame::decode_salted(&bytes, salt);
+            assert_eq!(found.is_ok(), u64::from(salt) == number, "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_is_one_write() {
     let disk = SimDisk::new(4);
     let mut source = Source::new(4);
@@ -449,16 +478,22 @@ fn a_reader_keeps_what_it_has_open_from_being_written_over() {
     let disk = SimDisk::new(17);
     let mut source = Source::new(17);
     let (mut writer, log, _) = open(&disk);
-    writer
-        .append(&[source.frame_of(700), source.frame_of(700)])
-        .unwrap();
-    let mut cursor = log.cursor(Lsn(700)).unwrap();
-    for _ in 0..20 {
-        writer.append(&[source.frame_of(700)]).unwrap();
-        log.prepare().unwrap();
-        log.trim(source.tip.position.lsn).unwrap();
+    let spares = || {
+        let names = disk.list().unwrap();
+        names.iter().filter(|name| segment::is_spare(name)).count()
+    };
+    // Each is as large as a segment takes.
+    for _ in 0..3 {
+        writer.append(&[source.frame_of(3400)]).unwrap();
     }
+    let mut cursor = log.cursor(Lsn(0)).unwrap();
+    log.trim(Lsn(3400)).unwrap();
+    assert_eq!(spares(), 0, "it is open");
     assert!(matches!(cursor.read(1), Err(LogError::Trimmed { .. })));
+    log.trim(Lsn(6800)).unwrap();
+    assert_eq!(spares(), 1, "nobody has it open");
+    open(&disk);
+    assert_eq!(spares(), 0, "a new start does not know what is in it");
 }
 
 #[test]

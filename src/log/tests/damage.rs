@@ -243,3 +243,46 @@ fn a_value_that_looks_like_a_frame_is_none() {
     let (_, log, _) = open(&disk);
     assert!(contents(&log).is_empty());
 }
+
+#[test]
+fn a_segment_says_that_all_before_it_was_durable() {
+    let example = Example::new(false);
+    let names = example.disk.list().unwrap();
+    let [.., before, last] = &names[..] else {
+        panic!("{names:?}");
+    };
+    // Only the header of the last segment is left, and the batch before it is damaged.
+    let disk = example.disk.copy();
+    disk.open(last, false, false).unwrap().set_len(512).unwrap();
+    let (_, log, _) = open(&disk.copy());
+    let (offset, end) = {
+        let view = log.0.view.read();
+        let segment = &view.segments[view.segments.len() - 2];
+        (segment.end.offset, segment.end.lsn)
+    };
+    disk.flip(before, offset - 8, 0);
+    assert!(
+        matches!(open_error(&disk, SMALL), LogError::Damaged { durable, .. } if durable == end)
+    );
+}
+
+#[test]
+fn a_torn_batch_never_comes_back() {
+    let disk = SimDisk::new(35);
+    let mut source = Source::new(35);
+    let (mut writer, _, _) = open(&disk);
+    let [first, second] = [source.frame_of(600), source.frame_of(600)];
+    writer.append(&[first.clone(), second]).unwrap();
+    // The first frame was torn, the second was not.
+    disk.flip(&segment::name(1), 1000, 0);
+    let (mut writer, _, recovered) = open(&disk);
+    assert_eq!(
+        (recovered.tip, recovered.truncated_bytes),
+        (Tip::default(), 2 * 664)
+    );
+    // The leader sends the first one again, and just that.
+    writer.append(std::slice::from_ref(&first)).unwrap();
+    let (_, log, recovered) = open(&disk.crash());
+    assert_eq!(recovered.tip, first.tip());
+    assert_eq!(contents(&log), [first]);
+}
