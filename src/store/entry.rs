@@ -1,6 +1,6 @@
 //! One key with its newest change, in a single allocation.
 //!
-//! In memory: length of the key (`u16`), key, then what the LSM tree stores as the value: tag,
+//! In memory: length of the key (one byte, or three), key, then what the LSM tree stores as the value: tag,
 //! LSN, expiry, value (see `format.md`). So a flush copies nothing to take an entry apart.
 
 use super::error::{Result, StoreError};
@@ -27,7 +27,9 @@ const TOMBSTONE: u8 = 0x20;
 /// In memory only: read since the hand of the cache's clock passed.
 const VISITED: u8 = 0x40;
 
-const KEY_LEN: usize = 2;
+/// First byte of an entry whose key's length follows in two bytes; else it is the length.
+const LONG_KEY: u8 = 255;
+
 const TAG: usize = 1;
 const LSN: usize = 8;
 const EXPIRY: usize = 8;
@@ -43,7 +45,7 @@ pub(super) struct Entry(Box<[u8]>);
 impl Entry {
     pub(super) fn put(key: &[u8], value: &[u8], expire_at_ms: u64, lsn: Lsn) -> Self {
         let expiry = if expire_at_ms == 0 { 0 } else { EXPIRY };
-        let size = KEY_LEN + key.len() + TAG + LSN + expiry + value.len();
+        let size = prefix_len(key) + TAG + LSN + expiry + value.len();
         let mut bytes = buffer_for(key, size);
         bytes.push(TYPE_STRING | if expiry == 0 { 0 } else { EXPIRES });
         bytes.extend_from_slice(&lsn.0.to_le_bytes());
@@ -55,7 +57,7 @@ impl Entry {
     }
 
     pub(super) fn tombstone(key: &[u8], lsn: Lsn) -> Self {
-        let mut bytes = buffer_for(key, KEY_LEN + key.len() + TAG + LSN);
+        let mut bytes = buffer_for(key, prefix_len(key) + TAG + LSN);
         bytes.push(TOMBSTONE);
         bytes.extend_from_slice(&lsn.0.to_le_bytes());
         Self(bytes.into_boxed_slice())
@@ -68,8 +70,19 @@ impl Entry {
         Ok(entry)
     }
 
+    /// Where the key begins and where it ends.
+    fn key_range(&self) -> (usize, usize) {
+        match self.0[0] {
+            LONG_KEY => (
+                3,
+                3 + usize::from(u16::from_le_bytes([self.0[1], self.0[2]])),
+            ),
+            len => (1, 1 + usize::from(len)),
+        }
+    }
+
     fn stored_at(&self) -> usize {
-        KEY_LEN + usize::from(u16::from_le_bytes([self.0[0], self.0[1]]))
+        self.key_range().1
     }
 
     fn tag(&self) -> u8 {
@@ -77,7 +90,8 @@ impl Entry {
     }
 
     pub(super) fn key(&self) -> &[u8] {
-        &self.0[KEY_LEN..self.stored_at()]
+        let (start, end) = self.key_range();
+        &self.0[start..end]
     }
 
     /// What the LSM tree stores as the value of the key. Not of a tombstone, and not of an entry
@@ -139,14 +153,25 @@ impl Entry {
 pub(super) fn buffer_for(key: &[u8], size: usize) -> Vec<u8> {
     assert!(key.len() <= super::MAX_KEY, "longer keys are refused");
     let mut bytes = Vec::with_capacity(size);
-    bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+    match u8::try_from(key.len()) {
+        Ok(len) if len != LONG_KEY => bytes.push(len),
+        _ => {
+            bytes.push(LONG_KEY);
+            bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        }
+    }
     bytes.extend_from_slice(key);
     bytes
 }
 
 /// Bytes that an entry of `key` has before what is stored.
 pub(super) fn prefix_len(key: &[u8]) -> usize {
-    KEY_LEN + key.len()
+    let len = if key.len() < usize::from(LONG_KEY) {
+        1
+    } else {
+        3
+    };
+    len + key.len()
 }
 
 /// Takes apart what the LSM tree stores as a value.
@@ -199,6 +224,17 @@ mod tests {
         assert_eq!(parse_stored(entry.stored()).unwrap(), expected);
         let gone = Entry::tombstone(b"key", Lsn(6));
         assert_eq!((gone.value(), gone.lsn()), (None, Lsn(6)));
+    }
+
+    #[test]
+    fn keys_of_every_length_come_back() {
+        for len in [0, 1, 254, 255, 256, super::super::MAX_KEY] {
+            let key = vec![b'k'; len];
+            let entry = Entry::put(&key, b"v", 0, Lsn(5));
+            assert_eq!(entry.key(), key);
+            assert_eq!(entry.0.len(), prefix_len(&key) + entry.stored().len());
+            assert_eq!(entry.value().unwrap().value, b"v");
+        }
     }
 
     #[test]

@@ -334,3 +334,60 @@ impl CompactionFilter for Below {
         Ok(Verdict::Keep)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ingest(engine: &LsmEngine, key: u32) {
+        let key = key.to_be_bytes();
+        let mut changes = [(&key[..], Some(&b"value"[..]))].into_iter();
+        engine.ingest(&mut changes, &Meta::default()).unwrap();
+    }
+
+    fn open(dir: &Path) -> LsmEngine {
+        let options = LsmOptions {
+            l0_tables: 2,
+            ..LsmOptions::default()
+        };
+        LsmEngine::open(dir, &options).unwrap()
+    }
+
+    #[test]
+    fn sweeping_removes_what_nobody_uses_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        (0..3).for_each(|key| ingest(&engine, key));
+        let mut pinned = engine.range(0, b"");
+        assert!(pinned.next().is_some());
+        let before = engine.view();
+        while engine.compact_step().unwrap() {}
+        assert_ne!(before.id, engine.view().id);
+        let orphan = dir.path().join("tables/4711");
+        std::fs::write(&orphan, b"half a table").unwrap();
+        engine.sweep().unwrap();
+        assert!(!orphan.exists());
+        assert_eq!(pinned.map(Result::unwrap).count(), 2);
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 3);
+        drop((before, engine));
+        assert_eq!(open(dir.path()).range(0, b"").count(), 3);
+    }
+
+    #[test]
+    fn files_go_when_the_last_reader_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let files = || {
+            std::fs::read_dir(dir.path().join("tables"))
+                .unwrap()
+                .count()
+        };
+        (0..3).for_each(|key| ingest(&engine, key));
+        let reader = engine.range(0, b"");
+        while engine.compact_step().unwrap() {}
+        assert!(files() as u64 > engine.stats().files);
+        drop(reader);
+        engine.compact_step().unwrap();
+        assert_eq!(files() as u64, engine.stats().files);
+    }
+}

@@ -95,10 +95,14 @@ fn a_checkpoint_amid_flushes_and_compaction_is_the_state_at_its_cut() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut writer = Writer::new(engine.clone());
+        // Nothing stays in memory: the engine is read while it changes.
+        writer.store.options.memory_bytes = 1;
         let stop = &stop;
         scope.spawn(move || {
             for round in 1_u64.. {
                 for number in 0..300 {
+                    let expected = (round > 1).then(|| (round - 1).to_le_bytes().to_vec());
+                    assert_eq!(writer.value(&key(number)), expected);
                     writer.put(&key(number), &round.to_le_bytes());
                 }
                 writer.flush();
@@ -262,6 +266,26 @@ fn values_far_beyond_a_block_work() {
     assert_eq!(writer.value(b"big").unwrap(), big);
     assert_eq!(writer.value(b"small"), Some(b"v".to_vec()));
     assert_eq!(writer.value(&longest), Some(vec![b'v'; 100_000]));
+}
+
+#[test]
+#[ignore = "takes gigabytes"]
+fn the_biggest_value_works() {
+    let dir = temp_dir();
+    let path = dir.path().join("lsm");
+    let mut writer = Writer::new(open_lsm(&path));
+    let big = vec![b'v'; MAX_VALUE];
+    writer.put(b"big", &big);
+    writer.put(b"bigger", b"v");
+    writer.flush();
+    writer.put(b"bigger", b"w");
+    writer.flush();
+    while writer.store.engine().compact_step().unwrap() {}
+    drop(writer);
+    let mut writer = Writer::new(open_lsm(&path));
+    let found = writer.store.get(b"big").unwrap().value.unwrap();
+    assert!(found.value == big);
+    assert_eq!(digest(&**writer.store.engine()).unwrap().1.keys, 2);
 }
 
 /// A table is damaged: reads of it fail, and say so.

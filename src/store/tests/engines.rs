@@ -99,7 +99,7 @@ fn run(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn the_engines_are_alike(ops in proptest::collection::vec(any_op(), 1..60)) {

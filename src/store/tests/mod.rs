@@ -10,6 +10,7 @@ mod store;
 use std::path::Path;
 use std::sync::Arc;
 
+use proptest::prelude::ProptestConfig;
 use tempfile::TempDir;
 
 use super::*;
@@ -22,6 +23,12 @@ fn temp_dir() -> TempDir {
     } else {
         tempfile::tempdir().unwrap()
     }
+}
+
+/// How many random cases a test tries, if `PROPTEST_CASES` does not say otherwise.
+fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig::with_cases(asked.and_then(|asked| asked.parse().ok()).unwrap_or(count))
 }
 
 /// Tables so small that compaction has something to do.

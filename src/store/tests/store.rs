@@ -10,6 +10,15 @@ fn writer() -> Writer {
 }
 
 #[test]
+fn the_store_and_its_jobs_move_between_threads() {
+    fn sent<T: Send>() {}
+    sent::<Store>();
+    sent::<FlushJob>();
+    sent::<ExpiryFill>();
+    sent::<Garbage>();
+}
+
+#[test]
 fn keys_and_values_beyond_the_limits_are_refused() {
     let mut writer = writer();
     let longest = vec![b'k'; MAX_KEY];
