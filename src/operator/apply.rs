@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::build;
-use super::context::{ChildKey, Context, StoreKey};
+use super::context::{ChildKey, Context, Seen, StoreKey};
 use super::error::{Error, request, status_code};
 use super::plan::follow::{Follow, Label};
 use super::plan::promotion::Campaign;
@@ -93,12 +93,7 @@ impl Children<'_> {
         let applied = request(action, api.patch(&child.name, &params, &patch)).await?;
         self.context.metrics.wrote(&child.kind);
         tracing::debug!(store = %self.key, kind = child.kind, name = child.name, "applied");
-        memory.applied(
-            self.key,
-            child,
-            hash,
-            applied.resource_version().unwrap_or_default(),
-        );
+        memory.applied(self.key, child, hash, Seen::of(applied.meta()));
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::events::{Event, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource};
@@ -121,11 +122,30 @@ pub struct ChildKey {
 }
 
 /// What was applied last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Applied {
     hash: u64,
-    version: String,
+    seen: Seen,
     at: Instant,
+}
+
+/// A child as it was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Rises when what is wanted of it changes; not every kind has one.
+    pub generation: Option<i64>,
+    /// Changes whenever anything does.
+    pub version: Option<String>,
+}
+
+impl Seen {
+    /// What metadata say.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            generation: meta.generation,
+            version: meta.resource_version.clone(),
+        }
+    }
 }
 
 /// What was applied is applied again after this, whatever the watches said.
@@ -193,26 +213,38 @@ impl Memory {
         self.with(store, |memory| memory.applied.contains_key(child))
     }
 
-    /// Notes what was applied.
-    pub fn applied(&self, store: &StoreKey, child: ChildKey, hash: u64, version: String) {
+    /// Notes what was applied, and what came of it.
+    pub fn applied(&self, store: &StoreKey, child: ChildKey, hash: u64, seen: Seen) {
         let at = Instant::now();
         self.with(store, |memory| {
-            memory.applied.insert(child, Applied { hash, version, at })
+            memory.applied.insert(child, Applied { hash, seen, at })
         });
     }
 
-    /// Notes that a child is seen at a version; says whether that is news.
-    pub fn seen(&self, store: &StoreKey, child: &ChildKey, version: &str) -> bool {
+    /// Notes how a child is seen; says whether that is news. It is applied again if anybody has
+    /// changed what is wanted of it, which its own controller never does.
+    pub fn seen(&self, store: &StoreKey, child: &ChildKey, seen: &Seen) -> bool {
         self.with(store, |memory| {
-            let known = memory
-                .applied
-                .get(child)
-                .is_some_and(|it| it.version == version);
-            if !known {
+            let Some(applied) = memory.applied.get(child).map(|applied| &applied.seen) else {
+                return true;
+            };
+            let (echo, touched) = (
+                applied.version == seen.version,
+                match seen.generation {
+                    Some(generation) => applied.generation != Some(generation),
+                    None => applied.version != seen.version,
+                },
+            );
+            if touched {
                 memory.applied.remove(child);
             }
-            !known
+            !echo
         })
+    }
+
+    /// Notes that a child was deleted.
+    pub fn deleted(&self, store: &StoreKey, child: &ChildKey) {
+        self.with(store, |memory| memory.applied.remove(child));
     }
 
     /// Time since the status was last written for lag alone.
@@ -242,4 +274,62 @@ impl Memory {
 /// The reference that events about a store go to.
 pub fn reference(store: &ReplicatedStore) -> ObjectReference {
     store.object_ref(&())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(generation: Option<i64>, version: &str) -> Seen {
+        Seen {
+            generation,
+            version: Some(version.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_touched_is_applied_again() {
+        let (memory, store) = (
+            Memory::default(),
+            StoreKey {
+                namespace: "shop".into(),
+                name: "orders".into(),
+            },
+        );
+        let child = ChildKey {
+            kind: "StatefulSet".into(),
+            name: "orders".into(),
+        };
+        memory.applied(&store, child.clone(), 7, seen(Some(1), "10"));
+        assert!(
+            !memory.seen(&store, &child, &seen(Some(1), "10")),
+            "our own write"
+        );
+        assert!(
+            memory.seen(&store, &child, &seen(Some(1), "11")),
+            "its status is news"
+        );
+        assert!(
+            memory.is_applied(&store, &child, 7),
+            "and nothing to put right"
+        );
+        assert!(
+            !memory.is_applied(&store, &child, 8),
+            "something else is wanted"
+        );
+        assert!(memory.seen(&store, &child, &seen(Some(2), "12")));
+        assert!(
+            !memory.is_applied(&store, &child, 7),
+            "somebody has changed it"
+        );
+        memory.applied(&store, child.clone(), 7, seen(None, "10"));
+        assert!(memory.seen(&store, &child, &seen(None, "11")));
+        assert!(
+            !memory.is_applied(&store, &child, 7),
+            "without a generation, any change counts"
+        );
+        memory.applied(&store, child.clone(), 7, seen(None, "12"));
+        memory.deleted(&store, &child);
+        assert!(!memory.is_applied(&store, &child, 7));
+    }
 }

@@ -19,7 +19,7 @@ use kube::runtime::{PredicateConfig, WatchStreamExt};
 use kube::{Client, Config, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{ChildKey, Context, Memory, StoreKey};
+use super::context::{ChildKey, Context, Memory, Seen, StoreKey};
 use super::http::{self, Health, Readiness};
 use super::lease::{Contender, LeaseError};
 use super::metrics::Metrics;
@@ -317,9 +317,9 @@ where
     let api: Api<PartialObjectMeta<K>> = scoped(&context.client, namespace);
     let config = watcher::Config::default().labels(&labels::managed());
     let context = Arc::clone(context);
-    watcher(api, config).default_backoff().touched_objects().filter_map(move |object| {
-        let touched = match object {
-            Ok(object) => news(&context, &object),
+    watcher(api, config).default_backoff().filter_map(move |event| {
+        let touched = match event {
+            Ok(event) => news(&context, event),
             Err(error) => {
                 tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, and is begun again");
                 None
@@ -330,10 +330,15 @@ where
 }
 
 /// The store of a child, if this is not just our own write of it.
-fn news<K>(context: &Context, object: &PartialObjectMeta<K>) -> Option<StoreKey>
+fn news<K>(context: &Context, event: Event<PartialObjectMeta<K>>) -> Option<StoreKey>
 where
     K: Resource<DynamicType = ()>,
 {
+    let (object, deleted) = match event {
+        Event::Apply(object) | Event::InitApply(object) => (object, false),
+        Event::Delete(object) => (object, true),
+        Event::Init | Event::InitDone => return None,
+    };
     let store = StoreKey {
         namespace: object.namespace().unwrap_or_default(),
         name: object.labels().get(labels::APP_INSTANCE)?.clone(),
@@ -342,9 +347,10 @@ where
         kind: K::kind(&()).into_owned(),
         name: object.name_any(),
     };
-    let version = object.resource_version().unwrap_or_default();
-    context
-        .memory
-        .seen(&store, &child, &version)
-        .then_some(store)
+    if deleted {
+        context.memory.deleted(&store, &child);
+        return Some(store);
+    }
+    let seen = Seen::of(&object.metadata);
+    context.memory.seen(&store, &child, &seen).then_some(store)
 }

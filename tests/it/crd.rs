@@ -39,9 +39,15 @@ fn template(yaml: &str) -> String {
 #[test]
 fn the_files_hold_what_the_code_says() {
     let yaml = api::crd_yaml().unwrap();
-    assert!(!yaml.contains("{{"), "the chart's copy would be taken for a template");
+    assert!(
+        !yaml.contains("{{"),
+        "the chart's copy would be taken for a template"
+    );
     golden(&root().join("crds/replicatedstores.yaml"), &yaml);
-    golden(&root().join("charts/replicated-store/templates/crds.yaml"), &template(&yaml));
+    golden(
+        &root().join("charts/replicated-store/templates/crds.yaml"),
+        &template(&yaml),
+    );
 }
 
 #[test]
@@ -58,7 +64,11 @@ fn yaml_and_json_are_the_same_definition() {
     assert_eq!(crd, api::crd());
 }
 
-fn each_object(value: &Value, path: &str, visit: &mut impl FnMut(&str, &serde_json::Map<String, Value>)) {
+fn each_object(
+    value: &Value,
+    path: &str,
+    visit: &mut impl FnMut(&str, &serde_json::Map<String, Value>),
+) {
     match value {
         Value::Object(map) => {
             visit(path, map);
@@ -78,13 +88,20 @@ fn every_rule_has_a_message_and_the_schema_is_structural() {
     each_object(&crd, "", &mut |path, map| {
         if map.contains_key("rule") {
             rules += 1;
-            assert!(map.get("message").is_some_and(|text| !text.as_str().unwrap().is_empty()), "{path}");
+            assert!(
+                map.get("message")
+                    .is_some_and(|text| !text.as_str().unwrap().is_empty()),
+                "{path}"
+            );
         }
         for key in ["$ref", "oneOf", "anyOf", "allOf", "nullable"] {
             assert!(!map.contains_key(key), "{path} has {key}");
         }
         if path.contains(".status.") && !path.ends_with(".properties") {
-            assert!(!map.contains_key("default"), "{path} has a default: the status is the operator's");
+            assert!(
+                !map.contains_key("default"),
+                "{path} has a default: the status is the operator's"
+            );
         }
     });
     assert!(rules >= 10, "{rules} rules");
@@ -97,12 +114,18 @@ fn every_field_is_described() {
     // What is inside of these is Kubernetes' own.
     let foreign = ["affinity", "tolerations", "resources"];
     each_object(properties, "", &mut |path, map| {
-        if foreign.iter().any(|name| path.contains(&format!(".{name}."))) {
+        if foreign
+            .iter()
+            .any(|name| format!("{path}.").contains(&format!(".{name}.")))
+        {
             return;
         }
         if let Some(fields) = map.get("properties").and_then(Value::as_object) {
             for (name, field) in fields {
-                assert!(field.get("description").is_some(), "{path}.{name} has no description");
+                assert!(
+                    field.get("description").is_some(),
+                    "{path}.{name} has no description"
+                );
             }
         }
     });
@@ -113,7 +136,12 @@ fn samples(kind: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()))
+        .map(|path| {
+            (
+                path.display().to_string(),
+                fs::read_to_string(path).unwrap(),
+            )
+        })
         .collect();
     found.sort();
     found
@@ -122,8 +150,10 @@ fn samples(kind: &str) -> Vec<(String, String)> {
 #[test]
 fn good_samples_are_read_as_they_are_written() {
     for (path, text) in samples("good") {
-        let store: ReplicatedStore = serde_saphyr::from_str(&text).unwrap_or_else(|err| panic!("{path}: {err}"));
-        replicated_store::operator::validate::validate(&store).unwrap_or_else(|err| panic!("{path}: {err}"));
+        let store: ReplicatedStore =
+            serde_saphyr::from_str(&text).unwrap_or_else(|err| panic!("{path}: {err}"));
+        replicated_store::operator::validate::validate(&store)
+            .unwrap_or_else(|err| panic!("{path}: {err}"));
     }
 }
 
