@@ -1,12 +1,9 @@
 //! The operator may go at any time: a new one goes on, and no replica notices.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use replicated_store::api::ReplicatedStoreStatus;
 use replicated_store::replication::admin::ReplicaState;
 use serde_json::json;
 
-use crate::support::store::restarts;
 use crate::support::wait::expect;
 use crate::support::{
     Gate, Load, Store, World, Writer, eventually, installation, run, secs, writer,
@@ -107,7 +104,7 @@ fn it_is_killed_while_a_leader_restarts() {
 fn its_restart_changes_no_pod() {
     run("operator-restart", Gate::Alone, async |world: &World| {
         let store = Store::ready(world, 3, &json!({})).await;
-        let before = fingerprint(&store).await;
+        let before = store.fingerprint().await;
         let epoch = store.status().await.epoch;
         let writer = Writer::start(&store.leader_service().await, "key", Load::LIGHT);
 
@@ -118,7 +115,7 @@ fn its_restart_changes_no_pod() {
         let status = store.becomes_ready(secs(90)).await;
         let written = writer.stop().await;
 
-        assert_eq!(fingerprint(&store).await, before);
+        assert_eq!(store.fingerprint().await, before);
         assert_eq!(status.epoch, epoch, "the leader changed for no reason");
         assert!(
             written.errors.is_empty(),
@@ -126,16 +123,4 @@ fn its_restart_changes_no_pod() {
             written.errors
         );
     });
-}
-
-/// What must not change: Pods, restarts of their containers, and the template.
-async fn fingerprint(store: &Store<'_>) -> impl PartialEq + std::fmt::Debug + use<> {
-    let pod = |pod: &Pod| (pod.uid(), restarts(pod), pod.labels().clone());
-    let pods: Vec<_> = store.pods().await.iter().map(pod).collect();
-    let set = store.stateful_set().await;
-    let revision = set
-        .status
-        .as_ref()
-        .and_then(|status| status.update_revision.clone());
-    (pods, set.metadata.generation, revision)
 }

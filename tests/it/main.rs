@@ -4,3 +4,4 @@ mod crash;
 mod replication;
 mod seeding;
 mod support;
+mod tidy;

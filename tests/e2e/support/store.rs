@@ -254,6 +254,15 @@ impl<'w> Store<'w> {
         http::get(&pod_host(&found).ok_or("no address yet")?, "/status").await
     }
 
+    /// What a change that concerns no replica leaves as it is: Pods, restarts of their containers, and
+    /// the StatefulSet's specification.
+    pub(crate) async fn fingerprint(&self) -> String {
+        let pod = |pod: &Pod| (pod.uid(), restarts(pod), pod.labels().clone());
+        let pods: Vec<_> = self.pods().await.iter().map(pod).collect();
+        let generation = self.stateful_set().await.metadata.generation;
+        format!("{pods:#?}, generation {generation:?}")
+    }
+
     /// Waits until all replicas hold the same data at the same LSN. Call it once writes have ended.
     pub(crate) async fn same_data(&self) -> Digest {
         let replicas = self.get().await.spec.replicas as usize;
