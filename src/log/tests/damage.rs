@@ -268,21 +268,42 @@ fn a_segment_says_that_all_before_it_was_durable() {
 
 #[test]
 fn a_torn_batch_never_comes_back() {
+    let options = Options {
+        segment_bytes: 64 << 10,
+        ..SMALL
+    };
+    let open = |disk: &SimDisk| Log::open(Arc::new(disk.clone()), options).unwrap();
     let disk = SimDisk::new(35);
     let mut source = Source::new(35);
     let (mut writer, _, _) = open(&disk);
-    let [first, second] = [source.frame_of(600), source.frame_of(600)];
+    // The first ends with a page, so that writing it again does not touch the second.
+    let [first, second] = [source.frame_of(8192 - 512 - 64), source.frame_of(600)];
     writer.append(&[first.clone(), second]).unwrap();
     // The first frame was torn, the second was not.
     disk.flip(&segment::name(1), 1000, 0);
     let (mut writer, _, recovered) = open(&disk);
-    assert_eq!(
-        (recovered.tip, recovered.truncated_bytes),
-        (Tip::default(), 2 * 664)
-    );
+    let torn = (recovered.tip, recovered.truncated_bytes);
+    assert_eq!(torn, (Tip::default(), 8192 - 512 + 664));
     // The leader sends the first one again, and just that.
     writer.append(std::slice::from_ref(&first)).unwrap();
     let (_, log, recovered) = open(&disk.crash());
     assert_eq!(recovered.tip, first.tip());
     assert_eq!(contents(&log), [first]);
+}
+
+#[test]
+fn a_frame_of_another_history_does_not_continue_the_log() {
+    let disk = SimDisk::new(36);
+    let mut source = Source::new(36);
+    let (mut writer, _, _) = open(&disk);
+    let first = source.frame_of(64);
+    writer.append(std::slice::from_ref(&first)).unwrap();
+    // Whole, of this segment, at the right place and LSN, but after another frame than this one.
+    let other = Frame::seal(&b"other"[..], 1, Epoch(1), Lsn(64), 0, first.chain() ^ 1);
+    let bytes = [&other.header_in(1, Lsn(64))[..], &other.payload()].concat();
+    let file = disk.open(&segment::name(1), false, true).unwrap();
+    file.write_at(&bytes, 512 + 128).unwrap();
+    let (_, log, recovered) = open(&disk);
+    assert_eq!(contents(&log), [first]);
+    assert_eq!(recovered.truncated_bytes, 72);
 }
