@@ -22,7 +22,7 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) enum Job {
     Save(HardState),
-    Barrier(Epoch, u64),
+    Barrier(u64),
     Write(usize),
     Truncate(Lsn),
     Seed(Vec<Frame>, EpochHistory),
@@ -35,7 +35,6 @@ pub(crate) enum Out {
     Send(Peer, Message),
     Stream(Peer, Lsn),
     Close(Peer),
-    Follow(ReplicaId),
     Unfollow,
     FetchSeed(Peer),
     Promise { ticket: u64, granted: bool },
@@ -156,8 +155,8 @@ impl Node {
     fn carry_out(&mut self, effect: Effect, out: &mut Vec<Out>) {
         match effect {
             Effect::Save(hard) => self.jobs.push_back(Job::Save(hard)),
-            Effect::AppendBarrier { epoch, version } => {
-                self.jobs.push_back(Job::Barrier(epoch, version));
+            Effect::AppendBarrier { version, .. } => {
+                self.jobs.push_back(Job::Barrier(version));
             }
             Effect::Truncate(to) => self.jobs.push_back(Job::Truncate(to)),
             Effect::AnswerPromise { ticket, granted } => out.push(Out::Promise { ticket, granted }),
@@ -166,10 +165,7 @@ impl Node {
                 self.accepting = false;
                 self.jobs.retain(|job| !matches!(job, Job::Barrier(..)));
             }
-            Effect::Follow(id) => {
-                self.follows = Some(id);
-                out.push(Out::Follow(id));
-            }
+            Effect::Follow(id) => self.follows = Some(id),
             Effect::Unfollow => {
                 self.follows = None;
                 out.push(Out::Unfollow);
@@ -249,7 +245,7 @@ impl Node {
                 self.disk.hard = hard;
                 self.step(Input::Saved(hard), now)
             }
-            Some(Job::Barrier(_, version)) => {
+            Some(Job::Barrier(version)) => {
                 let out = self.append(serial, Some(version), now).unwrap_or_default();
                 self.accepting = true;
                 out

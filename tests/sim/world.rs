@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use replicated_store::replication::message::Message;
-use replicated_store::replication::{Configuration, Epoch, Input, Lsn, Peer, ReplicaId};
+use replicated_store::replication::{Configuration, Core, Epoch, Input, Lsn, Peer, ReplicaId};
 
 use super::network::{Network, Packet};
 use super::node::{Frame, Job, Node, Out};
@@ -106,7 +106,7 @@ impl World {
         let cores: Vec<_> = self
             .nodes
             .iter()
-            .map(|node| node.core.as_ref().map(|c| c.view()))
+            .map(|node| node.core.as_ref().map(Core::view))
             .collect();
         panic!(
             "does not converge: register {:#?}\n{cores:#?}",
@@ -128,7 +128,7 @@ impl World {
     fn converged(&self, leader: Option<usize>) -> bool {
         let Some(leader) = leader else { return false };
         self.nodes.iter().all(|node| {
-            let Some(view) = node.core.as_ref().map(|core| core.view()) else {
+            let Some(view) = node.core.as_ref().map(Core::view) else {
                 return false;
             };
             let near = self.nodes[leader]
@@ -458,7 +458,6 @@ impl World {
                     }
                 }
                 Out::Close(peer) => self.close(peer),
-                Out::Follow(_) => {}
                 Out::Unfollow => {
                     if let Some(peer) = self.network.of_follower(node) {
                         self.close(peer);
@@ -513,7 +512,7 @@ impl World {
             .enumerate()
             .filter(|(other, _)| *other != node);
         for (_, other) in others {
-            let other = other.core.as_ref().map(|core| core.view());
+            let other = other.core.as_ref().map(Core::view);
             let same = other.is_some_and(|other| other.serving && other.epoch == view.epoch);
             assert!(!same, "two leaders of epoch {}", view.epoch);
         }

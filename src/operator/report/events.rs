@@ -174,7 +174,7 @@ pub fn event(
     type_: EventType,
     reason: &str,
     action: &str,
-    note: String,
+    note: &str,
     about: Option<ObjectReference>,
 ) -> Event {
     Event {

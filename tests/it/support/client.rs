@@ -42,7 +42,7 @@ impl Client {
                 self.buffer.drain(..used);
                 return Ok(reply);
             }
-            let mut chunk = [0; 1 << 16];
+            let mut chunk = [0; 1 << 13];
             let read = self.stream.read(&mut chunk)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -12,7 +12,7 @@ pub(crate) use store::TestStore;
 use std::time::{Duration, Instant};
 
 /// Nothing in these tests takes longer on a machine that is not broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `look` gives something; panics with `what` if it never does.
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
