@@ -14,7 +14,7 @@ use crate::support::{Gate, Store, World, eventually, fault, run, secs, writer};
 #[ignore = "needs a cluster: make e2e"]
 fn the_source_is_killed_half_way() {
     run("seed-source", Gate::Shared, async |world: &World| {
-        cut(world, "store-0").await
+        cut(world, "store-0").await;
     });
 }
 
@@ -24,7 +24,7 @@ fn the_source_is_killed_half_way() {
 #[ignore = "needs a cluster: make e2e"]
 fn the_target_is_killed_half_way() {
     run("seed-target", Gate::Shared, async |world: &World| {
-        cut(world, "store-1").await
+        cut(world, "store-1").await;
     });
 }
 
