@@ -300,7 +300,7 @@ fn preference(view: &View, leader: Option<ReplicaId>) -> Vec<ReplicaId> {
     leader.into_iter().chain(others).collect()
 }
 
-fn missing(message: impl std::fmt::Display) -> Waiting {
+fn missing(message: String) -> Waiting {
     Waiting {
         reason: Reason::VotersMissing,
         message: format!("no new leader yet: {message}"),

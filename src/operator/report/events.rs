@@ -174,7 +174,7 @@ pub fn event(
     type_: EventType,
     reason: &str,
     action: &str,
-    note: &str,
+    note: String,
     about: Option<ObjectReference>,
 ) -> Event {
     Event {
