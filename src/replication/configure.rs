@@ -143,6 +143,7 @@ impl Core {
             echo: 0,
             leader_end: Lsn::ZERO,
             leader_commit: Lsn::ZERO,
+            backlog: None,
             ready: false,
         });
         out.push(Effect::Follow(leader));

@@ -185,6 +185,8 @@ pub(super) struct Following {
     pub(super) echo: u64,
     pub(super) leader_end: Lsn,
     pub(super) leader_commit: Lsn,
+    /// The leader's end when this follower began to catch up: the backlog reaches to there.
+    pub(super) backlog: Option<Lsn>,
     pub(super) ready: bool,
 }
 

@@ -4,7 +4,7 @@ use super::core::{Core, Effect, HardState, Peer, Phase};
 use super::message::{Message, PROTOCOL_VERSION};
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
 
-/// A follower that is at most this many bytes behind has worked off its backlog.
+/// A follower that has worked off its backlog and is at most this many bytes behind is ready.
 const READY_LAG: u64 = 1 << 20;
 
 impl Core {
@@ -147,6 +147,7 @@ impl Core {
         let Some(peer) = following.peer else { return };
         following.phase = Phase::Streaming;
         following.leader_commit = Lsn::ZERO;
+        following.backlog = None;
         out.push(Effect::Send(peer, Message::Ready { from }));
     }
 
@@ -201,6 +202,9 @@ impl Core {
         self.flushed = lsn;
         self.applied = lsn;
         self.commit = self.commit.max(lsn);
+        if let Some(following) = &mut self.following {
+            following.backlog = None;
+        }
     }
 
     /// Frames came in: they are taken only if they continue the log, from the promised leader.
@@ -262,6 +266,7 @@ impl Core {
         following.echo = following.echo.max(sent_at);
         following.leader_end = end;
         following.leader_commit = following.leader_commit.max(commit);
+        following.backlog.get_or_insert(end);
         self.advance_commit(out);
     }
 
@@ -276,12 +281,12 @@ impl Core {
         let heard = following.phase == Phase::Streaming && following.leader_commit > Lsn::ZERO;
         if heard && complete {
             let lag = following.leader_end.since(applied);
-            following.ready = lag
-                <= if was {
-                    max_lag.max(READY_LAG)
-                } else {
-                    READY_LAG
-                };
+            let worked_off = following.backlog.is_some_and(|end| applied >= end);
+            following.ready = if was {
+                lag <= max_lag.max(READY_LAG)
+            } else {
+                worked_off && lag <= READY_LAG
+            };
         } else {
             following.ready = was && complete;
         }

@@ -13,16 +13,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::inner::Progress;
 use super::metrics;
 use super::node::Node;
 use super::state::memory_budget;
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
-use crate::replication::admin::{Assignment, Digest, PromiseRequest, ReplicaStatus, Settings};
+use crate::replication::admin::{
+    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings,
+};
 use crate::server::clients::Clients;
 
 /// At most so often does a stream tell a change.
@@ -89,32 +92,66 @@ async fn ready(State(admin): Shared) -> Response {
     }
 }
 
-/// The status as lines of JSON: at once, on changes, and now and then.
+/// The status as lines of JSON: at once, on changes, and now and then. Every state that is entered
+/// is told, however short.
 async fn stream(State(admin): Shared) -> Response {
-    let changes = admin.node.changes.subscribe();
-    let progress = admin.node.progress.subscribe();
-    let lines = futures::stream::unfold((admin, changes, progress, true), async |state| {
-        let (admin, mut changes, mut progress, first) = state;
-        if !first {
-            tokio::time::sleep(STREAM_PACE).await;
-            let beat = tokio::time::sleep(STREAM_BEAT.saturating_sub(STREAM_PACE));
-            tokio::select! {
-                () = beat => {}
-                _ = changes.changed() => {}
-                _ = progress.changed() => {}
-            }
-            changes.mark_unchanged();
-            progress.mark_unchanged();
-        }
-        let mut line = serde_json::to_vec(&admin.status()).unwrap_or_default();
+    let watching = Watching {
+        changes: admin.node.changes.subscribe(),
+        progress: admin.node.progress.subscribe(),
+        states: admin.node.states.subscribe(),
+        first: true,
+        admin,
+    };
+    let lines = futures::stream::unfold(watching, async |mut watching| {
+        let status = watching.next().await;
+        let mut line = serde_json::to_vec(&status).unwrap_or_default();
         line.push(b'\n');
-        Some((
-            Ok::<_, Infallible>(Bytes::from(line)),
-            (admin, changes, progress, false),
-        ))
+        Some((Ok::<_, Infallible>(Bytes::from(line)), watching))
     });
     let body = Body::from_stream(lines);
     ([("content-type", "application/x-ndjson")], body).into_response()
+}
+
+/// What a stream of statuses looks at.
+struct Watching {
+    admin: Arc<Admin>,
+    changes: watch::Receiver<u64>,
+    progress: watch::Receiver<Progress>,
+    states: broadcast::Receiver<ReplicaState>,
+    first: bool,
+}
+
+impl Watching {
+    /// The next status that is worth telling.
+    async fn next(&mut self) -> ReplicaStatus {
+        if std::mem::take(&mut self.first) {
+            return self.admin.status();
+        }
+        if self.states.is_empty() {
+            tokio::time::sleep(STREAM_PACE).await;
+        }
+        let beat = tokio::time::sleep(STREAM_BEAT.saturating_sub(STREAM_PACE));
+        let entered = tokio::select! {
+            biased;
+            state = self.states.recv() => state.ok(),
+            _ = self.changes.changed() => None,
+            _ = self.progress.changed() => None,
+            () = beat => None,
+        };
+        let mut status = self.admin.status();
+        match entered {
+            Some(state) => {
+                // By now it may be in another one: that is told next.
+                status.ready &= state == status.state;
+                status.state = state;
+            }
+            None => {
+                self.changes.mark_unchanged();
+                self.progress.mark_unchanged();
+            }
+        }
+        status
+    }
 }
 
 async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> Response {
@@ -154,7 +191,7 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
 }
 
 /// Takes over the user's settings.
-pub(super) fn apply_settings(inner: &mut super::node::Inner, settings: Settings) {
+pub(super) fn apply_settings(inner: &mut super::inner::Inner, settings: Settings) {
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
         store.set_memory((inner.memory_budget / 8 * 7) as usize);

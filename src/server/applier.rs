@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::node::{Inner, Node, Tip};
+use super::inner::{Inner, Tip};
+use super::node::Node;
 use crate::log::{Frame, Log, LogError};
 use crate::replication::{Input, Lsn};
 use crate::store::{Record, StoreError};

@@ -114,7 +114,7 @@ impl Connection {
     /// large stalls everybody until the flush has caught up.
     async fn turn(&mut self) -> Turn {
         loop {
-            let stalled = |inner: &mut super::node::Inner| {
+            let stalled = |inner: &mut super::inner::Inner| {
                 inner.accepting
                     && inner
                         .store
@@ -135,7 +135,7 @@ impl Connection {
         }
     }
 
-    fn execute(&mut self, node: &Node, inner: &mut super::node::Inner) -> Turn {
+    fn execute(&mut self, node: &Node, inner: &mut super::inner::Inner) -> Turn {
         let mut view = StoreView::new(node, inner);
         let mut consumed = 0;
         let mut commands = 0;

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::clients::Clients;
-use super::node::{Inner, Node};
+use super::inner::Inner;
+use super::node::Node;
 use crate::command::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo, Stats};
 use crate::resp::Args;
 

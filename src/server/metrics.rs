@@ -122,6 +122,13 @@ pub(super) fn render(admin: &Admin) -> String {
         "Rate of the seed under way.",
         seed.rate as f64,
     );
+    let seeds = admin.node.with(|inner| inner.seeds);
+    one(
+        "seeds_total",
+        "counter",
+        "Seeds that were begun or gone on with since the start.",
+        seeds as f64,
+    );
     let followers = [
         (
             "follower_lag_bytes",

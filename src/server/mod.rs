@@ -3,7 +3,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `node` | everything under the one lock; drives the protocol core |
+//! | `node`, `inner`, `waiting` | everything under the one lock; drives the protocol core |
 //! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
@@ -17,6 +17,7 @@ mod connection;
 mod data_dir;
 mod expiry;
 mod host;
+mod inner;
 mod lag;
 mod listener;
 mod metrics;
@@ -32,6 +33,7 @@ mod tail;
 mod throttle;
 mod upkeep;
 mod view;
+mod waiting;
 mod writer;
 
 pub use options::RunOptions;

@@ -4,141 +4,27 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, watch};
 
+use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, flushed_tip};
 use super::lag::LagClock;
+use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::Frame;
-use crate::replication::admin::{Member, PromiseAnswer, SeedProgress, Settings};
-use crate::replication::message::{Message, SeedManifest};
-use crate::replication::{
-    Core, Effect, Epoch, EpochHistory, HardState, Input, Lsn, Peer, ReplicaId,
-};
-use crate::store::{Cut, FlushJob, Record, Store};
+use crate::replication::admin::{PromiseAnswer, ReplicaState, Settings};
+use crate::replication::{Core, Effect, Input, Lsn, Peer, ReplicaId};
+use crate::store::{Cut, Store};
 
 /// Frames up to this many bytes stay in memory for senders and the applier.
 const TAIL_BYTES: usize = 64 << 20;
 
-/// Work for the log's writer, in order.
-#[derive(Debug)]
-pub(super) enum Job {
-    Save(HardState),
-    Append(Vec<Frame>),
-    Barrier {
-        epoch: Epoch,
-        version: u64,
-    },
-    Truncate(Lsn),
-    Reset {
-        at: Lsn,
-        history: EpochHistory,
-        chain: u32,
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// What the task of a connection to another replica is told.
-#[derive(Debug)]
-pub(super) enum PeerCommand {
-    Send(Message),
-    Stream(Lsn),
-    Close(String),
-}
-
-/// The end of a chain of frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tip {
-    pub(super) end: Lsn,
-    pub(super) chain: u32,
-}
-
-/// How far the log and the commit LSN have come: wakes the senders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) end: Lsn,
-    pub(super) commit: Lsn,
-}
-
-/// A leader's records that are not sealed into a frame yet.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    /// End of everything that was handed to the writer.
-    pub(super) start: Lsn,
-    pub(super) buffer: Vec<u8>,
-    pub(super) records: u32,
-}
-
-/// Everything under the lock.
-pub(super) struct Inner {
-    pub(super) core: Core,
-    /// `None` while a seed is under way.
-    pub(super) store: Option<Store>,
-    /// Name of the directory that the store lives in.
-    pub(super) state_dir: String,
-    pub(super) pending: Pending,
-    /// The writer holds records that it took from `pending` and has not sealed yet.
-    pub(super) sealing: bool,
-    /// Client writes may be appended: this replica leads, its barrier is sealed.
-    pub(super) accepting: bool,
-    /// End of the newest frame, on disk or on its way.
-    pub(super) tip: Tip,
-    /// The state is the one at this end of a frame; on a leader it runs ahead with `pending`.
-    pub(super) applied: Tip,
-    pub(super) tail: Tail,
-    pub(super) lag: LagClock,
-    pub(super) jobs: VecDeque<Job>,
-    /// Bytes of frames in `jobs`.
-    pub(super) queued: usize,
-    waiters: BTreeMap<(Lsn, u64), Waker>,
-    to_wake: Vec<Waker>,
-    /// Rises whenever this replica stops leading: what was executed before may vanish.
-    pub(super) reign: u64,
-    /// Rises whenever the state was brought back, or replaced.
-    pub(super) rewinds: u64,
-    pub(super) peers: HashMap<Peer, mpsc::UnboundedSender<PeerCommand>>,
-    pub(super) follower_names: HashMap<ReplicaId, String>,
-    /// Frames that came with the input that is being driven.
-    pub(super) incoming: Option<Vec<Frame>>,
-    pub(super) promises: HashMap<u64, oneshot::Sender<PromiseAnswer>>,
-    pub(super) next_ticket: u64,
-    pub(super) members: BTreeMap<ReplicaId, Member>,
-    pub(super) settings: Settings,
-    pub(super) seed: Option<SeedProgress>,
-    /// Followers keep their log from here on, as the leader says.
-    pub(super) keep_from: Lsn,
-    /// Log positions that seeds under way need.
-    pub(super) pins: BTreeMap<u64, Lsn>,
-    /// The upkeep wants the state cut for a flush at the next end of a frame.
-    pub(super) flush_wanted: bool,
-    /// A cut that waits to be committed before it is brought to disk.
-    pub(super) flush: Option<FlushJob>,
-    /// Where the newest cut is.
-    pub(super) cut: Tip,
-    /// Followers that wait for a snapshot.
-    pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
-    /// Up to where each member's log was durable when this leader last heard of it.
-    pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
-    /// Keys that expire are known, those that were flushed before the start included.
-    pub(super) expiries_known: bool,
-    /// Bytes that the data may take in memory.
-    pub(super) memory_budget: u64,
-    pub(super) disk_low: bool,
-    pub(super) disk_used_percent: u8,
-    /// Bytes of log that may be kept for others, as the size of the disk bounds it.
-    pub(super) log_bound: u64,
-    pub(super) message: String,
-    /// Whether the follower has been ready since its last seed or start.
-    pub(super) ready: bool,
-}
-
 /// A replica.
 pub(super) struct Node {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     /// Wakes the writer.
     pub(super) work: Condvar,
     /// Wakes the applier.
@@ -150,6 +36,8 @@ pub(super) struct Node {
     pub(super) progress: watch::Sender<Progress>,
     /// Counts changes that a status stream should tell.
     pub(super) changes: watch::Sender<u64>,
+    /// Every state that this replica enters, in order: a stream must not miss a short one.
+    pub(super) states: broadcast::Sender<ReplicaState>,
     /// Whom to follow.
     pub(super) follow: watch::Sender<Option<ReplicaId>>,
     /// Counts acknowledgements of followers: wakes WAIT.
@@ -161,12 +49,8 @@ pub(super) struct Node {
     /// The leader asked for a seed on this connection.
     pub(super) seed_wanted: tokio::sync::Notify,
     next_peer: AtomicU64,
-    commit: AtomicU64,
+    pub(super) commit: AtomicU64,
 }
-
-/// This replica stopped leading before what the reply rests on was committed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Deposed;
 
 impl Node {
     pub(super) fn new(core: Core, store: Option<Store>, parts: NodeParts) -> Self {
@@ -214,6 +98,8 @@ impl Node {
             snapshot_requests: Vec::new(),
             durable_of: BTreeMap::new(),
             expiries_known: false,
+            state: ReplicaState::Pending,
+            seeds: 0,
             memory_budget: parts.memory_budget,
             disk_low: false,
             disk_used_percent: 0,
@@ -230,6 +116,7 @@ impl Node {
             id: parts.id,
             progress: watch::Sender::new(Progress { end, commit }),
             changes: watch::Sender::new(0),
+            states: broadcast::Sender::new(64),
             follow: watch::Sender::new(None),
             follower_progress: watch::Sender::new(0),
             acknowledge: tokio::sync::Notify::new(),
@@ -324,6 +211,8 @@ impl Node {
             Effect::Take(_) => self.take(inner),
             Effect::FetchSeed(_) => {
                 inner.ready = false;
+                inner.seeds += 1;
+                self.note_state(inner);
                 self.seed_wanted.notify_one();
                 self.changed();
             }
@@ -477,61 +366,21 @@ impl Node {
             tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
             self.changed();
         }
+        self.note_state(inner);
+    }
+
+    /// Tells the streams if this replica has entered another state.
+    pub(super) fn note_state(&self, inner: &mut Inner) {
+        let state = state(inner, &inner.core.view());
+        if std::mem::replace(&mut inner.state, state) != state {
+            let _ = self.states.send(state); // nobody may be listening
+            self.changed();
+        }
     }
 
     /// Something happened that a status stream should tell.
     pub(super) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// Waits until `need` is committed; in vain once this replica's reign `reign` is over.
-    pub(super) async fn committed(&self, need: Lsn, reign: u64, who: u64) -> Result<(), Deposed> {
-        std::future::poll_fn(|context| {
-            if self.commit.load(Ordering::Acquire) >= need.0 {
-                return Poll::Ready(Ok(()));
-            }
-            let mut inner = self.inner.lock();
-            if inner.core.commit() >= need {
-                return Poll::Ready(Ok(()));
-            }
-            if inner.reign != reign {
-                return Poll::Ready(Err(Deposed));
-            }
-            inner.waiters.insert((need, who), context.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-impl Node {
-    /// Waits until `replicas` followers have everything up to `lsn` on disk, or `timeout_ms`
-    /// milliseconds (0: without bound) are over; how many have it.
-    pub(super) async fn wait_for_followers(&self, lsn: Lsn, replicas: u64, timeout_ms: u64) -> u64 {
-        let mut progress = self.follower_progress.subscribe();
-        let count = || {
-            self.with(|inner| {
-                let followers = inner.core.view().followers;
-                followers
-                    .iter()
-                    .filter(|(_, _, durable, _)| *durable >= lsn)
-                    .count() as u64
-            })
-        };
-        let enough = async {
-            loop {
-                progress.borrow_and_update();
-                if count() >= replicas || progress.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        if timeout_ms == 0 {
-            enough.await;
-        } else {
-            let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), enough).await;
-        }
-        count()
     }
 }
 
@@ -545,45 +394,8 @@ pub(super) struct NodeParts {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// The frame boundary at which the state on disk stands.
-pub(super) fn flushed_tip(store: &Store) -> Tip {
-    let meta = store.meta();
-    Tip {
-        end: meta.flushed,
-        chain: meta.chain,
-    }
-}
-
 fn tell(inner: &mut Inner, peer: Peer, command: PeerCommand) {
     if let Some(handle) = inner.peers.get(&peer) {
         let _ = handle.send(command); // a task that ended says `Closed` by itself
-    }
-}
-
-impl Inner {
-    /// End of the log as clients see it: records that are not sealed yet included.
-    pub(super) fn end(&self) -> Lsn {
-        if self.accepting {
-            self.pending.start.advance(self.pending.buffer.len() as u64)
-        } else {
-            self.tip.end
-        }
-    }
-
-    /// Appends a record of the leader and brings the state forward by it.
-    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<Lsn, crate::store::StoreError> {
-        assert!(self.accepting, "only a leader appends");
-        let before = self.pending.buffer.len();
-        record.encode(&mut self.pending.buffer);
-        let lsn = self.end();
-        if let Some(store) = &mut self.store
-            && let Err(error) = store.apply(record, lsn)
-        {
-            self.pending.buffer.truncate(before);
-            return Err(error);
-        }
-        self.pending.records += 1;
-        self.applied.end = lsn;
-        Ok(lsn)
     }
 }

@@ -1,6 +1,7 @@
 //! What this replica says of itself: the status that the operator and people see.
 
-use super::node::{Inner, Node};
+use super::inner::Inner;
+use super::node::Node;
 use crate::replication::CoreView;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
 
@@ -39,7 +40,8 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
     })
 }
 
-fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
+/// Where this replica stands.
+pub(super) fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
     if view.leading {
         return if view.serving {
             ReplicaState::Streaming

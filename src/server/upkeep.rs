@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::node::{Inner, Node};
+use super::inner::Inner;
+use super::node::Node;
 use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
 use crate::replication::{Input, Lsn, ReplicaId};

@@ -1,7 +1,8 @@
 //! The state as a client's command sees it: the store under the lock, with the rules of the
 //! replication about who may read and write, and the LSN that the reply must wait for.
 
-use super::node::{Inner, Node};
+use super::inner::Inner;
+use super::node::Node;
 use crate::command::{EntryRef, View, ViewError};
 use crate::replication::Lsn;
 use crate::store::{Record, StoreError};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_dir::DataDir;
-use super::node::{Inner, Job, Node, Tip};
+use super::inner::{Inner, Job, Tip};
+use super::node::Node;
 use crate::log::{Frame, LogWriter};
 use crate::replication::{Epoch, EpochHistory, Input, Lsn};
 use crate::store::Record;

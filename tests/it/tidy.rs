@@ -9,10 +9,6 @@ use std::path::{Path, PathBuf};
 const LONGEST_CODE: usize = 500;
 /// Lines of any file.
 const LONGEST_FILE: usize = 800;
-/// Files that may have more code than [`LONGEST_CODE`], each with its reason.
-const LONGER: [&str; 1] = [
-    "src/server/node.rs", // the one lock of the replica, and everything that needs it
-];
 
 type Modules = BTreeSet<String>;
 
@@ -75,9 +71,7 @@ fn files_are_short() {
             text.lines().count(),
             text.lines().position(|line| line == "mod tests {"),
         );
-        let exempt = module_of(&file).is_none()
-            || file.ends_with("tests.rs")
-            || LONGER.iter().any(|longer| file.ends_with(longer));
+        let exempt = module_of(&file).is_none() || file.ends_with("tests.rs");
         let code = tests.unwrap_or(all);
         if (code > LONGEST_CODE && !exempt) || all > LONGEST_FILE {
             wrong.push(format!(

@@ -13,7 +13,8 @@ use super::{HEARTBEAT, SILENCE};
 use crate::log::Frame;
 use crate::replication::message::Message;
 use crate::replication::{Epoch, Input, Lsn, Peer, ReplicaId};
-use crate::server::node::{Node, PeerCommand};
+use crate::server::inner::PeerCommand;
+use crate::server::node::Node;
 
 /// A follower whose writer has this many bytes of frames to write reads no more for a while.
 const MAX_QUEUED: usize = 64 << 20;
@@ -59,6 +60,7 @@ impl Drop for Registered<'_> {
         self.node.with(|inner| {
             inner.peers.remove(&self.peer);
             self.node.drive(inner, Input::Closed(self.peer));
+            self.node.note_state(inner);
         });
         self.node.changed();
     }
@@ -171,7 +173,7 @@ fn decode(mut raw: bytes::Bytes) -> Result<Vec<Frame>, crate::log::FrameError> {
 /// Offers frames to the core; they must continue the log in position and in checksum.
 fn take(
     node: &Node,
-    inner: &mut crate::server::node::Inner,
+    inner: &mut crate::server::inner::Inner,
     peer: Peer,
     frames: Vec<Frame>,
 ) -> io::Result<()> {

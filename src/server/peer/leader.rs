@@ -11,7 +11,8 @@ use super::{HEARTBEAT, PeerContext, SILENCE};
 use crate::log::{Frame, Log};
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer, ReplicaId};
-use crate::server::node::{Node, PeerCommand, Progress};
+use crate::server::inner::{PeerCommand, Progress};
+use crate::server::node::Node;
 use crate::server::upkeep::keep_from;
 
 /// Frames are sent in pieces of about this size.

@@ -66,20 +66,22 @@ pub(super) async fn serve(
         .send(&Message::SeedManifest(used.manifest.clone()))
         .await?;
     loop {
-        match tokio::time::timeout(SILENCE * 6, reader.message()).await?? {
-            Message::SeedFetch {
+        match tokio::time::timeout(SILENCE * 6, reader.message()).await? {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(Message::SeedFetch {
                 snapshot,
                 file,
                 offset,
                 length,
-            } if snapshot == used.manifest.id => {
+            }) if snapshot == used.manifest.id => {
                 send(&used, &mut writer, file, offset, length).await?;
             }
-            Message::SeedDone { .. } => {
+            Ok(Message::SeedDone { .. }) => {
                 used.done = true;
                 return Ok(());
             }
-            other => return Err(io::Error::other(format!("unexpected message {other:?}"))),
+            Ok(other) => return Err(io::Error::other(format!("unexpected message {other:?}"))),
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::replication::admin::SeedProgress;
 use crate::replication::message::{Message, PROTOCOL_VERSION, SeedManifest};
 use crate::seed::{Fetch, SeedPlan};
 use crate::server::data_dir::DataDir;
-use crate::server::node::{Job, Node, PeerCommand, flushed_tip};
+use crate::server::inner::{Job, PeerCommand, flushed_tip};
+use crate::server::node::Node;
 use crate::server::state::open_store;
 
 /// Streams that copy at the same time.
@@ -242,6 +243,7 @@ impl SeedTarget {
             inner.seed = None;
             inner.message.clear();
             node.drive(inner, Input::SeedInstalled(lsn));
+            node.note_state(inner);
             node.apply.notify_all();
         });
         node.changed();

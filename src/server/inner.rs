@@ -1,0 +1,168 @@
+//! Everything that is under the replica's one lock, and the words in which its threads and tasks are
+//! told what to do. It must not know who they are.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::task::Waker;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::lag::LagClock;
+use super::tail::Tail;
+use crate::log::Frame;
+use crate::replication::admin::{Member, PromiseAnswer, ReplicaState, SeedProgress, Settings};
+use crate::replication::message::{Message, SeedManifest};
+use crate::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
+use crate::store::{FlushJob, Record, Store};
+
+/// Work for the log's writer, in order.
+#[derive(Debug)]
+pub(super) enum Job {
+    Save(HardState),
+    Append(Vec<Frame>),
+    Barrier {
+        epoch: Epoch,
+        version: u64,
+    },
+    Truncate(Lsn),
+    Reset {
+        at: Lsn,
+        history: EpochHistory,
+        chain: u32,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What the task of a connection to another replica is told.
+#[derive(Debug)]
+pub(super) enum PeerCommand {
+    Send(Message),
+    Stream(Lsn),
+    Close(String),
+}
+
+/// The end of a chain of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tip {
+    pub(super) end: Lsn,
+    pub(super) chain: u32,
+}
+
+/// How far the log and the commit LSN have come: wakes the senders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) end: Lsn,
+    pub(super) commit: Lsn,
+}
+
+/// A leader's records that are not sealed into a frame yet.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// End of everything that was handed to the writer.
+    pub(super) start: Lsn,
+    pub(super) buffer: Vec<u8>,
+    pub(super) records: u32,
+}
+
+/// Everything under the lock.
+pub(super) struct Inner {
+    pub(super) core: Core,
+    /// `None` while a seed is under way.
+    pub(super) store: Option<Store>,
+    /// Name of the directory that the store lives in.
+    pub(super) state_dir: String,
+    pub(super) pending: Pending,
+    /// The writer holds records that it took from `pending` and has not sealed yet.
+    pub(super) sealing: bool,
+    /// Client writes may be appended: this replica leads, its barrier is sealed.
+    pub(super) accepting: bool,
+    /// End of the newest frame, on disk or on its way.
+    pub(super) tip: Tip,
+    /// The state is the one at this end of a frame; on a leader it runs ahead with `pending`.
+    pub(super) applied: Tip,
+    pub(super) tail: Tail,
+    pub(super) lag: LagClock,
+    pub(super) jobs: VecDeque<Job>,
+    /// Bytes of frames in `jobs`.
+    pub(super) queued: usize,
+    pub(super) waiters: BTreeMap<(Lsn, u64), Waker>,
+    pub(super) to_wake: Vec<Waker>,
+    /// Rises whenever this replica stops leading: what was executed before may vanish.
+    pub(super) reign: u64,
+    /// Rises whenever the state was brought back, or replaced.
+    pub(super) rewinds: u64,
+    pub(super) peers: HashMap<Peer, mpsc::UnboundedSender<PeerCommand>>,
+    pub(super) follower_names: HashMap<ReplicaId, String>,
+    /// Frames that came with the input that is being driven.
+    pub(super) incoming: Option<Vec<Frame>>,
+    pub(super) promises: HashMap<u64, oneshot::Sender<PromiseAnswer>>,
+    pub(super) next_ticket: u64,
+    pub(super) members: BTreeMap<ReplicaId, Member>,
+    pub(super) settings: Settings,
+    pub(super) seed: Option<SeedProgress>,
+    /// Followers keep their log from here on, as the leader says.
+    pub(super) keep_from: Lsn,
+    /// Log positions that seeds under way need.
+    pub(super) pins: BTreeMap<u64, Lsn>,
+    /// The upkeep wants the state cut for a flush at the next end of a frame.
+    pub(super) flush_wanted: bool,
+    /// A cut that waits to be committed before it is brought to disk.
+    pub(super) flush: Option<FlushJob>,
+    /// Where the newest cut is.
+    pub(super) cut: Tip,
+    /// Followers that wait for a snapshot.
+    pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
+    /// Up to where each member's log was durable when this leader last heard of it.
+    pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
+    /// The state that was told last.
+    pub(super) state: ReplicaState,
+    /// Seeds that the leader told this replica to fetch, since the start.
+    pub(super) seeds: u64,
+    /// Keys that expire are known, those that were flushed before the start included.
+    pub(super) expiries_known: bool,
+    /// Bytes that the data may take in memory.
+    pub(super) memory_budget: u64,
+    pub(super) disk_low: bool,
+    pub(super) disk_used_percent: u8,
+    /// Bytes of log that may be kept for others, as the size of the disk bounds it.
+    pub(super) log_bound: u64,
+    pub(super) message: String,
+    /// Whether the follower has been ready since its last seed or start.
+    pub(super) ready: bool,
+}
+
+/// The frame boundary at which the state on disk stands.
+pub(super) fn flushed_tip(store: &Store) -> Tip {
+    let meta = store.meta();
+    Tip {
+        end: meta.flushed,
+        chain: meta.chain,
+    }
+}
+
+impl Inner {
+    /// End of the log as clients see it: records that are not sealed yet included.
+    pub(super) fn end(&self) -> Lsn {
+        if self.accepting {
+            self.pending.start.advance(self.pending.buffer.len() as u64)
+        } else {
+            self.tip.end
+        }
+    }
+
+    /// Appends a record of the leader and brings the state forward by it.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<Lsn, crate::store::StoreError> {
+        assert!(self.accepting, "only a leader appends");
+        let before = self.pending.buffer.len();
+        record.encode(&mut self.pending.buffer);
+        let lsn = self.end();
+        if let Some(store) = &mut self.store
+            && let Err(error) = store.apply(record, lsn)
+        {
+            self.pending.buffer.truncate(before);
+            return Err(error);
+        }
+        self.pending.records += 1;
+        self.applied.end = lsn;
+        Ok(lsn)
+    }
+}
