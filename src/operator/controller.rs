@@ -20,6 +20,7 @@ use kube::{Client, Config, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{ChildKey, Context, Memory, Seen, StoreKey};
+use super::error::causes;
 use super::http::{self, Health, Readiness};
 use super::lease::{Contender, LeaseError};
 use super::metrics::Metrics;
@@ -238,7 +239,7 @@ where
                 name: object.name.clone(),
             });
         }
-        error => tracing::warn!(%error, "a watch failed, and is begun again"),
+        error => tracing::warn!(error = causes(error), "a watch failed, and is begun again"),
     }
 }
 
@@ -267,6 +268,7 @@ async fn wait_for_definition(client: &Client, namespace: &str, health: &Health) 
         match api.list(&one).await {
             Ok(_) => return,
             Err(error) => {
+                let error = causes(&error);
                 let why = format!(
                     "cannot list replicatedstores.{}: {error}",
                     crate::api::GROUP

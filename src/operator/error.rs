@@ -9,7 +9,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused, or was not reached.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", causes(source))]
     Api {
         /// What was tried.
         action: String,
@@ -77,6 +77,20 @@ pub async fn request<T>(
         }),
         Err(_) => Err(Error::Timeout { action: action() }),
     }
+}
+
+/// An error with what it came from, which `kube` leaves out of its words.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The HTTP status of a refusal by the API server.

@@ -17,7 +17,7 @@ use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::status_code;
+use super::error::{causes, status_code};
 
 /// Name of the Lease.
 pub const NAME: &str = "replicated-store-operator";
@@ -123,7 +123,7 @@ impl Contender {
             match self.step().await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot take the lease"),
+                Err(error) => tracing::warn!(error = causes(&error), "cannot take the lease"),
             }
             tokio::time::sleep(PERIOD).await;
         }
@@ -145,7 +145,7 @@ impl Contender {
                     let holder = self.seen.holder.clone().unwrap_or_default();
                     return Err(LeaseError::Taken(holder));
                 }
-                Err(error) => tracing::warn!(%error, "cannot renew the lease"),
+                Err(error) => tracing::warn!(error = causes(&error), "cannot renew the lease"),
             }
             if renewed.elapsed() >= RENEW_DEADLINE {
                 return Err(LeaseError::Expired);

@@ -93,7 +93,9 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         unfinished: changed || !taken || follow::unfinished(&view),
         error: applied.err(),
     };
-    observe::listen(context, key, &mut view);
+    // What replicas have said since is left for the next time, or the report would tell of one
+    // moment and what is waited for of another.
+    view.told = context.memory.told(key);
     conclude(context, key, &object, &view, &follow, outcome).await
 }
 

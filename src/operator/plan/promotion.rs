@@ -176,7 +176,7 @@ impl Campaign {
     /// Why it cannot succeed if only `heard` answer: then nobody is asked, as a promise is for good.
     fn hopeless(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
         if let Some(id) = self.require.iter().find(|id| !heard.contains(id)) {
-            return Some(missing(format!(
+            return Some(missing(&format!(
                 "waiting for {} to answer",
                 view.name_of(*id)
             )));
@@ -191,7 +191,7 @@ impl Campaign {
             }
             let present = set.voters.intersection(heard).count();
             if present < needed(set) {
-                return Some(missing(too_few(view, set, heard)));
+                return Some(missing(&too_few(view, set, heard)));
             }
         }
         let able = heard.difference(&self.barred);
@@ -202,14 +202,14 @@ impl Campaign {
             .copied()
             .collect();
         let none = self.base.is_some() && able.filter(|id| voters.contains(id)).count() == 0;
-        none.then(|| missing("every replica that answers is empty".to_owned()))
+        none.then(|| missing("every replica that answers is empty"))
     }
 
     /// The configuration that the answers allow, or what is missing.
     pub fn elect(&self, view: &View, answers: &[PromiseAnswer]) -> Result<Swap, Waiting> {
         if let Some(refused) = answers.iter().find(|answer| !answer.granted) {
             let name = view.name_of(refused.id);
-            return Err(missing(format!(
+            return Err(missing(&format!(
                 "{name} has promised epoch {} before",
                 refused.promised
             )));
@@ -222,7 +222,7 @@ impl Campaign {
             .iter()
             .filter(|answer| !self.barred.contains(&answer.id))
             .max_by_key(|answer| (answer.last, self.rank(answer.id)))
-            .ok_or_else(|| missing("every replica that answered is empty".to_owned()))?;
+            .ok_or_else(|| missing("every replica that answered is empty"))?;
         let to = self.configuration(best.id);
         assert!(
             to.epoch > self.base.as_ref().map_or(Epoch(0), |base| base.epoch),
@@ -300,7 +300,7 @@ fn preference(view: &View, leader: Option<ReplicaId>) -> Vec<ReplicaId> {
     leader.into_iter().chain(others).collect()
 }
 
-fn missing(message: String) -> Waiting {
+fn missing(message: &str) -> Waiting {
     Waiting {
         reason: Reason::VotersMissing,
         message: format!("no new leader yet: {message}"),

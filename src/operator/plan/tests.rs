@@ -39,7 +39,7 @@ fn a_new_store_is_led_by_ordinal_0_and_everybody_comes_to_vote() {
 #[test]
 fn a_new_store_does_not_wait_for_followers() {
     let mut world = World::new(3);
-    world.view.workload = workload(3);
+    world.view.workload = Some(workload(3));
     world.tick_workload();
     world.replicas.get_mut(&1).unwrap().up = false;
     world.replicas.get_mut(&2).unwrap().up = false;
@@ -50,7 +50,7 @@ fn a_new_store_does_not_wait_for_followers() {
 #[test]
 fn old_volumes_are_waited_for_even_if_ordinal_0_is_empty() {
     let mut world = World::new(3);
-    world.view.workload = workload(3);
+    world.view.workload = Some(workload(3));
     world.view.old_volumes = [1, 2].into();
     world.tick_workload();
     world.replicas.get_mut(&2).unwrap().up = false;

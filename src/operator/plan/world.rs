@@ -2,6 +2,7 @@
 //! an operator that can die between any two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -404,8 +405,9 @@ impl World {
         );
         for (ordinal, it) in &self.replicas {
             let status = &it.status;
-            text += &format!(
-                "{ordinal}: {} {:?} {:?} up {} promised {} begun {} version {} last {:?} revision {} of {}\n",
+            let _ = writeln!(
+                text,
+                "{ordinal}: {} {:?} {:?} up {} promised {} begun {} version {} last {:?} revision {} of {}",
                 status.id,
                 status.role,
                 status.state,
@@ -489,10 +491,10 @@ fn pod(view: &View, ordinal: u32, replica: &Replica) -> PodView {
 }
 
 /// For tests of one decision: a workload that is there.
-pub(in crate::operator) fn workload(replicas: u32) -> Option<Workload> {
-    Some(Workload {
+pub(in crate::operator) fn workload(replicas: u32) -> Workload {
+    Workload {
         replicas,
         image: "image".into(),
         revision: Some("1".into()),
-    })
+    }
 }

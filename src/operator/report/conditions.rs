@@ -161,7 +161,8 @@ fn state(member: &Member) -> String {
         MemberState::Pending => "is pending",
         MemberState::Seeding => "is being seeded",
         MemberState::CatchingUp => "is catching up",
-        MemberState::Streaming => "is about to be ready",
+        MemberState::Streaming if member.message.is_empty() => "is about to be ready",
+        MemberState::Streaming => return format!("{}: {}", member.name, member.message),
         MemberState::Unreachable => "does not answer",
         MemberState::Failed => "has failed",
     };

@@ -30,7 +30,7 @@ pub fn events(
             EventType::Warning,
             "VolumeLost",
             "Supervise",
-            note,
+            &note,
             None,
         ));
     }
@@ -69,7 +69,7 @@ fn leader(
         EventType::Normal,
         "LeaderElected",
         &action,
-        note,
+        &note,
         Some(pod),
     ));
 }
@@ -77,7 +77,7 @@ fn leader(
 fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>) {
     let mut tell = |type_, reason, note: String| {
         let pod = pod(namespace, &new.name);
-        events.push(event(type_, reason, "Supervise", note, Some(pod)));
+        events.push(event(type_, reason, "Supervise", &note, Some(pod)));
     };
     let name = &new.name;
     if old.state != new.state {
@@ -136,14 +136,14 @@ fn refused(
     let before = find(old, type_);
     let same = before.is_some_and(|it| it.status == now.status && it.reason == now.reason);
     // A store that starts has no leader yet, and nobody is surprised.
-    if same || now.reason == "Starting" {
+    if same || matches!(now.reason.as_str(), "Starting" | "LeaderStarting") {
         return;
     }
     events.push(event(
         EventType::Warning,
         reason,
         &now.reason,
-        now.message.clone(),
+        &now.message,
         None,
     ));
 }
@@ -174,7 +174,7 @@ pub fn event(
     type_: EventType,
     reason: &str,
     action: &str,
-    note: String,
+    note: &str,
     about: Option<ObjectReference>,
 ) -> Event {
     Event {

@@ -108,6 +108,9 @@ fn silence(pod: &PodView, state: MemberState) -> String {
 }
 
 fn message(view: &View, pod: &PodView, status: &ReplicaStatus) -> String {
+    if pod.terminating {
+        return "its Pod is being deleted".to_owned();
+    }
     let refusal = view
         .told
         .get(&pod.ordinal)

@@ -1,7 +1,7 @@
 //! One word for the whole.
 
 use super::Findings;
-use crate::api::{MemberState, Phase, ReplicatedStoreStatus};
+use crate::api::{Member, MemberState, Phase, ReplicatedStoreStatus};
 use crate::operator::plan::{self, Leadership, update};
 
 /// The phase of a store with this status.
@@ -27,7 +27,8 @@ pub(super) fn phase(findings: &Findings<'_>, status: &ReplicatedStoreStatus) -> 
         Leadership::Unreachable => return Phase::Degraded,
         Leadership::Leads(..) => {}
     }
-    if changing(findings) {
+    let joining = |member: &Member| member.state == MemberState::Pending && member.id.is_empty();
+    if changing(findings) || status.members.iter().any(joining) {
         return Phase::Updating;
     }
     let seeding = |state| matches!(state, MemberState::Seeding | MemberState::CatchingUp);
