@@ -1,3 +1,5 @@
+//! Tests of decoder, encoder and reply reader.
+
 mod decode;
 mod encode;
 mod number;
