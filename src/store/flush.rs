@@ -74,7 +74,6 @@ impl Store {
             ticket: ticket.clone(),
         });
         Some(FlushJob {
-            id: layer.id,
             contents,
             ticket,
             engine: Arc::clone(&self.engine),
@@ -87,10 +86,13 @@ impl Store {
         std::mem::replace(&mut self.active, layer)
     }
 
-    /// The flush is on disk: F moves. Then call [`settle`](Self::settle) until it is done.
+    /// The flush is on disk: F moves. Then call [`settle`](Self::settle) until it is done. An
+    /// error, and no change, if it is no flush of this store: one of an earlier life, perhaps.
     #[expect(clippy::needless_pass_by_value, reason = "a flush is finished once")]
     pub fn finish_flush(&mut self, done: FlushDone) -> Result<()> {
-        let sealed = self.sealed.take_if(|sealed| sealed.id == done.id);
+        let sealed = self
+            .sealed
+            .take_if(|sealed| sealed.ticket.same(&done.ticket));
         let sealed = sealed.ok_or(StoreError::FlushCancelled)?;
         self.meta = sealed.contents.meta.clone();
         self.engine.retire(self.meta.generation);

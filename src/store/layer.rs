@@ -75,6 +75,11 @@ impl Ticket {
         swapped.is_ok()
     }
 
+    /// Whether they are of the same flush; those of two stores never are.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// `false` if the job is running or done: its entries are on disk, or will be.
     pub(super) fn cancel(&self) -> bool {
         self.step(PENDING, CANCELLED) || self.step(FAILED, CANCELLED)
@@ -86,7 +91,6 @@ impl Ticket {
 /// [`Store::abort_flush`](super::Store::abort_flush).
 #[must_use]
 pub struct FlushJob {
-    pub(super) id: u64,
     pub(super) contents: Arc<Contents>,
     pub(super) ticket: Ticket,
     pub(super) engine: Arc<dyn Engine>,
@@ -96,7 +100,7 @@ pub struct FlushJob {
 #[derive(Debug)]
 #[must_use]
 pub struct FlushDone {
-    pub(super) id: u64,
+    pub(super) ticket: Ticket,
     entries: usize,
     bytes: usize,
 }
@@ -156,7 +160,7 @@ impl FlushJob {
         });
         self.engine.ingest(&mut changes, meta)?;
         Ok(FlushDone {
-            id: self.id,
+            ticket: self.ticket.clone(),
             entries: entries.len(),
             bytes: table.bytes(),
         })

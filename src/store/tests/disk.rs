@@ -86,6 +86,15 @@ fn files_of_a_flush_that_never_became_current_are_forgotten() {
     assert_eq!(writer.value(b"b"), Some(b"3".to_vec()));
 }
 
+/// Ends the other threads of a test even if it fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One thread flushes and compacts, the test takes checkpoints: each is the state at its F,
 /// which the value of every key tells.
 #[test]
@@ -117,13 +126,13 @@ fn a_checkpoint_amid_flushes_and_compaction_is_the_state_at_its_cut() {
                 compactor.compact_step().unwrap();
             }
         });
+        let _stop = StopOnDrop(stop);
         for number in 0..30 {
             let copy = dir.path().join(format!("copy{number}"));
             let checkpoint = engine.checkpoint(&copy).unwrap();
             check_checkpoint(&copy, &checkpoint);
             fs::remove_dir_all(copy).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

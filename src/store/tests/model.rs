@@ -42,7 +42,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         30 => (0..60_u8, 0..200_usize, expiry).prop_map(|(key, len, at)| Op::Put(key, len, at)),
         12 => (0..60_u8).prop_map(Op::Delete),
-        1 => Just(Op::Clear),
+        2 => Just(Op::Clear),
         1 => Just(Op::Barrier),
         12 => (0..60_u8).prop_map(Op::Get),
         6 => Just(Op::Seal),

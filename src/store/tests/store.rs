@@ -109,6 +109,63 @@ fn of_starting_a_flush_and_cancelling_it_one_succeeds() {
     assert_eq!(writer.store.len(), 1);
 }
 
+/// A seed replaces a store while a flush of it runs; the new one is at its first flush, too.
+#[test]
+fn a_flush_of_another_store_is_refused() {
+    let (mut old, mut new) = (writer(), writer());
+    old.put(b"a", b"1");
+    new.put(b"b", b"1");
+    let stray = old.store.seal(Cut::default()).unwrap().run().unwrap();
+    let job = new.store.seal(Cut::default()).unwrap();
+    let result = new.store.finish_flush(stray);
+    assert!(matches!(result, Err(StoreError::FlushCancelled)));
+    new.store.finish_flush(job.run().unwrap()).unwrap();
+    assert_eq!(new.store.meta().flushed, Lsn(1));
+    assert_eq!(new.value(b"b"), Some(b"1".to_vec()));
+}
+
+/// The flush that runs when everything is cleared finishes under the `Clear`: its entries must
+/// not come to light when that is flushed, too.
+#[test]
+fn what_was_flushed_under_a_clear_stays_hidden() {
+    let mut writer = writer();
+    writer.put(b"old", b"1");
+    let job = writer.store.seal(Cut::default()).unwrap();
+    writer.apply(&Record::Clear);
+    writer.put(b"new", b"2");
+    let done = job.run().unwrap();
+    writer.store.finish_flush(done).unwrap();
+    let job = writer.store.seal(Cut::default()).unwrap();
+    let done = job.run().unwrap();
+    writer.store.finish_flush(done).unwrap();
+    assert_eq!(writer.value(b"old"), None);
+    assert_eq!(writer.value(b"new"), Some(b"2".to_vec()));
+}
+
+/// What the index learns from changes that are given up counts for nothing.
+#[test]
+fn a_reset_brings_expiries_back() {
+    let mut first = writer();
+    first.put_expiring(b"k", b"v", 5);
+    first.flush();
+    let mut writer = Writer::new(Arc::clone(first.store.engine()));
+    // Not in memory, so the index keeps the old expiry until it is due.
+    writer.apply(&Record::Put {
+        key: b"k",
+        value: b"w",
+        expire_at_ms: 0,
+        created: false,
+    });
+    let mut fill = writer.store.expiry_fill();
+    while let Some(found) = fill.step(1).unwrap() {
+        writer.store.add_expiries(found);
+    }
+    assert!(writer.store.expired(9, 10).unwrap().is_empty());
+    assert!(writer.store.expiry.is_empty());
+    writer.store.reset();
+    assert_eq!(writer.store.expired(9, 10).unwrap(), [b"k"]);
+}
+
 #[test]
 fn scans_that_were_forgotten_are_told_so() {
     let mut writer = writer();
