@@ -10,6 +10,28 @@ fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times[(times.len() - 1) * percent / 100]
 }
 
+/// What the disk itself takes: over zeros with O_DSYNC, or growing with fdatasync.
+fn plain_writes(bytes: usize, count: usize, over_zeros: bool) -> Duration {
+    let root = std::env::var_os("LOG_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let directory = tempfile::tempdir_in(root).unwrap();
+    let disk = RealDisk::open(directory.path()).unwrap();
+    let file = disk.open("plain", true, over_zeros).unwrap();
+    let data = vec![7; bytes.next_multiple_of(4096)];
+    if over_zeros {
+        file.write_at(&vec![0; data.len() * count], 0).unwrap();
+    }
+    let mut times = Vec::new();
+    for index in 0..count {
+        let one = Instant::now();
+        file.write_at(&data, (index * data.len()) as u64).unwrap();
+        if !over_zeros {
+            file.sync().unwrap();
+        }
+        times.push(one.elapsed());
+    }
+    percentile(&mut times, 50)
+}
+
 #[test]
 #[ignore = "measures, proves nothing"]
 fn append_and_read() {
@@ -49,9 +71,13 @@ fn append_and_read() {
         let begin = Instant::now();
         Log::open(disk, Options::default()).unwrap();
         let recovery = begin.elapsed();
+        let (bare, bare_grown) = (
+            plain_writes(bytes, count, true),
+            plain_writes(bytes, count, false),
+        );
         println!(
             "{bytes:>8} B: append p50 {:?} p99 {:?} {:.0} MB/s; read {:.0} MB/s; recovery {:.0} MB/s; \
-             prepare {prepare:?}",
+             prepare {prepare:?}; plain write p50 {bare:?}, growing with fdatasync p50 {bare_grown:?}",
             percentile(&mut times, 50),
             percentile(&mut times, 99),
             rate(total),
