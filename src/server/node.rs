@@ -318,7 +318,7 @@ impl Node {
         inner.flush = store.seal(cut);
         inner.cut = at;
         inner.flush_wanted = inner.flush.is_none();
-        self.upkeep.notify_one();
+        self.upkeep.notify_all();
         inner.flush.is_some()
     }
 

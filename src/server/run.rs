@@ -22,7 +22,7 @@ use super::state::{self, memory_budget};
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
-use super::{applier, expiry, process};
+use super::{applier, expiry, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
@@ -88,6 +88,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         stop.clone(),
     );
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
+    let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
     let upkeep = Upkeep {
         node: Arc::clone(&node),
         snapshots: Arc::clone(&snapshots),
@@ -100,6 +101,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
             Ok(applier::run(&for_applier, &log, &stopped)?)
         })?,
         thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
+        thread("compaction", &failed, move || {
+            Ok(upkeep::compact(&for_compaction, &ended)?)
+        })?,
     ];
 
     let tasks = TaskTracker::new();

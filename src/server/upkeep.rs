@@ -4,16 +4,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::inner::Inner;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
 use crate::replication::{Input, Lsn, ReplicaId};
-use crate::store::{Engine, StoreError};
+use crate::store::StoreError;
 
 /// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
 const LOW_WATER_PERCENT: u64 = 5;
 const LOW_WATER_BYTES: u64 = 512 << 20;
+/// A full disk is tried again after this.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Entries that are looked at for their expiry at a time.
 const FILL_STEP: usize = 10_000;
 /// The log kept for followers takes at most this share of the disk, whatever is configured.
@@ -33,7 +37,7 @@ pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) log: Log,
-    pub(super) stop: tokio_util::sync::CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl Upkeep {
@@ -113,7 +117,19 @@ impl Upkeep {
             return Ok(());
         };
         let cut = job.cut();
-        let done = job.run()?;
+        let done = match job.run() {
+            Ok(done) => done,
+            // Nothing was installed: the entries wait for room in memory. Any other failure is
+            // final, as what is on the disk is not known.
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(%error, "no room for a flush");
+                node.with(|inner| inner.store.as_mut().map(crate::store::Store::abort_flush))
+                    .transpose()?;
+                std::thread::sleep(FULL_PAUSE);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let engine = node.with(|inner| {
             let store = inner.store.as_mut()?;
             let engine = Arc::clone(store.engine());
@@ -135,7 +151,6 @@ impl Upkeep {
             let made = self.snapshots.make(&*engine, self.node.clock.wall_ms());
             let _ = request.send(made.map_err(|error| error.to_string()));
         }
-        compact(&*engine, &self.stop)?;
         self.trim()
     }
 
@@ -202,11 +217,18 @@ fn wants_flush(inner: &Inner) -> bool {
     inner.store.is_some() && (requested || large)
 }
 
-fn compact(
-    engine: &dyn Engine,
-    stop: &tokio_util::sync::CancellationToken,
-) -> Result<(), StoreError> {
-    while !stop.is_cancelled() && engine.compact_step()? {}
+/// The thread that compacts: beside the flushes, so that a long compaction does not hold them up.
+pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let engine = node.with(|inner| Some(Arc::clone(inner.store.as_ref()?.engine())));
+        let more = match engine {
+            Some(engine) => engine.compact_step()?,
+            None => false,
+        };
+        if !more {
+            node.wait(&node.upkeep, Duration::from_millis(500), |_| None::<()>);
+        }
+    }
     Ok(())
 }
 

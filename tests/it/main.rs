@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by a panic
 
+mod chart;
 mod crash;
+mod crd;
 mod replication;
 mod seeding;
 mod support;
