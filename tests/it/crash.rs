@@ -117,7 +117,7 @@ fn damage_in_the_log_is_reported() {
     assert!(!ended.success(), "a damaged log must not be opened");
     let log = replica.log();
     assert!(
-        log.contains("damaged") && log.contains("seeded anew"),
+        log.contains("damaged") && log.contains("seed this replica anew"),
         "{log}"
     );
     let mut after = Vec::new();
