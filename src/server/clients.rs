@@ -24,6 +24,8 @@ pub(super) struct Clients {
     pub(super) sent: AtomicU64,
     /// Bytes read from clients.
     pub(super) received: AtomicU64,
+    /// Clients that wait in WAIT.
+    pub(super) waiting: AtomicU64,
     /// Connections accepted since the start.
     pub(super) accepted: AtomicU64,
     /// Connections refused since the start, as there were too many.

@@ -48,6 +48,22 @@ enum End {
     Close,
 }
 
+/// Counts a client that waits for as long as it does, however that ends.
+struct Waiting<'a>(&'a Clients);
+
+impl<'a> Waiting<'a> {
+    fn begin(clients: &'a Clients) -> Self {
+        clients.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(clients)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection and everything that it needs.
 pub(super) struct Connection {
     pub(super) node: Arc<Node>,
@@ -89,9 +105,13 @@ impl Connection {
         self.stream.set_nodelay(true)?;
         self.input.reserve(READ_SIZE);
         loop {
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            let read = self.stream.read_buf(&mut self.input).await?;
+            if read == 0 {
                 return Ok(());
             }
+            self.clients
+                .received
+                .fetch_add(read as u64, Ordering::Relaxed);
             loop {
                 let turn = self.turn().await;
                 self.input.drain(..turn.consumed);
@@ -211,10 +231,11 @@ impl Connection {
             timeout_ms,
         } = turn.end
         {
-            let count = self
-                .node
-                .wait_for_followers(self.wrote_up_to, replicas, timeout_ms)
-                .await;
+            let clients = Arc::clone(&self.clients);
+            let _counted = Waiting::begin(&clients);
+            let node = Arc::clone(&self.node);
+            let waited = node.wait_for_followers(self.wrote_up_to, replicas, timeout_ms);
+            let count = waited.await;
             self.out.integer(count as i64);
         }
         if !self.out.is_empty() {

@@ -2,6 +2,7 @@
 //! forgets them at the same LSN.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -15,9 +16,11 @@ const BATCH: usize = 200;
 const PACE: Duration = Duration::from_millis(100);
 
 /// Deletes expired keys while this replica leads, until `stop`.
-pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
+pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: CancellationToken) {
     loop {
-        let more = expire(&node);
+        let deleted = expire(&node);
+        expired.fetch_add(deleted as u64, Ordering::Relaxed);
+        let more = deleted == BATCH;
         let pause = if more { Duration::from_millis(1) } else { PACE };
         tokio::select! {
             () = stop.cancelled() => return,
@@ -26,35 +29,35 @@ pub(super) async fn run(node: Arc<Node>, stop: CancellationToken) {
     }
 }
 
-/// One batch; `true` if there may be more.
-fn expire(node: &Arc<Node>) -> bool {
+/// One batch; how many were deleted.
+fn expire(node: &Arc<Node>) -> usize {
     let now_ms = node.clock.wall_ms();
     node.with(|inner| {
         if !inner.accepting {
-            return false;
+            return 0;
         }
         let Some(store) = &mut inner.store else {
-            return false;
+            return 0;
         };
         if store.write_stall() {
-            return false;
+            return 0;
         }
         let keys = match store.expired(now_ms, BATCH) {
             Ok(keys) => keys,
             Err(error) => {
                 tracing::warn!(%error, "looking for expired keys");
-                return false;
+                return 0;
             }
         };
         for key in &keys {
             if let Err(error) = inner.append(&Record::Delete { key }) {
                 tracing::warn!(%error, "deleting an expired key");
-                return false;
+                return 0;
             }
         }
         if !keys.is_empty() {
             node.work.notify_one();
         }
-        keys.len() == BATCH
+        keys.len()
     })
 }

@@ -1,7 +1,7 @@
 //! What commands may ask of this process: facts for INFO, ROLE, CLIENT and CONFIG.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,6 +19,12 @@ pub(super) struct Process {
     pub(super) started: std::time::Duration,
     pub(super) max_clients: usize,
     pub(super) total_memory: u64,
+    /// Seconds since 1970 of the last flush.
+    pub(super) flushed_at: Arc<AtomicU64>,
+    /// Keys that expired and were deleted by this replica as leader.
+    pub(super) expired: Arc<AtomicU64>,
+    /// Commands in the last second.
+    pub(super) commands_per_s: Arc<AtomicU64>,
 }
 
 /// What is read under the lock just before a command asks.
@@ -194,6 +200,10 @@ impl Host for NodeHost {
             net_output_bytes: self.clients.sent.load(Ordering::Relaxed),
             cpu_user_ms: usage.user_ms,
             cpu_system_ms: usage.system_ms,
+            blocked_clients: self.clients.waiting.load(Ordering::Relaxed),
+            ops_per_s: process.commands_per_s.load(Ordering::Relaxed),
+            expired_keys: process.expired.load(Ordering::Relaxed),
+            last_flush_s: process.flushed_at.load(Ordering::Relaxed),
             more: facts.lines,
             ..ServerInfo::default()
         }

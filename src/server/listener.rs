@@ -47,7 +47,14 @@ pub(super) async fn listen(listener: TcpListener, context: ClientContext) {
     }
 }
 
+/// A client that is gone without a word is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_mins(5);
+
 async fn serve(mut stream: TcpStream, context: ClientContext) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection without keepalive");
+    }
     let ClientContext {
         node,
         clients,

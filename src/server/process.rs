@@ -1,6 +1,13 @@
 //! What the operating system says of this process and its container: memory and processor time.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::command::Stats;
 
 /// Use of memory and processor.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +20,21 @@ pub(super) struct Usage {
 
 /// Clock ticks a second in `/proc`: a constant of the kernel's interface on every platform we run on.
 const TICKS_MS: u64 = 10;
+
+/// Counts the commands of each second, until `stop`.
+pub(super) async fn measure_rate(stats: Arc<Stats>, rate: Arc<AtomicU64>, stop: CancellationToken) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut before = stats.commands.get();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seconds.tick() => {}
+        }
+        let now = stats.commands.get();
+        rate.store(now.saturating_sub(before), Ordering::Relaxed);
+        before = now;
+    }
+}
 
 /// Reads `/proc/self`; zeros where it cannot be read.
 pub(super) fn usage() -> Usage {

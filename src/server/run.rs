@@ -72,6 +72,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         started: clock.monotonic(),
         max_clients: options.max_clients,
         total_memory: process::memory_limit(),
+        flushed_at: Arc::default(),
+        expired: Arc::default(),
+        commands_per_s: Arc::default(),
     });
     tracing::info!(
         clients = %clients_listener.local_addr()?,
@@ -93,6 +96,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         node: Arc::clone(&node),
         snapshots: Arc::clone(&snapshots),
         log: opened.reader.clone(),
+        flushed_at: Arc::clone(&process.flushed_at),
         stop: stop.clone(),
     };
     let threads = [
@@ -127,7 +131,14 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         dir: Arc::clone(&dir),
     };
     tasks.spawn(target.run(stop.clone()));
-    tasks.spawn(expiry::run(Arc::clone(&node), stop.clone()));
+    let expired = Arc::clone(&process.expired);
+    tasks.spawn(expiry::run(Arc::clone(&node), expired, stop.clone()));
+    let rate = Arc::clone(&process.commands_per_s);
+    tasks.spawn(process::measure_rate(
+        Arc::clone(&stats),
+        rate,
+        stop.clone(),
+    ));
     tasks.spawn(peer::tick(Arc::clone(&node), stop.clone()));
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),

@@ -2,16 +2,19 @@
 //! log's beginning. It decides when; what is flushed is the store's business.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::inner::Inner;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
+use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn, ReplicaId};
-use crate::store::StoreError;
+use crate::store::{Engine, FlushJob, Store, StoreError};
 
 /// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
 const LOW_WATER_PERCENT: u64 = 5;
@@ -32,11 +35,20 @@ pub(super) enum UpkeepError {
     Log(#[from] LogError),
 }
 
+/// A flush that may be run.
+struct Due {
+    job: FlushJob,
+    engine: Arc<dyn Engine>,
+    requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
+}
+
 /// What the thread works with.
 pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) log: Log,
+    /// Seconds since 1970 of the last flush.
+    pub(super) flushed_at: Arc<AtomicU64>,
     pub(super) stop: CancellationToken,
 }
 
@@ -94,64 +106,84 @@ impl Upkeep {
 
     /// One round: cut if wanted, bring a committed cut to disk, then what follows from it.
     fn flush(&self) -> Result<(), UpkeepError> {
-        let node = &self.node;
-        let job = node.with(|inner| {
-            if inner.flush.is_none() && wants_flush(inner) {
-                inner.flush_wanted = true;
-                node.cut(inner);
-            }
-            let committed = inner.core.commit();
-            let due = inner
-                .flush
-                .as_ref()
-                .is_some_and(|job| job.cut() <= committed);
-            let requests = if due {
-                std::mem::take(&mut inner.snapshot_requests)
-            } else {
-                Vec::new()
-            };
-            due.then(|| inner.flush.take().map(|job| (job, requests)))
-                .flatten()
-        });
-        let Some((job, requests)) = job else {
+        let Some(Due {
+            job,
+            engine,
+            requests,
+        }) = self.due()
+        else {
             return Ok(());
         };
         let cut = job.cut();
         let done = match job.run() {
             Ok(done) => done,
-            // Nothing was installed: the entries wait for room in memory. Any other failure is
-            // final, as what is on the disk is not known.
-            Err(error) if error.is_disk_full() => {
-                tracing::warn!(%error, "no room for a flush");
-                node.with(|inner| inner.store.as_mut().map(crate::store::Store::abort_flush))
-                    .transpose()?;
-                std::thread::sleep(FULL_PAUSE);
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return self.flush_failed(&engine, error),
         };
-        let engine = node.with(|inner| {
-            let store = inner.store.as_mut()?;
-            let engine = Arc::clone(store.engine());
-            // A seed may have replaced the store that this flush was of.
-            store.finish_flush(done).ok()?;
-            node.drive(inner, Input::Flushed(cut));
-            Some(engine)
-        });
-        let Some(engine) = engine else { return Ok(()) };
-        while node.with(|inner| {
-            inner
+        let node = &self.node;
+        let finished = node.with(|inner| {
+            let store = inner
                 .store
                 .as_mut()
-                .is_some_and(crate::store::Store::settle)
-        }) {}
-        drop(node.with(|inner| inner.store.as_mut().map(crate::store::Store::take_garbage)));
+                .filter(|store| Arc::ptr_eq(store.engine(), &engine));
+            // A seed may have replaced the store that this flush was of.
+            let finished = store.is_some_and(|store| store.finish_flush(done).is_ok());
+            if finished {
+                node.drive(inner, Input::Flushed(cut));
+            }
+            finished
+        });
+        if !finished {
+            return Ok(());
+        }
+        self.flushed_at
+            .store(node.clock.wall_ms() / 1000, Ordering::Relaxed);
+        while node.with(|inner| inner.store.as_mut().is_some_and(Store::settle)) {}
+        drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
         for request in requests {
-            let made = self.snapshots.make(&*engine, self.node.clock.wall_ms());
+            let made = self.snapshots.make(&*engine, node.clock.wall_ms());
             let _ = request.send(made.map_err(|error| error.to_string()));
         }
         self.trim()
+    }
+
+    /// Cuts the state if a flush is wanted; a cut that is committed is due.
+    fn due(&self) -> Option<Due> {
+        let node = &self.node;
+        node.with(|inner| {
+            if inner.flush.is_none() && wants_flush(inner) {
+                inner.flush_wanted = true;
+                node.cut(inner);
+            }
+            let committed = inner.core.commit();
+            let job = inner.flush.take_if(|job| job.cut() <= committed)?;
+            let engine = Arc::clone(inner.store.as_ref()?.engine());
+            let requests = std::mem::take(&mut inner.snapshot_requests);
+            Some(Due {
+                job,
+                engine,
+                requests,
+            })
+        })
+    }
+
+    /// A full disk is waited for, and the end of a replaced state does not matter. Any other
+    /// failure is final, as what is on the disk is not known.
+    fn flush_failed(&self, engine: &Arc<dyn Engine>, error: StoreError) -> Result<(), UpkeepError> {
+        if !is_current(&self.node, engine) {
+            tracing::info!(%error, "a flush of a state that a seed has replaced");
+            return Ok(());
+        }
+        if !error.is_disk_full() {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "no room for a flush: what changed stays in memory");
+        let aborted = self
+            .node
+            .with(|inner| inner.store.as_mut().map(Store::abort_flush));
+        aborted.transpose()?;
+        std::thread::sleep(FULL_PAUSE);
+        Ok(())
     }
 
     /// Frees the log that neither this replica nor, within the bound, another one needs.
@@ -210,10 +242,7 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
 
 fn wants_flush(inner: &Inner) -> bool {
     let requested = !inner.snapshot_requests.is_empty();
-    let large = inner
-        .store
-        .as_ref()
-        .is_some_and(crate::store::Store::should_flush);
+    let large = inner.store.as_ref().is_some_and(Store::should_flush);
     inner.store.is_some() && (requested || large)
 }
 
@@ -221,8 +250,11 @@ fn wants_flush(inner: &Inner) -> bool {
 pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), StoreError> {
     while !stop.is_cancelled() {
         let engine = node.with(|inner| Some(Arc::clone(inner.store.as_ref()?.engine())));
-        let more = match engine {
-            Some(engine) => engine.compact_step()?,
+        let more = match &engine {
+            Some(engine) => match engine.compact_step() {
+                Err(error) if is_current(node, engine) => return Err(error),
+                done => done.unwrap_or(false),
+            },
             None => false,
         };
         if !more {
@@ -230,6 +262,14 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// Whether this is still the engine of the state: a seed replaces it.
+fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
+    node.with(|inner| {
+        let store = inner.store.as_ref();
+        store.is_some_and(|store| Arc::ptr_eq(store.engine(), engine))
+    })
 }
 
 fn used_percent(free: u64, total: u64) -> u8 {

@@ -210,6 +210,8 @@ impl Writer {
         let node = &self.node;
         node.with(|inner| {
             inner.store = None;
+            inner.flush = None;
+            inner.flush_wanted = false;
             inner.rewinds += 1;
             inner.tip = Tip { end: at, chain };
             inner.applied = Tip {
