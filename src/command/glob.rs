@@ -28,7 +28,7 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// As [`matches`], for upper and lower case alike.
+/// As [`matches()`], for upper and lower case alike.
 pub(super) fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
     matches(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
 }

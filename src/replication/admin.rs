@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /status` | | [`ReplicaStatus`] |
 //! | `GET /status/stream` | | a [`ReplicaStatus`] a line: at once, on every change (at most five a second), and every second |
+//! | `GET /configuration` | | the [`Assignment`] that was handed over last |
 //! | `PUT /configuration` | [`Assignment`] | 200, or 409 with the reason as text |
 //! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`] |
 //! | `GET /digest` | | [`Digest`] |

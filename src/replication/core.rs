@@ -470,6 +470,11 @@ impl Core {
         self.end
     }
 
+    /// The adopted configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
     /// Where the kept log begins.
     pub fn oldest(&self) -> Lsn {
         self.oldest

@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ pub(super) async fn serve(
             get(async |State(admin): Shared| Json(admin.status())),
         )
         .route("/status/stream", get(stream))
-        .route("/configuration", put(configure))
+        .route("/configuration", get(configuration).put(configure))
         .route("/promise", post(promise))
         .route("/digest", get(digest))
         .route(
@@ -152,6 +152,15 @@ impl Watching {
         }
         status
     }
+}
+
+/// What the operator handed over last.
+async fn configuration(State(admin): Shared) -> Json<Assignment> {
+    Json(admin.node.with(|inner| Assignment {
+        configuration: inner.core.configuration().clone(),
+        members: inner.members.values().cloned().collect(),
+        settings: inner.settings.clone(),
+    }))
 }
 
 async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> Response {

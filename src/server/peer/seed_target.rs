@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -97,6 +98,7 @@ impl SeedTarget {
             plan: Mutex::new(plan.map_err(io::Error::other)?),
             from: name,
             started_at,
+            logged: AtomicU64::new(0),
         });
         copy.tell();
         let mut others = tokio::task::JoinSet::new();
@@ -287,6 +289,8 @@ struct Copy {
     plan: Mutex<SeedPlan>,
     from: String,
     started_at: u64,
+    /// Tenths of the whole that the log was told of.
+    logged: AtomicU64,
 }
 
 impl Copy {
@@ -385,6 +389,16 @@ impl Copy {
             let (bytes, total) = plan.progress();
             (bytes, total, plan.rate())
         };
+        let tenths = bytes * 10 / total_bytes.max(1);
+        if self.logged.swap(tenths, Ordering::Relaxed) < tenths {
+            tracing::info!(
+                percent = tenths * 10,
+                bytes,
+                total_bytes,
+                rate,
+                "the seed goes on"
+            );
+        }
         let from = self.from.clone();
         let started_at = self.started_at;
         let progress = SeedProgress {
