@@ -20,6 +20,8 @@ use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
 pub(in crate::operator) struct Replica {
     pub(in crate::operator) status: ReplicaStatus,
     pub(in crate::operator) up: bool,
+    /// It is heard, and hears nothing.
+    pub(in crate::operator) deaf: bool,
     pub(in crate::operator) label: Option<String>,
     pub(in crate::operator) revision: u32,
     adopted: Option<Configuration>,
@@ -135,6 +137,7 @@ impl World {
                 Replica {
                     status,
                     up: true,
+                    deaf: false,
                     label: None,
                     revision: self.revision,
                     adopted: None,
@@ -337,14 +340,36 @@ impl World {
         }
         let leader = swap.to.leader.unwrap();
         assert!(swap.to.voters.contains(&leader), "the leader votes");
+        if let Some(old) = &self.view.register {
+            self.check_previous(old, &swap.to);
+        }
         self.view.register = Some(swap.to);
+    }
+
+    /// Sets that were replaced count until the leader has established exactly what replaced them.
+    fn check_previous(&self, old: &Configuration, new: &Configuration) {
+        if (new.epoch, &new.voters) == (old.epoch, &old.voters) {
+            let leader = self
+                .leading()
+                .map(|ordinal| &self.replicas[&ordinal].status);
+            let established = leader.map(|status| status.established_version);
+            assert_eq!(established, Some(old.version), "emptied too early");
+            return;
+        }
+        assert!(
+            new.epoch > old.epoch || old.previous.is_empty(),
+            "one change at a time"
+        );
+        for set in old.previous.iter().chain([&old.current()]) {
+            assert!(new.previous.contains(set), "a replaced set is forgotten");
+        }
     }
 
     fn promise(&mut self, ordinal: u32, epoch: Epoch) -> Option<PromiseAnswer> {
         let replica = self
             .replicas
             .get_mut(&ordinal)
-            .filter(|replica| replica.up)?;
+            .filter(|replica| replica.up && !replica.deaf)?;
         let status = &mut replica.status;
         let granted = status.promised <= epoch;
         if granted {
