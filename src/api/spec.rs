@@ -112,7 +112,8 @@ pub struct ReplicatedStoreSpec {
 
     /// Container image of the replicas. Empty (the default): the release of the operator that
     /// created the store; an upgrade of the operator does not change it. Set it to upgrade the
-    /// replicas, which are then replaced one at a time, the leader last.
+    /// replicas, which are then replaced one at a time, the leader last; emptied again, it stays
+    /// what it was.
     #[serde(default)]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new(

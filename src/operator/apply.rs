@@ -120,10 +120,14 @@ impl Children<'_> {
         if ours {
             return Ok(());
         }
-        Err(Error::NotOurs {
-            kind: child.kind.clone(),
-            name: child.name.clone(),
-        })
+        let (kind, name) = (child.kind.clone(), child.name.clone());
+        let earlier = controller.is_some_and(|controller| {
+            controller.kind == ReplicatedStore::kind(&()) && controller.name == self.key.name
+        });
+        if earlier {
+            return Err(Error::Leftover { kind, name });
+        }
+        Err(Error::NotOurs { kind, name })
     }
 }
 

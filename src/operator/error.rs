@@ -33,6 +33,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// An object of an earlier store of this name has not been deleted yet.
+    #[error("{kind} {name} of an earlier store of this name is still being deleted")]
+    Leftover {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// The register is not what we wrote.
     #[error("status.configuration is unreadable: {0}; restore it from a backup, or remove it")]
     Register(#[from] crate::replication::types::InvalidReplicaId),
@@ -49,6 +57,7 @@ impl Error {
             Self::Timeout { .. } => "timeout",
             Self::Conflict => "conflict",
             Self::NotOurs { .. } => "not_ours",
+            Self::Leftover { .. } => "leftover",
             Self::Register(_) => "register",
             Self::Unreadable(_) => "unreadable",
         }

@@ -22,13 +22,13 @@ use super::error::{causes, status_code};
 /// Name of the Lease.
 pub const NAME: &str = "replicated-store-operator";
 /// A record that has not changed for this long is nobody's.
-const DURATION: Duration = Duration::from_secs(10);
+const DURATION: Duration = Duration::from_secs(15);
 /// Who has not renewed for this long stops working.
-const RENEW_DEADLINE: Duration = Duration::from_secs(7);
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(2);
-/// One request.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// One look, or one release: a busy API server takes a while.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What to do about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,22 +133,26 @@ impl Contender {
     pub async fn hold(&mut self, stop: &CancellationToken) -> Result<(), LeaseError> {
         let mut renewed = Instant::now();
         loop {
-            tokio::select! {
+            let round = async {
+                tokio::time::sleep(PERIOD).await;
+                let begun = Instant::now();
+                (begun, self.step().await)
+            };
+            let (begun, ours) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(PERIOD) => {}
-            }
-            let begun = Instant::now();
-            match self.step().await {
+                () = tokio::time::sleep_until(renewed + RENEW_DEADLINE) => {
+                    return Err(LeaseError::Expired);
+                }
+                round = round => round,
+            };
+            match ours {
                 Ok(true) => renewed = begun,
                 Ok(false) => {
                     let holder = self.seen.holder.clone().unwrap_or_default();
                     return Err(LeaseError::Taken(holder));
                 }
                 Err(error) => tracing::warn!(error = causes(&error), "cannot renew the lease"),
-            }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                return Err(LeaseError::Expired);
             }
         }
     }
@@ -178,7 +182,7 @@ impl Contender {
 
     /// Looks, and acts; says whether the lease is ours now.
     async fn step(&mut self) -> Result<bool, kube::Error> {
-        let Ok(result) = tokio::time::timeout(TIMEOUT * 2, self.look_and_act()).await else {
+        let Ok(result) = tokio::time::timeout(TIMEOUT, self.look_and_act()).await else {
             tracing::warn!("the API server does not answer about the lease");
             // Whose it is now is not known; the deadline decides.
             return Err(kube::Error::Service("no answer in time".into()));
@@ -294,6 +298,10 @@ mod tests {
 
     #[test]
     fn the_holder_stops_before_another_one_starts() {
-        assert!(RENEW_DEADLINE + PERIOD < DURATION);
+        assert!(RENEW_DEADLINE < DURATION);
+        assert!(
+            PERIOD + TIMEOUT < RENEW_DEADLINE,
+            "one failure is not the end"
+        );
     }
 }

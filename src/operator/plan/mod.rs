@@ -112,6 +112,8 @@ pub enum Reason {
     NoVoterLeft,
     /// The register is older than what the replicas hold.
     RegisterBehind,
+    /// Two replicas are the same one.
+    Duplicate,
     /// The leader runs where a replica is to be removed.
     LeaderInTheWay,
     /// A replica that is to be removed still counts.
@@ -128,6 +130,7 @@ impl Reason {
             Self::VotersMissing => "VotersMissing",
             Self::NoVoterLeft => "NoVoterLeft",
             Self::RegisterBehind => "RegisterBehind",
+            Self::Duplicate => "DuplicateReplica",
             Self::LeaderInTheWay => "LeaderInTheWay",
             Self::VoterInTheWay => "VoterInTheWay",
         }
@@ -135,7 +138,10 @@ impl Reason {
 
     /// Whether it passes without help from people.
     pub fn passes(self) -> bool {
-        !matches!(self, Self::NoVoterLeft | Self::RegisterBehind)
+        !matches!(
+            self,
+            Self::NoVoterLeft | Self::RegisterBehind | Self::Duplicate
+        )
     }
 }
 
@@ -149,6 +155,9 @@ fn wait(reason: Reason, message: impl Into<String>) -> Decision {
 
 /// Must the register change?
 pub fn decide(view: &View) -> Decision {
+    if let Some(waiting) = duplicate(view) {
+        return Decision::Wait(waiting);
+    }
     let Some(register) = &view.register else {
         return bootstrap::decide(view);
     };
@@ -189,6 +198,23 @@ fn unreachable(view: &View, register: &Configuration) -> String {
          leader could miss writes that it has acknowledged",
         register.epoch
     )
+}
+
+/// Whether a volume was copied: both replicas would keep the same promises and count as one.
+fn duplicate(view: &View) -> Option<Waiting> {
+    let (first, status) = view.live().find(|(pod, status)| {
+        let first = view.find(status.id);
+        first.is_some_and(|(first, _)| first.ordinal != pod.ordinal)
+    })?;
+    let (second, _) = view.find(status.id)?;
+    Some(Waiting {
+        reason: Reason::Duplicate,
+        message: format!(
+            "{} and {} are the same replica {}: the volume of one is a copy of the other's; delete \
+             the PersistentVolumeClaim and the Pod of one of them, and it is seeded anew",
+            second.name, first.name, status.id
+        ),
+    })
 }
 
 /// Whether the register is older than what replicas hold: then it was restored from a backup, and

@@ -206,6 +206,14 @@ fn a_register_from_an_old_backup_is_refused() {
 }
 
 #[test]
+fn a_copied_volume_is_refused() {
+    let mut world = World::running(3);
+    let id = world.replicas[&1].status.id;
+    world.replicas.get_mut(&2).unwrap().status.id = id;
+    assert_eq!(reason(&mut world), Some(Reason::Duplicate));
+}
+
+#[test]
 fn scaled_up_a_learner_comes_to_vote() {
     let mut world = World::running(3);
     world.view.store.replicas = 5;
@@ -364,6 +372,7 @@ fn whatever_happens_it_comes_to_rest() {
         }
         for replica in world.replicas.values_mut() {
             replica.up = true;
+            replica.deaf = false;
         }
         world.converge();
         let stuck = reason(&mut world) == Some(Reason::NoVoterLeft);
@@ -400,6 +409,11 @@ fn fault(world: &mut World, rng: &mut SmallRng) {
         }
         4 if rng.random_bool(0.3) => world.lose_disk(ordinal),
         5 => world.view.store.replicas = rng.random_range(1..=5),
+        7 => {
+            if let Some(replica) = world.replicas.get_mut(&ordinal) {
+                replica.deaf = !replica.deaf;
+            }
+        }
         6 => world.revision += u32::from(rng.random_bool(0.3)),
         _ => {}
     }

@@ -1,6 +1,8 @@
 //! A small world for tests: replicas that do what the protocol says and no more, a register, and
 //! an operator that can die between any two steps.
 
+mod replica;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,21 +11,12 @@ use std::time::Duration;
 use super::{Decision, Swap, decide, follow};
 use crate::operator::testing;
 use crate::operator::validate::validate;
-use crate::operator::view::{self, Heard, PodView, Told, View, Workload};
+use crate::operator::view::{self, PodView, Told, View, Workload};
 use crate::replication::admin::{
     Assignment, FollowerStatus, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
 };
-use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
-
-/// One Pod with its replica.
-#[derive(Clone, Debug)]
-pub(in crate::operator) struct Replica {
-    pub(in crate::operator) status: ReplicaStatus,
-    pub(in crate::operator) up: bool,
-    pub(in crate::operator) label: Option<String>,
-    pub(in crate::operator) revision: u32,
-    adopted: Option<Configuration>,
-}
+use crate::replication::types::{Configuration, Epoch, Lsn};
+use replica::{Replica, blank, pod, restart};
 
 /// A store and what runs of it.
 #[derive(Clone, Debug)]
@@ -36,33 +29,6 @@ pub(in crate::operator) struct World {
     next: u64,
     /// The end of what a leader has acknowledged and no disk loss has taken.
     pub(in crate::operator) acknowledged: Lsn,
-}
-
-fn blank(id: u64) -> ReplicaStatus {
-    ReplicaStatus {
-        id: ReplicaId(u128::from(id)),
-        incarnation: id,
-        name: String::new(),
-        version: "0.1.0".into(),
-        role: Role::Follower,
-        state: ReplicaState::Pending,
-        ready: false,
-        empty: true,
-        promised: Epoch(0),
-        begun: Epoch(0),
-        configuration_version: 0,
-        established_version: 0,
-        leader: None,
-        epoch: Epoch(0),
-        oldest_lsn: Lsn(0),
-        last: Position::default(),
-        commit_lsn: Lsn(0),
-        applied_lsn: Lsn(0),
-        followers: Vec::new(),
-        seed: None,
-        disk_used_percent: 0,
-        message: String::new(),
-    }
 }
 
 impl World {
@@ -135,6 +101,7 @@ impl World {
                 Replica {
                     status,
                     up: true,
+                    deaf: false,
                     label: None,
                     revision: self.revision,
                     adopted: None,
@@ -337,14 +304,36 @@ impl World {
         }
         let leader = swap.to.leader.unwrap();
         assert!(swap.to.voters.contains(&leader), "the leader votes");
+        if let Some(old) = &self.view.register {
+            self.check_previous(old, &swap.to);
+        }
         self.view.register = Some(swap.to);
+    }
+
+    /// Sets that were replaced count until the leader has established exactly what replaced them.
+    fn check_previous(&self, old: &Configuration, new: &Configuration) {
+        if (new.epoch, &new.voters) == (old.epoch, &old.voters) {
+            let leader = self
+                .leading()
+                .map(|ordinal| &self.replicas[&ordinal].status);
+            let established = leader.map(|status| status.established_version);
+            assert_eq!(established, Some(old.version), "emptied too early");
+            return;
+        }
+        assert!(
+            new.epoch > old.epoch || old.previous.is_empty(),
+            "one change at a time"
+        );
+        for set in old.previous.iter().chain([&old.current()]) {
+            assert!(new.previous.contains(set), "a replaced set is forgotten");
+        }
     }
 
     fn promise(&mut self, ordinal: u32, epoch: Epoch) -> Option<PromiseAnswer> {
         let replica = self
             .replicas
             .get_mut(&ordinal)
-            .filter(|replica| replica.up)?;
+            .filter(|replica| replica.up && !replica.deaf)?;
         let status = &mut replica.status;
         let granted = status.promised <= epoch;
         if granted {
@@ -421,72 +410,6 @@ impl World {
             );
         }
         text + &format!("{:?}", follow::follow(&self.view))
-    }
-}
-
-impl Replica {
-    fn adopt(&mut self, configuration: &Configuration) -> String {
-        let status = &mut self.status;
-        if configuration.version < status.configuration_version {
-            return "older than what I have".into();
-        }
-        if status.promised > configuration.epoch {
-            return "I have promised more".into();
-        }
-        let leads = configuration.leader == Some(status.id);
-        let goes_on = status.role == Role::Leader && status.epoch == configuration.epoch;
-        status.configuration_version = configuration.version;
-        status.promised = configuration.epoch;
-        status.leader = configuration.leader;
-        status.epoch = configuration.epoch;
-        self.adopted = Some(configuration.clone());
-        if leads && (goes_on || status.begun < configuration.epoch) {
-            status.begun = configuration.epoch;
-            status.role = Role::Leader;
-            status.state = ReplicaState::Streaming;
-            status.ready = true;
-            status.empty = false;
-            status.last = Position {
-                epoch: configuration.epoch,
-                lsn: status.last.lsn.advance(1),
-            };
-            status.established_version = configuration.version;
-        } else if !leads {
-            status.role = Role::Follower;
-        }
-        String::new()
-    }
-}
-
-fn restart(status: &mut ReplicaStatus, incarnation: u64) {
-    status.incarnation = incarnation;
-    status.role = Role::Follower;
-    status.state = ReplicaState::Pending;
-    status.ready = false;
-    status.configuration_version = 0;
-    status.established_version = 0;
-    status.leader = None;
-    status.epoch = Epoch(0);
-    status.followers.clear();
-}
-
-fn pod(view: &View, ordinal: u32, replica: &Replica) -> PodView {
-    PodView {
-        name: view.pod_name(ordinal),
-        ordinal,
-        uid: replica.status.incarnation.to_string(),
-        ip: Some([10, 0, 0, ordinal as u8].into()),
-        node: "n1".into(),
-        ready: replica.up && replica.status.ready,
-        terminating: false,
-        revision: replica.revision.to_string(),
-        role: replica.label.clone(),
-        problem: String::new(),
-        heard: Some(Heard {
-            status: replica.status.clone(),
-            connected: replica.up,
-            at: 0,
-        }),
     }
 }
 
