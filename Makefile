@@ -36,7 +36,7 @@ lint: ## formatting and lints
 	cargo clippy --locked --all-targets -- -D warnings
 
 doc: ## the code's documentation, without a warning
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
 
 deny: ## licenses, sources and bans of dependencies; advisories where their database can be reached
 	@tests/deny

@@ -7,7 +7,7 @@
 //! | [`api`] | the custom resource: types only | nothing of ours |
 //! | [`resp`] | RESP2/3 frames, no I/O | nothing of ours |
 //! | [`replication`] | the protocol core, pure; the words of the admin interface | nothing of ours |
-//! | [`env`] | clock, randomness and disk: the only place that names them | nothing of ours |
+//! | [`env`](mod@env) | clock, randomness and disk: the only place that names them | nothing of ours |
 //! | [`log`] | the replicated log on disk | `env`, `replication` |
 //! | [`store`] | the state: hot table, LSM below it | `env`, `replication` |
 //! | [`seed`] | snapshots: list, send, receive, install | `env`, `replication`, `store` |

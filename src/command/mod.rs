@@ -2,7 +2,7 @@
 //!
 //! It must not know the log, replication, sockets or tasks.
 //!
-//! [`execute`] is the way in. It finds the command in the [`table`], checks what the table says about
+//! [`execute()`] is the way in. It finds the command in the [`table`], checks what the table says about
 //! it, and calls its handler, which reads and changes the state through the view alone.
 
 // Handlers have one type, whether they can fail or not.
