@@ -94,8 +94,8 @@ pub enum Phase {
     Failed,
 }
 
-/// The configuration register of the replication protocol, as in
-/// [`crate::api`]'s counterpart in the protocol core: a test holds the two to the same JSON.
+/// The configuration register of the replication protocol. The protocol core has a type of its own,
+/// as it knows nothing of this module; a test holds the two to the same JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Register {

@@ -3,7 +3,7 @@
 //! # Design
 //!
 //! No two clocks are compared: a lease has expired when this process has watched the same record
-//! for its whole duration. Whoever cannot renew within [`RENEW_DEADLINE`], which is shorter, stops
+//! for its whole duration. Whoever cannot renew within two thirds of that stops
 //! working; its process ends, as a half-stopped operator is worse than none. Two at work at once
 //! would be wasteful and not dangerous: the register is changed by compare-and-swap.
 

@@ -3,6 +3,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::follow::Label;
 use super::promotion::{Cause, needed};
 use super::world::{World, workload};
 use super::{Decision, Reason, decide, follow};
@@ -309,6 +310,14 @@ fn the_leader_label_is_taken_away_before_it_is_given() {
         .map(|it| it.label.as_deref())
         .collect();
     assert_eq!(labels, [Some("follower"), Some("follower"), Some("leader")]);
+    // However it came to this: the old one first, the new one after that.
+    world.replicas.get_mut(&0).unwrap().label = Some("leader".into());
+    world.replicas.get_mut(&2).unwrap().label = None;
+    world.look();
+    let follow = follow::follow(&world.view);
+    let label = |ordinal, to| Label { ordinal, to };
+    assert_eq!(follow.demote, [label(0, Some("follower"))]);
+    assert_eq!(follow.elevate, Some(label(2, Some("leader"))));
 }
 
 #[test]
