@@ -7,7 +7,7 @@ use super::follow::Label;
 use super::promotion::{Cause, needed};
 use super::world::{World, workload};
 use super::{Decision, Reason, decide, follow};
-use crate::replication::admin::Role;
+use crate::replication::admin::{PromiseAnswer, Role};
 use crate::replication::types::{Epoch, Lsn, Position, ReplicaId, VoterSet};
 
 fn reason(world: &mut World) -> Option<Reason> {
@@ -331,6 +331,35 @@ fn members_are_told_again_after_a_restart_and_after_a_change_of_settings() {
     world.restart(1);
     world.look();
     assert_eq!(follow::follow(&world.view).tell, [1]);
+}
+
+/// The answers that matter come from a race, which the small world does not have.
+#[test]
+fn one_refusal_ends_a_campaign() {
+    let mut world = World::running(3);
+    world.restart(0);
+    world.look();
+    let Decision::Campaign(campaign) = decide(&world.view) else {
+        panic!("no campaign");
+    };
+    let answer = |ordinal: u32, granted| PromiseAnswer {
+        id: world.replicas[&ordinal].status.id,
+        granted,
+        promised: Epoch(9),
+        last: world.replicas[&ordinal].status.last,
+    };
+    let all = [answer(0, true), answer(1, true), answer(2, true)];
+    assert!(campaign.elect(&world.view, &all).is_ok());
+    let refused = [answer(0, true), answer(1, true), answer(2, false)];
+    assert!(
+        campaign.elect(&world.view, &refused).is_err(),
+        "somebody has gone further"
+    );
+    let silent = [answer(1, true), answer(2, true)];
+    assert!(
+        campaign.elect(&world.view, &silent).is_err(),
+        "the old leader's word is needed"
+    );
 }
 
 #[test]
