@@ -45,6 +45,8 @@ pub(super) struct Admin {
     pub(super) stats: Arc<Stats>,
     pub(super) clients: Arc<Clients>,
     pub(super) snapshots: Arc<super::snapshots::Snapshots>,
+    /// Ends the streams, so that a stop does not wait for whoever listens to them.
+    pub(super) stop: CancellationToken,
 }
 
 type Shared = State<Arc<Admin>>;
@@ -103,7 +105,8 @@ async fn stream(State(admin): Shared) -> Response {
         admin,
     };
     let lines = futures::stream::unfold(watching, async |mut watching| {
-        let status = watching.next().await;
+        let stop = watching.admin.stop.clone();
+        let status = stop.run_until_cancelled(watching.next()).await?;
         let mut line = serde_json::to_vec(&status).unwrap_or_default();
         line.push(b'\n');
         Some((Ok::<_, Infallible>(Bytes::from(line)), watching))
@@ -193,6 +196,7 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
             .collect();
         let present: Vec<_> = inner.members.keys().copied().collect();
         inner.durable_of.retain(|id, _| present.contains(id));
+        inner.applied_of.retain(|id, _| present.contains(id));
         apply_settings(inner, settings);
         node.drive(inner, Input::Configure(configuration));
     });

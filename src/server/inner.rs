@@ -113,6 +113,8 @@ pub(super) struct Inner {
     pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
     /// Up to where each member's log was durable when this leader last heard of it.
     pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
+    /// The same for its state.
+    pub(super) applied_of: BTreeMap<ReplicaId, Lsn>,
     /// The state that was told last.
     pub(super) state: ReplicaState,
     /// Seeds that the leader told this replica to fetch, since the start.

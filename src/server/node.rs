@@ -97,6 +97,7 @@ impl Node {
             cut: applied,
             snapshot_requests: Vec::new(),
             durable_of: BTreeMap::new(),
+            applied_of: BTreeMap::new(),
             expiries_known: false,
             state: ReplicaState::Pending,
             seeds: 0,

@@ -147,6 +147,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         stats: Arc::clone(&stats),
         clients: Arc::clone(&clients),
         snapshots,
+        stop: stop.clone(),
     });
     tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
     if options.standalone {

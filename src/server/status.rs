@@ -1,9 +1,11 @@
 //! What this replica says of itself: the status that the operator and people see.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::inner::Inner;
 use super::node::Node;
-use crate::replication::CoreView;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
+use crate::replication::{CoreView, Lsn, ReplicaId};
 
 /// The status as of now.
 pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus {
@@ -89,41 +91,44 @@ fn empty(inner: &Inner, view: &CoreView) -> bool {
     nothing || inner.store.is_none()
 }
 
+/// The followers as this leader sees them. One that is away, or has just come back and not yet said
+/// how far it is, is where it was when it was last heard of.
 fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus> {
     if !view.leading {
         return Vec::new();
     }
     let (now, end) = (node.now(), inner.end());
-    let connected = view
-        .followers
-        .iter()
-        .map(|(_, id, durable, applied)| FollowerStatus {
-            id: *id,
-            name: inner.follower_names.get(id).cloned().unwrap_or_default(),
-            connected: true,
-            durable_lsn: *durable,
-            applied_lsn: *applied,
-            lag_bytes: end.since(*applied),
-            lag_seconds: inner.lag.age(*applied, end, now).as_secs_f64(),
-        });
-    let mut all: Vec<_> = connected.collect();
-    for (id, name) in &inner.follower_names {
-        if all.iter().any(|follower| follower.id == *id) || !inner.members.contains_key(id) {
-            continue;
+    let known = inner
+        .follower_names
+        .keys()
+        .filter(|id| inner.members.contains_key(id));
+    let connected = view.followers.iter().map(|(_, id, ..)| id);
+    let all: BTreeSet<_> = known.chain(connected).copied().collect();
+    let told = |id: ReplicaId| {
+        let connections = view
+            .followers
+            .iter()
+            .filter(move |(_, other, ..)| *other == id);
+        let last = |of: &BTreeMap<ReplicaId, Lsn>| of.get(&id).copied().unwrap_or_default();
+        let durable = connections.clone().map(|(_, _, durable, _)| *durable).max();
+        let applied = connections.map(|(.., applied)| *applied).max();
+        let said = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn > Lsn::ZERO);
+        FollowerStatus {
+            id,
+            name: inner.follower_names.get(&id).cloned().unwrap_or_default(),
+            connected: durable.is_some(),
+            durable_lsn: said(durable).unwrap_or_else(|| last(&inner.durable_of)),
+            applied_lsn: said(applied).unwrap_or_else(|| last(&inner.applied_of)),
+            lag_bytes: 0,
+            lag_seconds: 0.0,
         }
-        let durable = inner.durable_of.get(id).copied().unwrap_or_default();
-        all.push(FollowerStatus {
-            id: *id,
-            name: name.clone(),
-            connected: false,
-            durable_lsn: durable,
-            applied_lsn: durable,
-            lag_bytes: end.since(durable),
-            lag_seconds: inner.lag.age(durable, end, now).as_secs_f64(),
-        });
-    }
-    all.sort_by_key(|follower| follower.id);
-    all
+    };
+    let with_lag = all.into_iter().map(told).map(|follower| FollowerStatus {
+        lag_bytes: end.since(follower.applied_lsn),
+        lag_seconds: inner.lag.age(follower.applied_lsn, end, now).as_secs_f64(),
+        ..follower
+    });
+    with_lag.collect()
 }
 
 fn message(inner: &Inner, view: &CoreView) -> String {

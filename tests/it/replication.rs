@@ -1,5 +1,8 @@
 //! Leader and followers: what is written at the leader is read everywhere.
 
+use std::io::Read;
+use std::time::{Duration, Instant};
+
 use replicated_store::replication::admin::Role;
 use replicated_store::resp::reply::Reply;
 
@@ -145,4 +148,44 @@ fn lag_tells_how_far_a_follower_is_behind() {
         lag().filter(|(bytes, seconds)| *bytes == 0 && *seconds == 0.0)
     });
     store.assert_same();
+}
+
+/// A follower whose connection broke is as far behind as it was, not as far as the whole log: so
+/// it was reported until it had said anew how far it is.
+#[test]
+fn lag_does_not_jump_when_a_follower_connects_again() {
+    let store = TestStore::start(2);
+    write(&store, 0, 2000);
+    store.settle();
+    let count = |index: usize, what| store.replicas[index].log().matches(what).count();
+    let connected = || count(0, "a follower connected");
+    let ended = || count(1, "connection to the leader ended");
+    let before = (connected(), ended());
+    store.replicas[0].freeze();
+    eventually("the follower gives its leader up", || {
+        (ended() > before.1).then_some(())
+    });
+    store.replicas[0].thaw();
+    eventually("a new connection", || {
+        let lag = store.replicas[0].status()?.followers.first().cloned()?;
+        assert!(lag.lag_bytes < 1000, "{lag:?}");
+        (connected() > before.0 && lag.connected).then_some(())
+    });
+    store.assert_same();
+}
+
+/// A stop does not wait for whoever watches the status.
+#[test]
+fn a_replica_stops_at_once_while_its_status_is_watched() {
+    let mut store = TestStore::start(1);
+    let mut watching = store.replicas[0].watch();
+    let start = Instant::now();
+    store.replicas[0].terminate();
+    let mut rest = Vec::new();
+    let _ = watching.read_to_end(&mut rest); // the end of the stream
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "it took {:?}",
+        start.elapsed()
+    );
 }

@@ -68,8 +68,12 @@ async fn receive(
     loop {
         let message = tokio::time::timeout(SILENCE * 6, reader.message()).await??;
         node.with(|inner| {
-            if let Message::Ack { durable, .. } = &message {
+            if let Message::Ack {
+                durable, applied, ..
+            } = &message
+            {
                 inner.durable_of.insert(id, *durable);
+                inner.applied_of.insert(id, *applied);
             }
             node.drive(inner, Input::Received(peer, message));
         });

@@ -1,7 +1,8 @@
 //! One replica as a process.
 
 use std::fs::{File, OpenOptions};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -151,6 +152,16 @@ impl Replica {
         body: &str,
     ) -> std::io::Result<(u16, String)> {
         request(&self.admin_address(), method, path, body)
+    }
+
+    /// A stream of its statuses, of which the first has been read.
+    pub(crate) fn watch(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.admin_address()).expect("a connection");
+        let request = b"GET /status/stream HTTP/1.1\r\nhost: test\r\n\r\n";
+        stream.write_all(request).expect("a request");
+        let mut first = [0; 512];
+        assert!(stream.read(&mut first).expect("an answer") > 0);
+        stream
     }
 
     /// What it says of itself, if it answers.
