@@ -41,7 +41,7 @@ impl Core {
 
     /// Goes on with the promises that were asked for, once nothing is on its way to the log.
     pub(super) fn settle_promises(&mut self, out: &mut Vec<Effect>) {
-        if self.tickets.is_empty() || self.durable < self.end {
+        if self.tickets.is_empty() || self.durable < self.end || self.truncating {
             return;
         }
         let highest = self
@@ -151,7 +151,8 @@ impl Core {
 
     /// Begins `epoch` as leader: first the durable mark, then the wait, then the barrier.
     fn begin(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
-        if !self.complete || self.durable < self.end || !self.tickets.is_empty() {
+        let quiet = self.durable == self.end && !self.truncating;
+        if !self.complete || !quiet || !self.tickets.is_empty() {
             return;
         }
         if self.hard.begun >= epoch {

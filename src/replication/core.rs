@@ -167,6 +167,8 @@ pub struct Core {
     pub(super) established: u64,
     pub(super) leader: Option<Leader>,
     pub(super) following: Option<Following>,
+    /// The log is being cut: until that is done, nothing is said about its end.
+    pub(super) truncating: bool,
     /// The epoch whose mark this process is making, or made, and has not led in yet.
     pub(super) begin_mark: Option<Epoch>,
     /// Promise requests that wait for the log to be quiet and the promise to be durable.
@@ -267,6 +269,7 @@ impl Core {
             established: 0,
             leader: None,
             following: None,
+            truncating: false,
             begin_mark: None,
             tickets: Vec::new(),
             now: Duration::ZERO,
@@ -291,7 +294,7 @@ impl Core {
                 history,
             } => self.log_reset(at, oldest, history, out),
             Input::Flushed(lsn) => self.flushed = self.flushed.max(lsn),
-            Input::SeedInstalled(lsn) => self.seed_installed(lsn),
+            Input::SeedInstalled(lsn) => self.seed_installed(lsn, out),
             Input::Trimmed(lsn) => self.oldest = self.oldest.max(lsn),
             Input::Applied(lsn) => self.applied = lsn,
             Input::Tick => self.tick(out),

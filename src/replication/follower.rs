@@ -91,8 +91,8 @@ impl Core {
             }
             return;
         }
-        if self.durable < self.end {
-            return; // frames of an earlier connection are on their way: their end decides
+        if self.durable < self.end || self.truncating {
+            return; // what an earlier connection began comes to its end first
         }
         following.phase = Phase::Told;
         let history = Message::History {
@@ -117,6 +117,7 @@ impl Core {
             out.push(Effect::Close(peer, format!("cannot go on from {point}")));
         } else if point < end {
             following.phase = Phase::Truncating;
+            self.truncating = true;
             out.push(Effect::Truncate(point));
         } else {
             self.begin_streaming(point, out);
@@ -125,18 +126,22 @@ impl Core {
 
     pub(super) fn truncated(&mut self, to: Lsn, out: &mut Vec<Effect>) {
         assert!(to >= self.flushed, "flushed state is never truncated");
+        self.truncating = false;
         self.history.truncate(to);
         self.end = to;
         self.durable = to;
         self.commit = self.commit.min(to);
         self.applied = self.applied.min(to);
         self.settle_promises(out);
-        let truncating = self
+        let asked = self
             .following
             .as_ref()
             .is_some_and(|f| f.phase == Phase::Truncating);
-        if truncating {
+        if asked {
             self.begin_streaming(to, out);
+        } else if self.saving.is_none() {
+            self.settle_role(out);
+            self.promise_durable(out);
         }
     }
 
@@ -193,7 +198,7 @@ impl Core {
     }
 
     /// The copied snapshot is the state now.
-    pub(super) fn seed_installed(&mut self, lsn: Lsn) {
+    pub(super) fn seed_installed(&mut self, lsn: Lsn, out: &mut Vec<Effect>) {
         assert!(
             lsn <= self.durable,
             "the log holds what follows the snapshot"
@@ -204,7 +209,12 @@ impl Core {
         self.commit = self.commit.max(lsn);
         if let Some(following) = &mut self.following {
             following.backlog = None;
+            if following.phase == Phase::Resetting {
+                // Asked to fetch one while the last steps of this one were under way: tell anew.
+                following.phase = Phase::Promising;
+            }
         }
+        self.promise_durable(out);
     }
 
     /// Frames came in: they are taken only if they continue the log, from the promised leader.

@@ -399,3 +399,88 @@ fn an_empty_follower_and_one_beyond_the_log_are_seeded() {
     let resume = Message::Resume { point: Lsn(450) };
     assert_eq!(answer(450, true), [Effect::Send(7, resume)]);
 }
+
+/// A connection that breaks while the log is being cut: the next one learns of the end only when
+/// that is done, and nothing is cut twice. Found by the simulation, with slow disks.
+#[test]
+fn a_log_that_is_being_cut_is_not_told_of() {
+    let mut history = EpochHistory::default();
+    history.append(Epoch(1), Lsn(0));
+    let found = Recovered {
+        history,
+        end: Lsn(50),
+        complete: true,
+        ..Recovered::default()
+    };
+    let mut subject = Subject {
+        core: Core::new(ME, found),
+        effects: Vec::new(),
+    };
+    told(&mut subject, 2);
+    subject.give(Input::Received(7, Message::Resume { point: Lsn(30) }));
+    subject.give(Input::Closed(7));
+    subject.give(Input::Connected(8));
+    let welcome = Message::Welcome {
+        id: OTHER,
+        epoch: Epoch(2),
+    };
+    assert_eq!(subject.give(Input::Received(8, welcome)), []);
+    assert_eq!(
+        subject.give(Input::Promise {
+            epoch: Epoch(2),
+            ticket: 1
+        }),
+        []
+    );
+    let effects = subject.give(Input::Truncated(Lsn(30))).to_vec();
+    let ticket = Effect::AnswerPromise {
+        ticket: 1,
+        granted: true,
+    };
+    assert_eq!(effects.first(), Some(&ticket), "{effects:?}");
+    let told = effects.iter().any(|effect| {
+        matches!(
+            effect,
+            Effect::Send(8, Message::History { end: Lsn(30), .. })
+        )
+    });
+    assert!(told, "{effects:?}");
+}
+
+/// The leader asks for a seed on a new connection while the last one is being installed: it is not
+/// waited for a second one that nobody fetches. Found by the simulation, with slow disks.
+#[test]
+fn a_seed_that_was_installed_meanwhile_is_told_of() {
+    let mut subject = Subject::new();
+    told(&mut subject, 1);
+    assert_eq!(
+        subject.give(Input::Received(7, Message::Seed)),
+        [Effect::FetchSeed(7)]
+    );
+    let mut history = EpochHistory::default();
+    history.append(Epoch(1), Lsn(0));
+    subject.give(Input::LogReset {
+        at: Lsn(40),
+        oldest: Lsn(40),
+        history,
+    });
+    subject.give(Input::Closed(7));
+    subject.give(Input::Connected(8));
+    let welcome = Message::Welcome {
+        id: OTHER,
+        epoch: Epoch(1),
+    };
+    subject.give(Input::Received(8, welcome));
+    assert_eq!(
+        subject.give(Input::Received(8, Message::Seed)),
+        [Effect::FetchSeed(8)]
+    );
+    let effects = subject.give(Input::SeedInstalled(Lsn(40))).to_vec();
+    let told = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Send(8, Message::History { complete: true, .. })
+        )
+    };
+    assert!(effects.iter().any(told), "{effects:?}");
+}

@@ -31,10 +31,19 @@ pub(crate) struct World {
     counts: [u64; 3],
     trace: String,
     faults: bool,
+    /// One in so many chances to work is taken by each disk: by seed, some are slow.
+    slowness: Vec<u32>,
+    /// How often faults come, by seed.
+    fault_rate: u32,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, count: u128, sync: u32) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let slowness = (0..count)
+            .map(|_| [1, 1, 4, 20][rng.random_range(0..4)])
+            .collect();
+        let fault_rate = [1, 3, 10][rng.random_range(0..3)];
         let nodes: Vec<_> = (1..=count).map(|id| Node::new(ReplicaId(id))).collect();
         let voters = nodes.iter().map(|node| node.id).collect();
         let register = Configuration {
@@ -46,7 +55,7 @@ impl World {
             ..Configuration::default()
         };
         Self {
-            rng: SmallRng::seed_from_u64(seed),
+            rng,
             now: Duration::ZERO,
             nodes,
             network: Network::default(),
@@ -60,6 +69,8 @@ impl World {
             counts: [0; 3],
             trace: String::new(),
             faults: true,
+            slowness,
+            fault_rate,
         }
     }
 
@@ -88,6 +99,7 @@ impl World {
     /// No more faults: everything must come together, and the store must take a write.
     pub(crate) fn heal_and_converge(&mut self) {
         self.faults = false;
+        self.slowness.fill(1);
         self.promotion = None;
         for _ in 0..20 {
             for _ in 0..2000 {
@@ -157,16 +169,32 @@ impl World {
             940..950 => self.tick(node),
             950..960 => self.flush(node),
             960..970 => self.operator(),
-            970..975 if self.faults => self.begin_promotion(),
-            975..982 if self.faults => self.crash(node),
-            982..990 if self.faults => self.break_link(),
+            970..990 if self.faults && self.rng.random_ratio(self.fault_rate, 10) => {
+                self.fault(node, event);
+            }
             990..1000 => self.start(node),
             _ => {}
         }
         self.check(node);
     }
 
+    fn fault(&mut self, node: usize, event: u32) {
+        match event {
+            970..977 => self.begin_promotion(),
+            977..980 => self.crash(node),
+            // Whoever shares a rack, or a mistake.
+            980..983 => {
+                self.crash(node);
+                self.crash((node + 1) % self.nodes.len());
+            }
+            _ => self.break_link(),
+        }
+    }
+
     fn disk_works(&mut self, node: usize) {
+        if !self.rng.random_ratio(1, self.slowness[node]) {
+            return;
+        }
         self.next_serial += 1;
         let out = self.nodes[node].work(self.next_serial, self.now);
         self.note_frames(node);
@@ -471,6 +499,11 @@ impl World {
     }
 
     fn seed(&mut self, node: usize, peer: Peer) {
+        // One task fetches seeds: what an earlier connection asked for comes first.
+        let under_way = |job: &Job| matches!(job, Job::Seed(..) | Job::Install(_));
+        if self.nodes[node].jobs.iter().any(under_way) {
+            return;
+        }
         let source = self.network.links.get(&peer).map(|link| link.leader);
         let snapshot = source.and_then(|source| self.nodes[source].snapshot());
         match snapshot {
