@@ -1,6 +1,6 @@
 //! A real Redis client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
@@ -22,11 +22,19 @@ pub(crate) async fn connect_within(
         .await
 }
 
-/// Connects, with the patience of a test that expects no fault.
+/// Connects, with the patience of a test that expects no fault. A Service that has just got its
+/// first ready Pod is reached only once every node knows: until then a try is in vain.
 pub(crate) async fn connect(host: &str) -> MultiplexedConnection {
-    connect_within(host, Duration::from_secs(10))
-        .await
-        .unwrap_or_else(|error| panic!("connecting to {host}:{PORT}: {error}"))
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match connect_within(host, Duration::from_secs(10)).await {
+            Ok(connection) => return connection,
+            Err(error) if Instant::now() >= deadline => {
+                panic!("connecting to {host}:{PORT}: {error}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
 }
 
 /// Values of many keys, in pieces that no server minds.
