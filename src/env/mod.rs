@@ -9,5 +9,5 @@ mod real_disk;
 pub mod sim_disk;
 
 pub use clock::{Clock, SystemClock};
-pub use disk::{Disk, File, RealDisk};
+pub use disk::{DirLock, Disk, File, RealDisk};
 pub use sim_disk::SimDisk;

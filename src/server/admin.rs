@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::inner::Progress;
 use super::metrics;
 use super::node::Node;
-use super::state::memory_budget;
+use super::state::{entry_bytes, memory_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
@@ -207,7 +207,7 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
 pub(super) fn apply_settings(inner: &mut super::inner::Inner, settings: Settings) {
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
-        store.set_memory((inner.memory_budget / 8 * 7) as usize);
+        store.set_memory(entry_bytes(inner.memory_budget));
     }
     inner.settings = settings;
 }

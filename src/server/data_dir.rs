@@ -2,7 +2,6 @@
 //! one. It must not know what is in the log or in the state.
 //!
 //! ```text
-//! lock                 held while a replica runs
 //! identity             id and name of the replica, written once
 //! hard                 promise and begun mark
 //! current              name of the state directory in use
@@ -18,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::env::{Disk, RealDisk, durable_file};
+use crate::env::{DirLock, Disk, RealDisk, durable_file};
 use crate::replication::{Epoch, HardState, ReplicaId};
 
 /// Why a data directory cannot be used.
@@ -69,7 +68,7 @@ pub(super) struct DataDir {
     path: PathBuf,
     disk: Arc<RealDisk>,
     id: ReplicaId,
-    _lock: fs::File,
+    _lock: DirLock,
 }
 
 impl DataDir {
@@ -82,16 +81,11 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { what, path, source }
         };
-        fs::create_dir_all(path.join("log")).map_err(io("creating the log directory"))?;
-        let lock = fs::File::create(path.join("lock")).map_err(io("opening the lock file"))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirError::Locked(path.to_owned()));
-            }
-            Err(error) => return Err(io("locking")(error.into())),
-        }
         let disk = Arc::new(RealDisk::open(path).map_err(io("opening the directory"))?);
+        let lock = disk.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DataDirError::Locked(path.to_owned()),
+            _ => io("locking")(error),
+        })?;
         let mut dir = Self {
             path: path.to_owned(),
             disk,
