@@ -68,8 +68,6 @@ pub(super) struct Inner {
     pub(super) core: Core,
     /// `None` while a seed is under way.
     pub(super) store: Option<Store>,
-    /// Name of the directory that the store lives in.
-    pub(super) state_dir: String,
     pub(super) pending: Pending,
     /// The writer holds records that it took from `pending` and has not sealed yet.
     pub(super) sealing: bool,

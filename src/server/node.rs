@@ -65,7 +65,6 @@ impl Node {
         let inner = Inner {
             core,
             store,
-            state_dir: parts.state_dir,
             pending: Pending::default(),
             sealing: false,
             accepting: false,
@@ -389,7 +388,6 @@ impl Node {
 pub(super) struct NodeParts {
     pub(super) id: ReplicaId,
     pub(super) chain: u32,
-    pub(super) state_dir: String,
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
     pub(super) clock: Arc<dyn Clock>,

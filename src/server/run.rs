@@ -51,7 +51,6 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let parts = NodeParts {
         id: dir.id(),
         chain: opened.chain,
-        state_dir: opened.state_dir,
         settings,
         memory_budget: budget,
         clock: Arc::clone(&clock),

@@ -37,7 +37,6 @@ pub(super) struct Opened {
     pub(super) reader: Log,
     /// `None` if a seed was under way.
     pub(super) store: Option<Store>,
-    pub(super) state_dir: String,
 }
 
 /// Bytes that the data may take in memory.
@@ -121,6 +120,5 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
         log,
         reader,
         store: complete.then_some(store),
-        state_dir,
     })
 }

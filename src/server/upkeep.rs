@@ -83,19 +83,15 @@ impl Upkeep {
         let fill = node.with(|inner| {
             let store = inner.store.as_ref().filter(|_| !inner.expiries_known)?;
             inner.expiries_known = true;
-            Some((store.expiry_fill(), inner.state_dir.clone()))
+            Some((store.expiry_fill(), Arc::clone(store.engine())))
         });
-        let Some((mut fill, state_dir)) = fill else {
+        let Some((mut fill, engine)) = fill else {
             return Ok(());
         };
         while let Some(found) = fill.step(FILL_STEP)? {
             let same = node.with(|inner| {
-                let same = inner.state_dir == state_dir;
-                match &mut inner.store {
-                    Some(store) if same => store.add_expiries(found),
-                    _ => return false,
-                }
-                true
+                let store = current_store(inner, &engine);
+                store.map(|store| store.add_expiries(found)).is_some()
             });
             if !same || self.stop.is_cancelled() {
                 break;
@@ -121,11 +117,8 @@ impl Upkeep {
         };
         let node = &self.node;
         let finished = node.with(|inner| {
-            let store = inner
-                .store
-                .as_mut()
-                .filter(|store| Arc::ptr_eq(store.engine(), &engine));
             // A seed may have replaced the store that this flush was of.
+            let store = current_store(inner, &engine);
             let finished = store.is_some_and(|store| store.finish_flush(done).is_ok());
             if finished {
                 node.drive(inner, Input::Flushed(cut));
@@ -264,12 +257,15 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
     Ok(())
 }
 
-/// Whether this is still the engine of the state: a seed replaces it.
+/// The store, if this is still its engine: a seed replaces both.
+fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&'a mut Store> {
+    let store = inner.store.as_mut();
+    store.filter(|store| Arc::ptr_eq(store.engine(), engine))
+}
+
+/// Whether this is still the engine of the state.
 fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
-    node.with(|inner| {
-        let store = inner.store.as_ref();
-        store.is_some_and(|store| Arc::ptr_eq(store.engine(), engine))
-    })
+    node.with(|inner| current_store(inner, engine).is_some())
 }
 
 fn used_percent(free: u64, total: u64) -> u8 {

@@ -225,9 +225,9 @@ impl SeedTarget {
                 .map(|name| name.to_string_lossy().into_owned());
             let name = name.ok_or_else(|| io::Error::other("a state directory without a name"))?;
             dir.set_current_state(&name).map_err(io::Error::other)?;
-            Ok::<_, io::Error>((store, name))
+            Ok::<_, io::Error>(store)
         });
-        let (store, name) = opened.await.map_err(io::Error::other)??;
+        let store = opened.await.map_err(io::Error::other)??;
         let tip = flushed_tip(&store);
         if tip.end != lsn {
             return Err(io::Error::other(format!(
@@ -239,7 +239,6 @@ impl SeedTarget {
         node.with(|inner| {
             inner.applied = tip;
             inner.store = Some(store);
-            inner.state_dir = name;
             inner.expiries_known = false;
             inner.rewinds += 1;
             inner.seed = None;
