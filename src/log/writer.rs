@@ -117,10 +117,15 @@ impl LogWriter {
     /// the next start. To be called when the log falls idle and before the process ends; costs
     /// one small write, and nothing if nothing was appended since.
     pub fn mark_durable(&mut self) -> Result<(), LogError> {
-        self.check_usable()?;
         if self.active.marked {
-            return Ok(());
+            return self.check_usable();
         }
+        self.beat()
+    }
+
+    /// Writes the mark of [`Self::mark_durable`], there or not: shows whether the disk answers.
+    pub fn beat(&mut self) -> Result<(), LogError> {
+        self.check_usable()?;
         let mark = Header::mark(self.tip).encode(segment::salt(self.active.number));
         self.guarded(|writer| {
             let active = &writer.active;

@@ -21,6 +21,11 @@ pub(crate) fn store(name: &str) -> ReplicatedStore {
 /// A follower at rest.
 pub(crate) fn status(id: u128) -> ReplicaStatus {
     ReplicaStatus {
+        answers: false,
+        leader_heard: false,
+        leaving: false,
+        fenced: false,
+        divergent: None,
         id: ReplicaId(id),
         incarnation: 1,
         name: format!("orders-{id}"),
@@ -52,6 +57,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
 /// A follower that has everything, as its leader sees it.
 pub(crate) fn follower(id: u128) -> FollowerStatus {
     FollowerStatus {
+        heard: true,
         id: ReplicaId(id),
         name: format!("orders-{id}"),
         connected: true,

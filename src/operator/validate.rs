@@ -113,6 +113,7 @@ fn settings(store: &ReplicatedStore) -> Result<Settings, Invalid> {
         max_lag: bytes("replication.maxLag", &spec.replication.max_lag)?,
         seed_bandwidth,
         max_memory: max_memory(store)?,
+        ..Settings::default()
     })
 }
 
@@ -160,6 +161,7 @@ mod tests {
             max_lag: 16 << 20,
             seed_bandwidth: 0,
             max_memory: 0,
+            ..Settings::default()
         };
         assert_eq!(store.settings, expected, "a quarter of 1Gi is kept as log");
     }

@@ -7,9 +7,16 @@
 //! | `GET /configuration` | | the [`Assignment`] that was handed over last |
 //! | `PUT /configuration` | [`Assignment`] | 200, or 409 with the reason as text |
 //! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`] |
+//! | `POST /switchover` | [`SwitchoverRequest`] | [`PromiseAnswer`] once the target has everything and the leader has promised, or 409 with the reason as text: then it leads on |
 //! | `GET /digest` | | [`Digest`] |
 //! | `GET /healthz`, `GET /readyz` | | 200, or 503 with the reason as text |
 //! | `GET /metrics` | | Prometheus text |
+//!
+//! The parent of a replica's process has an interface of its own, on another port:
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /process` | | [`ProcessStatus`] |
 
 use serde::{Deserialize, Serialize};
 
@@ -53,9 +60,23 @@ pub struct Member {
     pub peer_address: String,
     /// `host:port` of its client listener, named to clients that must go there.
     pub client_address: String,
+    /// It serves no client and leads nobody; it goes on copying and voting.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
-/// What the user set for the replicas. Sizes are bytes.
+/// What a leader does with client writes while it has fewer voters than the durability that the
+/// user asks for needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shortfall {
+    /// Refuses them.
+    #[default]
+    Block,
+    /// Takes them, with fewer copies.
+    Degrade,
+}
+
+/// What the user set for the replicas. Sizes are bytes, durations milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
@@ -68,6 +89,16 @@ pub struct Settings {
     /// Memory budget of the data, in bytes; 0 lets the replica choose three quarters of what its
     /// container, or the machine, has.
     pub max_memory: u64,
+    /// Milliseconds for which a voter gives a leader its word, and after which a leader that is cut
+    /// off answers nobody.
+    pub lease_ms: u64,
+    /// Followers that must have a write on disk before it is acknowledged, as the user wants it;
+    /// what is in force is in the register.
+    pub sync_replicas: u32,
+    /// What to do with writes while there are fewer voters than that, and the leader.
+    pub on_shortfall: Shortfall,
+    /// A follower hands the writes of its clients on to the leader; if not, it refuses them.
+    pub forward_writes: bool,
 }
 
 impl Default for Settings {
@@ -77,6 +108,10 @@ impl Default for Settings {
             max_lag: 16 << 20,
             seed_bandwidth: 0,
             max_memory: 0,
+            lease_ms: 1000,
+            sync_replicas: 0,
+            on_shortfall: Shortfall::Block,
+            forward_writes: true,
         }
     }
 }
@@ -112,6 +147,57 @@ pub struct PromiseAnswer {
     pub promised: Epoch,
     /// The last durable record.
     pub last: Position,
+    /// Leases to leaders of lower epochs that may still run.
+    #[serde(default)]
+    pub leases: Vec<LeaseLeft>,
+}
+
+/// A lease that a voter has given and that may still run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseLeft {
+    /// The epoch of the leader that holds it; `None` if the voter does not know, as it has
+    /// restarted since.
+    pub holder: Option<Epoch>,
+    /// Milliseconds that it still runs, rounded up.
+    pub left_ms: u64,
+}
+
+/// Asks a leader to make room for a follower: to take no more writes, wait until the follower has
+/// its whole log on disk, and promise the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchoverRequest {
+    /// The epoch to promise.
+    pub epoch: Epoch,
+    /// Who is to lead.
+    pub target: ReplicaId,
+    /// Milliseconds after which the leader gives up and leads on.
+    pub deadline_ms: u64,
+}
+
+/// What the parent of a replica's process says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessStatus {
+    /// [`ReplicaStatus::incarnation`] of the process that runs; `None` if none does.
+    pub running: Option<u64>,
+    /// Incarnations that have ended, and were reaped: the last ones.
+    pub ended: Vec<u64>,
+}
+
+/// Records that a replica had to give up when it rejoined, though they may have been acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Divergent {
+    /// Epoch of the last of them.
+    pub epoch: Epoch,
+    /// The LSN after which the logs part.
+    pub after: Lsn,
+    /// Bytes of records.
+    pub bytes: u64,
+    /// The file in the data directory that holds them.
+    pub file: String,
 }
 
 /// How far the copying of a snapshot has come.
@@ -140,6 +226,9 @@ pub struct FollowerStatus {
     pub name: String,
     /// Whether its connection is up.
     pub connected: bool,
+    /// Whether it has acknowledged something within the last [`Settings::lease_ms`].
+    #[serde(default)]
+    pub heard: bool,
     /// Up to here its log is durable.
     pub durable_lsn: Lsn,
     /// Up to here its state has been brought.
@@ -178,6 +267,21 @@ pub struct ReplicaStatus {
     pub configuration_version: u64,
     /// Highest version under which this leader has committed a barrier, 0 if none.
     pub established_version: u64,
+    /// Leader: it may answer clients, as its barrier is committed and it holds its leases.
+    #[serde(default)]
+    pub answers: bool,
+    /// Follower: it has heard of its leader within the last [`Settings::lease_ms`].
+    #[serde(default)]
+    pub leader_heard: bool,
+    /// It has been told to stop, and waits for somebody to take the lead from it.
+    #[serde(default)]
+    pub leaving: bool,
+    /// It serves no client, as the user wants it.
+    #[serde(default)]
+    pub fenced: bool,
+    /// The newest records that it had to give up, if there are any.
+    #[serde(default)]
+    pub divergent: Option<Divergent>,
     /// The leader that it follows, or itself.
     pub leader: Option<ReplicaId>,
     /// Epoch of that leader.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, Effect, Following, HardState, Phase};
-use super::progress::Leader;
+use super::lease;
+use super::progress::{DiskWatch, Leader};
 use super::types::{Configuration, Epoch, Lsn};
 
 impl Core {
@@ -24,6 +25,7 @@ impl Core {
             out.push(Effect::AnswerPromise {
                 ticket,
                 granted: false,
+                leases: Vec::new(),
             });
             return;
         }
@@ -62,7 +64,12 @@ impl Core {
         }
         for (epoch, ticket) in std::mem::take(&mut self.tickets) {
             let granted = epoch == self.hard.promised;
-            out.push(Effect::AnswerPromise { ticket, granted });
+            let leases = self.grants.below(epoch, self.now);
+            out.push(Effect::AnswerPromise {
+                ticket,
+                granted,
+                leases,
+            });
         }
     }
 
@@ -83,6 +90,7 @@ impl Core {
         assert_eq!(self.saving, Some(hard), "only one save is under way");
         self.saving = None;
         self.hard = hard;
+        self.disk_answered();
         self.settle_promises(out);
         if self.saving.is_some() {
             return;
@@ -141,6 +149,9 @@ impl Core {
             peer: None,
             phase: Phase::Down,
             echo: 0,
+            granted_ms: 0,
+            heard_at: None,
+            patience: self.lease,
             leader_end: Lsn::ZERO,
             leader_commit: Lsn::ZERO,
             backlog: None,
@@ -166,6 +177,7 @@ impl Core {
                 HardState {
                     promised: epoch,
                     begun: epoch,
+                    ..self.hard
                 },
                 out,
             );
@@ -175,11 +187,14 @@ impl Core {
         let wait = Duration::from_millis(self.configuration.wait_ms);
         self.leader = Some(Leader {
             epoch,
-            wait_until: self.now + wait + wait / 50,
+            wait_until: self.now + lease::waited(wait),
+            disk: DiskWatch::default(),
+            ticked_at: self.now,
             barriers: Vec::new(),
             first_barrier: None,
             followers: BTreeMap::new(),
         });
+        self.stalled = false;
         out.push(Effect::Lead(epoch));
         self.tick(out);
     }
@@ -198,6 +213,7 @@ impl Core {
                 ));
             }
             out.push(Effect::StepDown);
+            self.drop_handover("this replica no longer leads", out);
         }
         self.begin_mark = None;
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::handover::Handover;
+use super::lease::{Grants, Lease};
 use super::message::Message;
 use super::progress::Leader;
 use super::types::{Configuration, Epoch, EpochHistory, Lsn, Position, ReplicaId};
@@ -13,6 +15,8 @@ pub struct HardState {
     pub promised: Epoch,
     /// Highest epoch begun as leader: an epoch belongs to one process.
     pub begun: Epoch,
+    /// The longest lease granted lately, in milliseconds: after a restart nobody knows to whom.
+    pub lease_ms: u32,
 }
 
 /// What a restarted replica finds on its disk.
@@ -47,6 +51,24 @@ pub enum Input {
         /// Names the request.
         ticket: u64,
     },
+    /// The operator wants this leader to make room for `target`: to take no more writes, wait
+    /// until the target has everything, and promise. The answer carries the ticket.
+    Switchover {
+        /// The epoch to promise.
+        epoch: Epoch,
+        /// Who is to lead.
+        target: ReplicaId,
+        /// The leader gives up and leads on after this long.
+        within: Duration,
+        /// Names the request.
+        ticket: u64,
+    },
+    /// After [`Effect::Hold`]: everything that was executed is sealed.
+    Quiet,
+    /// The length of the leases to ask for from now on.
+    SetLease(Duration),
+    /// After [`Effect::Beat`]: something was written durably.
+    Beat,
     /// This hard state is on disk.
     Saved(HardState),
     /// Leader: a frame of the own epoch up to `end` is on its way to the log. `barrier` is the
@@ -110,7 +132,22 @@ pub enum Effect {
         ticket: u64,
         /// Whether its epoch is promised now.
         granted: bool,
+        /// Leases to leaders of lower epochs that may still run.
+        leases: Vec<Lease>,
     },
+    /// Answer a request for a switchover: it comes to nothing.
+    RefuseSwitchover {
+        /// The request.
+        ticket: u64,
+        /// For people.
+        reason: String,
+    },
+    /// Take no client writes for a moment, and say [`Input::Quiet`] once all are sealed.
+    Hold,
+    /// Take client writes again.
+    Resume,
+    /// Write something durably, however little, and say [`Input::Beat`]: is the disk alive?
+    Beat,
     /// Begin to lead: take client writes once the barrier is sealed.
     Lead(Epoch),
     /// Append a barrier of this version as a frame of its own.
@@ -142,7 +179,12 @@ pub enum Effect {
     /// Follower: the frames may be appended to the log.
     Take(Peer),
     /// Fetch a snapshot from the leader: reset the log at its LSN and say [`Input::LogReset`].
-    FetchSeed(Peer),
+    FetchSeed {
+        /// The connection to the leader.
+        peer: Peer,
+        /// What the log holds after this is in no other one.
+        point: Lsn,
+    },
     /// Records up to here are committed.
     Commit(Lsn),
 }
@@ -173,6 +215,14 @@ pub struct Core {
     pub(super) begin_mark: Option<Epoch>,
     /// Promise requests that wait for the log to be quiet and the promise to be durable.
     pub(super) tickets: Vec<(Epoch, u64)>,
+    /// The leases that this replica has granted.
+    pub(super) grants: Grants,
+    /// The leases that it asks for as leader.
+    pub(super) lease: Duration,
+    /// The promise to make once the target of a switchover has everything.
+    pub(super) handover: Option<Handover>,
+    /// The disk did not answer, and this replica stopped leading for it.
+    pub(super) stalled: bool,
     pub(super) now: Duration,
 }
 
@@ -183,8 +233,14 @@ pub(super) struct Following {
     pub(super) epoch: Epoch,
     pub(super) peer: Option<Peer>,
     pub(super) phase: Phase,
-    /// Newest `sent_at` of the leader.
+    /// Newest `sent_at` of the leader on this connection.
     pub(super) echo: u64,
+    /// The lease granted for that message, in milliseconds.
+    pub(super) granted_ms: u32,
+    /// When something was last heard of the leader.
+    pub(super) heard_at: Option<Duration>,
+    /// How long this follower's leader may be silent before it is held to be lost.
+    pub(super) patience: Duration,
     pub(super) leader_end: Lsn,
     pub(super) leader_commit: Lsn,
     /// The leader's end when this follower began to catch up: the backlog reaches to there.
@@ -242,13 +298,32 @@ pub struct CoreView {
     pub ready: bool,
     /// Whether there is a whole state.
     pub complete: bool,
-    /// Followers: connection, identity, durable, applied.
-    pub followers: Vec<(Peer, ReplicaId, Lsn, Lsn)>,
+    /// Followers, if this replica leads.
+    pub followers: Vec<FollowerView>,
+    /// Whether the leader was heard within the last lease.
+    pub leader_heard: bool,
+    /// The disk has not answered for as long as a lease: why this replica does not lead any more.
+    pub stalled: bool,
+}
+
+/// A connected follower as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerView {
+    /// The connection.
+    pub peer: Peer,
+    /// Its identity.
+    pub id: ReplicaId,
+    /// Its log is durable up to here.
+    pub durable: Lsn,
+    /// Its state has been brought up to here.
+    pub applied: Lsn,
+    /// Whether it acknowledged something within the last lease.
+    pub heard: bool,
 }
 
 impl Core {
     /// The state after a start: a voter or learner that leads nobody and follows nobody.
-    pub fn new(id: ReplicaId, found: Recovered) -> Self {
+    pub fn new(id: ReplicaId, found: Recovered, now: Duration) -> Self {
         assert!(
             found.flushed <= found.end,
             "the state is never ahead of the log"
@@ -272,7 +347,11 @@ impl Core {
             truncating: false,
             begin_mark: None,
             tickets: Vec::new(),
-            now: Duration::ZERO,
+            grants: Grants::restarted(now, Duration::from_millis(found.hard.lease_ms.into())),
+            lease: Duration::from_secs(1),
+            handover: None,
+            stalled: false,
+            now,
         }
     }
 
@@ -284,6 +363,15 @@ impl Core {
         match input {
             Input::Configure(configuration) => self.configure(configuration, out),
             Input::Promise { epoch, ticket } => self.promise(epoch, ticket, out),
+            Input::Switchover {
+                epoch,
+                target,
+                within,
+                ticket,
+            } => self.switchover(epoch, target, within, ticket, out),
+            Input::Quiet => self.quiet(out),
+            Input::SetLease(lease) => self.lease = lease,
+            Input::Beat => self.disk_answered(),
             Input::Saved(hard) => self.saved(hard, out),
             Input::Sealed { end, barrier } => self.sealed(end, barrier),
             Input::Durable(lsn) => self.made_durable(lsn, out),
@@ -327,8 +415,13 @@ impl Core {
             }
             Message::Ready { from } => self.follower_ready(peer, from, out),
             Message::Ack {
-                durable, applied, ..
+                durable,
+                applied,
+                echo,
+                lease_ms,
+                ..
             } => {
+                self.follower_lease(peer, echo, lease_ms);
                 self.follower_ack(peer, durable, applied, out);
             }
             Message::Welcome { id, epoch } => self.welcome(peer, id, epoch, out),
@@ -338,20 +431,23 @@ impl Core {
                 }
             }
             Message::Resume { point } => self.resume(peer, point, out),
-            Message::Seed => self.seed(peer, out),
+            Message::Seed { point } => self.seed(peer, point, out),
             Message::Append {
                 commit,
                 end,
                 sent_at,
+                lease_ms,
                 ..
             }
             | Message::Heartbeat {
                 commit,
                 end,
                 sent_at,
+                lease_ms,
                 ..
             } => {
-                self.leader_news(peer, commit, end, sent_at, out);
+                self.leader_news(peer, commit, end, out);
+                self.grant(peer, sent_at, lease_ms, out);
             }
             other => out.push(Effect::Close(peer, format!("unexpected message {other:?}"))),
         }
@@ -360,12 +456,14 @@ impl Core {
     fn made_durable(&mut self, lsn: Lsn, out: &mut Vec<Effect>) {
         assert!(lsn <= self.end, "durable {lsn} beyond the end {}", self.end);
         self.durable = self.durable.max(lsn);
+        self.disk_answered();
         self.settle_promises(out);
         if self.saving.is_none() && self.leader.is_none() {
             self.settle_role(out);
             self.promise_durable(out);
         }
         self.advance_commit(out);
+        self.settle_handover(out);
     }
 
     /// Moves the commit LSN as far as the rule of this replica's role allows.
@@ -444,10 +542,41 @@ impl Core {
             complete: self.complete,
             followers: self.leader.as_ref().map_or_else(Vec::new, |leader| {
                 let all = leader.followers.iter();
-                all.map(|(peer, f)| (*peer, f.id, f.durable, f.applied))
-                    .collect()
+                all.map(|(peer, follower)| FollowerView {
+                    peer: *peer,
+                    id: follower.id,
+                    durable: follower.durable,
+                    applied: follower.applied,
+                    heard: follower
+                        .heard_at
+                        .is_some_and(|at| self.now.saturating_sub(at) < self.lease),
+                })
+                .collect()
             }),
+            leader_heard: following.is_some_and(|following| {
+                let at = following.heard_at;
+                at.is_some_and(|at| self.now.saturating_sub(at) < following.patience)
+            }),
+            stalled: self.stalled,
         }
+    }
+
+    /// Until when, on the clock of [`Self::step`], this leader may answer clients: while it holds
+    /// leases of enough voters, itself included, and its barrier is committed. Zero if it may not.
+    pub fn answers_until(&self) -> Duration {
+        let Some(leader) = &self.leader else {
+            return Duration::ZERO;
+        };
+        let begun = leader.first_barrier.is_some_and(|at| self.commit >= at);
+        if !begun {
+            return Duration::ZERO;
+        }
+        leader.leased_until(self.id, &self.configuration)
+    }
+
+    /// The length of the leases that this replica asks for as leader.
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// The last durable record.

@@ -3,6 +3,7 @@
 use super::core::{Core, Effect, HardState, Peer, Phase};
 use super::message::{Message, PROTOCOL_VERSION};
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use std::time::Duration;
 
 /// A follower that has worked off its backlog and is at most this many bytes behind is ready.
 const READY_LAG: u64 = 1 << 20;
@@ -24,6 +25,8 @@ impl Core {
             return;
         };
         following.peer = Some(peer);
+        following.echo = 0;
+        following.granted_ms = 0;
         following.phase = Phase::Greeted;
         let hello = Message::Hello {
             version: PROTOCOL_VERSION,
@@ -157,7 +160,7 @@ impl Core {
     }
 
     /// The leader's log does not reach back far enough.
-    pub(super) fn seed(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+    pub(super) fn seed(&mut self, peer: Peer, point: Lsn, out: &mut Vec<Effect>) {
         let Some(following) = &mut self.following else {
             return;
         };
@@ -165,7 +168,7 @@ impl Core {
             following.phase = Phase::Resetting;
             following.ready = false;
             self.complete = false;
-            out.push(Effect::FetchSeed(peer));
+            out.push(Effect::FetchSeed { peer, point });
         }
     }
 
@@ -259,25 +262,51 @@ impl Core {
     }
 
     /// What every message of the leader carries besides frames.
-    pub(super) fn leader_news(
-        &mut self,
-        peer: Peer,
-        commit: Lsn,
-        end: Lsn,
-        sent_at: u64,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn leader_news(&mut self, peer: Peer, commit: Lsn, end: Lsn, out: &mut Vec<Effect>) {
+        let now = self.now;
         let Some(following) = &mut self.following else {
             return;
         };
         if following.peer != Some(peer) || following.phase != Phase::Streaming {
             return;
         }
-        following.echo = following.echo.max(sent_at);
+        following.heard_at = Some(now);
         following.leader_end = end;
         following.leader_commit = following.leader_commit.max(commit);
         following.backlog.get_or_insert(end);
         self.advance_commit(out);
+    }
+
+    /// Grants the leader of the promised epoch the lease that it asks for, from now on. One that is
+    /// longer than any before is noted durably first: a restart forgets to whom leases were
+    /// granted, but not for how long they may run.
+    pub(super) fn grant(&mut self, peer: Peer, sent_at: u64, lease_ms: u32, out: &mut Vec<Effect>) {
+        let (now, hard) = (self.now, self.hard);
+        let (saving, asked) = (self.saving, !self.tickets.is_empty());
+        let over_by = |then| self.grants.over_by(then);
+        let Some(following) = &mut self.following else {
+            return;
+        };
+        let streaming = following.peer == Some(peer) && following.phase == Phase::Streaming;
+        if !streaming || following.epoch != hard.promised {
+            return;
+        }
+        let lease = Duration::from_millis(lease_ms.into());
+        following.patience = lease;
+        let shorter = lease_ms < hard.lease_ms && over_by(now + lease);
+        if (lease_ms > hard.lease_ms || shorter) && saving.is_none() && !asked {
+            let hard = HardState { lease_ms, ..hard };
+            self.saving = Some(hard);
+            out.push(Effect::Save(hard));
+        }
+        let noted = saving.map_or(hard.lease_ms, |saving| saving.lease_ms.min(hard.lease_ms));
+        if lease_ms > noted || asked {
+            return;
+        }
+        following.echo = following.echo.max(sent_at);
+        following.granted_ms = lease_ms;
+        let epoch = following.epoch;
+        self.grants.grant(epoch, now + lease);
     }
 
     /// Whether the backlog is worked off, judged when the state or the leader's end has moved.
@@ -315,6 +344,7 @@ impl Core {
             applied: self.applied,
             ready: following.ready,
             echo: following.echo,
+            lease_ms: following.granted_ms,
         };
         Some((peer, ack))
     }

@@ -1,13 +1,20 @@
-//! The leader's side: barriers, the handshake with followers, acknowledgements.
+//! The leader's side: barriers, the handshake with followers, acknowledgements, leases.
+
+use std::time::Duration;
 
 use super::core::{Core, Effect, Peer};
+use super::lease;
 use super::message::Message;
 use super::progress::Follower;
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
 
 impl Core {
-    /// Time passed: a leader that has waited for earlier leases appends its first barrier.
+    /// Time passed: a leader that has waited for earlier leases appends its first barrier; one
+    /// whose disk does not answer stops leading.
     pub(super) fn tick(&mut self, out: &mut Vec<Effect>) {
+        self.grants.expire(self.now);
+        self.watch_disk(out);
+        self.settle_handover(out);
         let Some(leader) = &mut self.leader else {
             return;
         };
@@ -89,6 +96,8 @@ impl Core {
             matched: false,
             durable: Lsn::ZERO,
             applied: Lsn::ZERO,
+            leased_until: Duration::ZERO,
+            heard_at: None,
         };
         leader.followers.insert(peer, follower);
         out.push(Effect::Send(
@@ -123,7 +132,7 @@ impl Core {
         let answer = if reachable {
             Message::Resume { point }
         } else {
-            Message::Seed
+            Message::Seed { point }
         };
         out.push(Effect::Send(peer, answer));
     }
@@ -169,6 +178,23 @@ impl Core {
         follower.durable = follower.durable.max(durable);
         follower.applied = applied;
         self.advance_commit(out);
+        self.settle_handover(out);
+    }
+
+    /// A follower echoes when a message was sent, and for how long it granted a lease when it came.
+    pub(super) fn follower_lease(&mut self, peer: Peer, echo: u64, lease_ms: u32) {
+        let now = self.now;
+        let leader = self.leader.as_mut();
+        let Some(follower) = leader.and_then(|leader| leader.followers.get_mut(&peer)) else {
+            return;
+        };
+        follower.heard_at = Some(now);
+        let sent_at = Duration::from_micros(echo);
+        if lease_ms > 0 && sent_at <= now {
+            let lease = Duration::from_millis(lease_ms.into());
+            let until = sent_at + lease::believed(lease);
+            follower.leased_until = follower.leased_until.max(until);
+        }
     }
 
     pub(super) fn closed(&mut self, peer: Peer, out: &mut Vec<Effect>) {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
 
 /// Version of these messages; replicas of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,10 @@ pub enum Message {
         point: Lsn,
     },
     /// Fetch a snapshot first.
-    Seed,
+    Seed {
+        /// Where the histories part: what the follower has after that is in no other log.
+        point: Lsn,
+    },
     /// The log ends here durably.
     Ready {
         /// The end.
@@ -115,6 +118,8 @@ pub enum Message {
         keep_from: Lsn,
         /// Leader's monotonic clock, in microseconds.
         sent_at: u64,
+        /// Milliseconds of the lease that the leader asks for.
+        lease_ms: u32,
         /// Bytes of frames that follow.
         frame_bytes: u32,
     },
@@ -128,6 +133,8 @@ pub enum Message {
         keep_from: Lsn,
         /// As in `Append`.
         sent_at: u64,
+        /// As in `Append`.
+        lease_ms: u32,
     },
     /// What the follower has.
     Ack {
@@ -137,8 +144,10 @@ pub enum Message {
         applied: Lsn,
         /// Whether it announces that it is ready: it has worked off the backlog.
         ready: bool,
-        /// `sent_at` of the newest message received before the log was made durable.
+        /// `sent_at` of the newest message received.
         echo: u64,
+        /// The lease that was granted when that message came, in milliseconds; 0 for none.
+        lease_ms: u32,
     },
     /// Asks for a snapshot.
     SeedOpen {

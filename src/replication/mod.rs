@@ -7,12 +7,15 @@ pub mod admin;
 mod configure;
 mod core;
 mod follower;
+mod handover;
 mod leader;
+mod lease;
 pub mod message;
 mod progress;
 pub mod types;
 
-pub use core::{Core, CoreView, Effect, HardState, Input, Peer, Recovered};
+pub use core::{Core, CoreView, Effect, FollowerView, HardState, Input, Peer, Recovered};
+pub use lease::Lease;
 pub use types::{
     Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet,
 };

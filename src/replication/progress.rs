@@ -1,6 +1,7 @@
 //! What a leader knows of its followers, and the commit rule over it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::types::{Configuration, Epoch, Lsn, ReplicaId};
 
@@ -12,6 +13,22 @@ pub(super) struct Follower {
     pub(super) matched: bool,
     pub(super) durable: Lsn,
     pub(super) applied: Lsn,
+    /// The leader believes in this follower's lease until then.
+    pub(super) leased_until: Duration,
+    /// When it last acknowledged something.
+    pub(super) heard_at: Option<Duration>,
+}
+
+/// Whether a leader's disk answers. Counted in time that this process ran: one that was frozen
+/// learns nothing about its disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DiskWatch {
+    /// Since its last answer, as long as something is asked of it.
+    pub(super) silent_for: Duration,
+    /// Since it was last asked, or has answered.
+    pub(super) idle_for: Duration,
+    /// A beat is on its way.
+    pub(super) asked: bool,
 }
 
 /// The state of a leader.
@@ -19,7 +36,10 @@ pub(super) struct Follower {
 pub(super) struct Leader {
     pub(super) epoch: Epoch,
     /// Until then no barrier is appended: leases of earlier leaders may run.
-    pub(super) wait_until: std::time::Duration,
+    pub(super) wait_until: Duration,
+    pub(super) disk: DiskWatch,
+    /// When the disk was last looked after.
+    pub(super) ticked_at: Duration,
     /// The barriers that are not committed yet: version and the LSN of the barrier's end. `None`
     /// until the shell has sealed it.
     pub(super) barriers: Vec<(u64, Option<Lsn>)>,
@@ -29,6 +49,26 @@ pub(super) struct Leader {
 }
 
 impl Leader {
+    /// Until when the leader holds leases from `N/2 + 1` voters, its own included, which has no end.
+    pub(super) fn leased_until(&self, me: ReplicaId, configuration: &Configuration) -> Duration {
+        let others = configuration.voters.len() / 2;
+        let own = usize::from(!configuration.voters.contains(&me));
+        let needed = others + own;
+        if needed == 0 {
+            return Duration::MAX;
+        }
+        let mut until: BTreeMap<ReplicaId, Duration> = BTreeMap::new();
+        for follower in self.followers.values() {
+            if follower.id != me && configuration.voters.contains(&follower.id) {
+                let entry = until.entry(follower.id).or_default();
+                *entry = (*entry).max(follower.leased_until);
+            }
+        }
+        let mut ends: Vec<Duration> = until.into_values().collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(needed - 1).copied().unwrap_or_default()
+    }
+
     /// The highest LSN that is durable on the leader and on `min(k, N-1)` other voters.
     pub(super) fn committable(
         &self,
@@ -73,12 +113,16 @@ mod tests {
                         matched,
                         durable: Lsn(durable),
                         applied: Lsn(durable),
+                        leased_until: Duration::from_secs(durable),
+                        heard_at: None,
                     };
                     (connection as u64, follower)
                 });
         Leader {
             epoch: Epoch(1),
-            wait_until: std::time::Duration::ZERO,
+            wait_until: Duration::ZERO,
+            disk: DiskWatch::default(),
+            ticked_at: Duration::ZERO,
             barriers: Vec::new(),
             first_barrier: Some(Lsn(1)),
             followers: followers.collect(),
@@ -124,6 +168,24 @@ mod tests {
             unmatched.committable(ReplicaId(1), &configuration, Lsn(100)),
             Lsn(0)
         );
+    }
+
+    #[test]
+    fn leases_of_more_than_half_are_needed_its_own_included() {
+        let until = |voters: &[u128], followers: &[(u128, bool, u64)]| {
+            leader(followers).leased_until(ReplicaId(1), &configuration(voters, 1))
+        };
+        assert_eq!(until(&[1], &[]), Duration::MAX);
+        assert_eq!(until(&[1, 2], &[]), Duration::ZERO);
+        assert_eq!(until(&[1, 2], &[(2, true, 7), (9, true, 9)]).as_secs(), 7);
+        assert_eq!(
+            until(&[1, 2, 3], &[(2, true, 7), (3, true, 9)]).as_secs(),
+            9
+        );
+        let five = &[(2, true, 7), (3, true, 9), (4, true, 5)];
+        assert_eq!(until(&[1, 2, 3, 4, 5], five).as_secs(), 7);
+        let twice = &[(2, true, 7), (2, true, 9)];
+        assert_eq!(until(&[1, 2, 3, 4, 5], twice), Duration::ZERO);
     }
 
     #[test]

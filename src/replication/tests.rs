@@ -21,7 +21,7 @@ impl Subject {
             ..Recovered::default()
         };
         Self {
-            core: Core::new(ME, found),
+            core: Core::new(ME, found, Duration::ZERO),
             effects: Vec::new(),
         }
     }
@@ -87,6 +87,7 @@ fn a_leader_marks_its_epoch_before_it_leads() {
     let mark = HardState {
         promised: Epoch(1),
         begun: Epoch(1),
+        lease_ms: 0,
     };
     assert_eq!(effects, [Effect::Save(mark)]);
     let effects = subject.core.step(Input::Saved(mark), Duration::ZERO);
@@ -102,13 +103,14 @@ fn an_epoch_is_not_led_by_a_second_process() {
     let hard = HardState {
         promised: Epoch(3),
         begun: Epoch(3),
+        lease_ms: 0,
     };
     let found = Recovered {
         hard,
         complete: true,
         ..Recovered::default()
     };
-    let mut core = Core::new(ME, found);
+    let mut core = Core::new(ME, found, Duration::ZERO);
     assert_eq!(
         core.step(Input::Configure(register(5, 3, ME, 0)), Duration::ZERO),
         []
@@ -133,7 +135,7 @@ fn nobody_leads_or_follows_below_its_promise() {
 
 #[test]
 fn a_replica_without_a_whole_state_does_not_lead() {
-    let mut core = Core::new(ME, Recovered::default());
+    let mut core = Core::new(ME, Recovered::default(), Duration::ZERO);
     assert_eq!(
         core.step(Input::Configure(register(1, 1, ME, 0)), Duration::ZERO),
         []
@@ -191,7 +193,8 @@ fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
     assert!(
         effects.contains(&Effect::AnswerPromise {
             ticket: 4,
-            granted: true
+            granted: true,
+            leases: Vec::new(),
         }),
         "{effects:?}"
     );
@@ -210,7 +213,8 @@ fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
         lower,
         [Effect::AnswerPromise {
             ticket: 5,
-            granted: false
+            granted: false,
+            leases: Vec::new(),
         }]
     );
     let again = subject.give(Input::Promise {
@@ -221,7 +225,8 @@ fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
         again,
         [Effect::AnswerPromise {
             ticket: 6,
-            granted: true
+            granted: true,
+            leases: Vec::new(),
         }]
     );
 }
@@ -237,6 +242,7 @@ fn a_synchronous_leader_commits_what_a_follower_has_too() {
         applied: Lsn(0),
         ready: false,
         echo: 0,
+        lease_ms: 0,
     };
     assert_eq!(
         subject.give(Input::Received(7, ack(1))),
@@ -260,6 +266,7 @@ fn an_acknowledgement_beyond_the_log_ends_the_connection() {
         applied: Lsn(0),
         ready: false,
         echo: 0,
+        lease_ms: 0,
     };
     let effects = subject.give(Input::Received(7, ack));
     assert!(matches!(effects, [Effect::Close(7, _)]), "{effects:?}");
@@ -335,7 +342,7 @@ fn a_follower_cuts_its_log_where_the_histories_part() {
         ..Recovered::default()
     };
     let mut subject = Subject {
-        core: Core::new(ME, found),
+        core: Core::new(ME, found, Duration::ZERO),
         effects: Vec::new(),
     };
     told(&mut subject, 2);
@@ -366,6 +373,7 @@ fn a_follower_commits_no_more_than_it_has_on_disk() {
         end: Lsn(10),
         keep_from: Lsn(0),
         sent_at: 1,
+        lease_ms: 0,
     };
     assert_eq!(subject.give(Input::Received(7, news)), []);
     assert_eq!(
@@ -393,9 +401,10 @@ fn an_empty_follower_and_one_beyond_the_log_are_seeded() {
         };
         subject.give(Input::Received(7, told)).to_vec()
     };
-    assert_eq!(answer(0, true), [Effect::Send(7, Message::Seed)]);
-    assert_eq!(answer(300, true), [Effect::Send(7, Message::Seed)]);
-    assert_eq!(answer(450, false), [Effect::Send(7, Message::Seed)]);
+    let seed = |point| Effect::Send(7, Message::Seed { point: Lsn(point) });
+    assert_eq!(answer(0, true), [seed(0)]);
+    assert_eq!(answer(300, true), [seed(300)]);
+    assert_eq!(answer(450, false), [seed(450)]);
     let resume = Message::Resume { point: Lsn(450) };
     assert_eq!(answer(450, true), [Effect::Send(7, resume)]);
 }
@@ -413,7 +422,7 @@ fn a_log_that_is_being_cut_is_not_told_of() {
         ..Recovered::default()
     };
     let mut subject = Subject {
-        core: Core::new(ME, found),
+        core: Core::new(ME, found, Duration::ZERO),
         effects: Vec::new(),
     };
     told(&mut subject, 2);
@@ -436,6 +445,7 @@ fn a_log_that_is_being_cut_is_not_told_of() {
     let ticket = Effect::AnswerPromise {
         ticket: 1,
         granted: true,
+        leases: Vec::new(),
     };
     assert_eq!(effects.first(), Some(&ticket), "{effects:?}");
     let told = effects.iter().any(|effect| {
@@ -454,8 +464,11 @@ fn a_seed_that_was_installed_meanwhile_is_told_of() {
     let mut subject = Subject::new();
     told(&mut subject, 1);
     assert_eq!(
-        subject.give(Input::Received(7, Message::Seed)),
-        [Effect::FetchSeed(7)]
+        subject.give(Input::Received(7, Message::Seed { point: Lsn(0) })),
+        [Effect::FetchSeed {
+            peer: 7,
+            point: Lsn(0)
+        }]
     );
     let mut history = EpochHistory::default();
     history.append(Epoch(1), Lsn(0));
@@ -472,8 +485,11 @@ fn a_seed_that_was_installed_meanwhile_is_told_of() {
     };
     subject.give(Input::Received(8, welcome));
     assert_eq!(
-        subject.give(Input::Received(8, Message::Seed)),
-        [Effect::FetchSeed(8)]
+        subject.give(Input::Received(8, Message::Seed { point: Lsn(0) })),
+        [Effect::FetchSeed {
+            peer: 8,
+            point: Lsn(0)
+        }]
     );
     let effects = subject.give(Input::SeedInstalled(Lsn(40))).to_vec();
     let told = |effect: &Effect| {

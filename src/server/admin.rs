@@ -228,7 +228,7 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
         );
     });
     match tokio::time::timeout(PROMISE_DEADLINE, answered).await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Ok(Ok(answer))) => Json(answer).into_response(),
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the log is not quiet yet\n",

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! identity             id and name of the replica, written once
-//! hard                 promise and begun mark
+//! hard                 promise, begun mark, longest lease granted
 //! current              name of the state directory in use
 //! log/                 segments of the replicated log
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
@@ -60,6 +60,9 @@ struct Identity {
 struct Hard {
     promised: Epoch,
     begun: Epoch,
+    /// Missing in a directory of version 0.1, which granted no leases.
+    #[serde(default)]
+    lease_ms: u32,
 }
 
 /// An open data directory, locked for this process.
@@ -123,6 +126,7 @@ impl DataDir {
         Ok(saved.map_or_else(HardState::default, |hard| HardState {
             promised: hard.promised,
             begun: hard.begun,
+            lease_ms: hard.lease_ms,
         }))
     }
 
@@ -133,6 +137,7 @@ impl DataDir {
             &Hard {
                 promised: hard.promised,
                 begun: hard.begun,
+                lease_ms: hard.lease_ms,
             },
         )
     }

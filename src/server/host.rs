@@ -120,14 +120,14 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
     };
     let role = if inner.accepting {
         let now = node.now();
-        let followers = view.followers.iter().map(|(_, id, durable, applied)| {
-            let (host, port) = address(*id);
-            let lag = inner.lag.age(*applied, inner.tip.end, now);
+        let followers = view.followers.iter().map(|follower| {
+            let (host, port) = address(follower.id);
+            let lag = inner.lag.age(follower.applied, inner.tip.end, now);
             Follower {
                 host,
                 port,
                 online: true,
-                durable_lsn: durable.0,
+                durable_lsn: follower.durable.0,
                 lag_s: lag.as_secs(),
             }
         });

@@ -18,6 +18,8 @@ use crate::store::{FlushJob, Record, Store};
 #[derive(Debug)]
 pub(super) enum Job {
     Save(HardState),
+    /// Write something durably: is the disk alive?
+    Beat,
     Append(Vec<Frame>),
     Barrier {
         epoch: Epoch,
@@ -73,6 +75,8 @@ pub(super) struct Inner {
     pub(super) sealing: bool,
     /// Client writes may be appended: this replica leads, its barrier is sealed.
     pub(super) accepting: bool,
+    /// Client commands wait for a moment: a switchover is being prepared.
+    pub(super) holding: bool,
     /// End of the newest frame, on disk or on its way.
     pub(super) tip: Tip,
     /// The state is the one at this end of a frame; on a leader it runs ahead with `pending`.
@@ -92,7 +96,7 @@ pub(super) struct Inner {
     pub(super) follower_names: HashMap<ReplicaId, String>,
     /// Frames that came with the input that is being driven.
     pub(super) incoming: Option<Vec<Frame>>,
-    pub(super) promises: HashMap<u64, oneshot::Sender<PromiseAnswer>>,
+    pub(super) promises: HashMap<u64, oneshot::Sender<Result<PromiseAnswer, String>>>,
     pub(super) next_ticket: u64,
     pub(super) members: BTreeMap<ReplicaId, Member>,
     pub(super) settings: Settings,

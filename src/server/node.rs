@@ -15,8 +15,8 @@ use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::Frame;
-use crate::replication::admin::{PromiseAnswer, ReplicaState, Settings};
-use crate::replication::{Core, Effect, Input, Lsn, Peer, ReplicaId};
+use crate::replication::admin::{LeaseLeft, PromiseAnswer, ReplicaState, Settings};
+use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
 
 /// Frames up to this many bytes stay in memory for senders and the applier.
@@ -68,6 +68,7 @@ impl Node {
             pending: Pending::default(),
             sealing: false,
             accepting: false,
+            holding: false,
             tip: Tip {
                 end,
                 chain: parts.chain,
@@ -184,9 +185,26 @@ impl Node {
                 self.enqueue(inner, Job::Barrier { epoch, version });
             }
             Effect::Truncate(to) => self.enqueue(inner, Job::Truncate(to)),
-            Effect::AnswerPromise { ticket, granted } => {
-                self.answer_promise(inner, ticket, granted);
+            Effect::AnswerPromise {
+                ticket,
+                granted,
+                leases,
+            } => {
+                self.answer_promise(inner, ticket, granted, &leases);
             }
+            Effect::RefuseSwitchover { ticket, reason } => {
+                tracing::info!(reason, "no switchover");
+                if let Some(answer) = inner.promises.remove(&ticket) {
+                    let _ = answer.send(Err(reason));
+                }
+            }
+            Effect::Hold => {
+                tracing::info!("holds client commands: makes room for another leader");
+                inner.holding = true;
+                self.work.notify_one();
+            }
+            Effect::Resume => self.resume(inner),
+            Effect::Beat => self.enqueue(inner, Job::Beat),
             Effect::Lead(epoch) => {
                 tracing::info!(%epoch, "leads");
                 inner.lag.clear();
@@ -209,7 +227,7 @@ impl Node {
             Effect::Stream { peer, from } => tell(inner, peer, PeerCommand::Stream(from)),
             Effect::Close(peer, reason) => tell(inner, peer, PeerCommand::Close(reason)),
             Effect::Take(_) => self.take(inner),
-            Effect::FetchSeed(_) => {
+            Effect::FetchSeed { .. } => {
                 inner.ready = false;
                 inner.seeds += 1;
                 self.note_state(inner);
@@ -225,18 +243,29 @@ impl Node {
         self.work.notify_one();
     }
 
-    fn answer_promise(&self, inner: &mut Inner, ticket: u64, granted: bool) {
+    /// Takes client commands again.
+    fn resume(&self, inner: &mut Inner) {
+        inner.holding = false;
+        self.relief.notify_waiters();
+    }
+
+    fn answer_promise(&self, inner: &mut Inner, ticket: u64, granted: bool, leases: &[Lease]) {
         let Some(answer) = inner.promises.remove(&ticket) else {
             return;
         };
         let view = inner.core.view();
         tracing::info!(promised = %view.hard.promised, granted, "answers a request for a promise");
-        let _ = answer.send(PromiseAnswer {
+        let leases = leases.iter().map(|lease| LeaseLeft {
+            holder: lease.holder,
+            left_ms: lease.left.as_micros().div_ceil(1000) as u64,
+        });
+        let _ = answer.send(Ok(PromiseAnswer {
             id: self.id,
             granted,
             promised: view.hard.promised,
             last: view.last,
-        });
+            leases: leases.collect(),
+        }));
         self.changed();
     }
 
@@ -244,6 +273,7 @@ impl Node {
     fn step_down(&self, inner: &mut Inner) {
         tracing::info!("no longer leads");
         inner.accepting = false;
+        self.resume(inner);
         inner.reign += 1;
         inner.jobs.retain(|job| !matches!(job, Job::Barrier { .. }));
         inner.pending = Pending::default();

@@ -40,7 +40,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         ReplicaId(rand::random())
     })?);
     let opened = state::open(&dir, budget)?;
-    let core = Core::new(dir.id(), opened.recovered.clone());
+    let core = Core::new(dir.id(), opened.recovered.clone(), clock.monotonic());
     tracing::info!(
         id = %dir.id(),
         end = %opened.recovered.end,
@@ -234,6 +234,7 @@ fn lead_alone(node: &Node, options: &RunOptions) {
         name: options.name.clone(),
         peer_address: options.peer_listen.to_string(),
         client_address: format!("{host}:{}", options.listen.port()),
+        fenced: false,
     };
     let configuration = Configuration {
         version: epoch.0,

@@ -28,6 +28,11 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             begun: view.hard.begun,
             configuration_version: view.version,
             established_version: view.established,
+            answers: inner.core.answers_until() > node.now(),
+            leader_heard: view.leader_heard,
+            leaving: false,
+            fenced: false,
+            divergent: None,
             leader: view.leader,
             epoch: view.epoch,
             oldest_lsn: inner.core.oldest(),
@@ -102,21 +107,23 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
         .follower_names
         .keys()
         .filter(|id| inner.members.contains_key(id));
-    let connected = view.followers.iter().map(|(_, id, ..)| id);
+    let connected = view.followers.iter().map(|follower| &follower.id);
     let all: BTreeSet<_> = known.chain(connected).copied().collect();
     let told = |id: ReplicaId| {
         let connections = view
             .followers
             .iter()
-            .filter(move |(_, other, ..)| *other == id);
+            .filter(move |follower| follower.id == id);
         let last = |of: &BTreeMap<ReplicaId, Lsn>| of.get(&id).copied().unwrap_or_default();
-        let durable = connections.clone().map(|(_, _, durable, _)| *durable).max();
-        let applied = connections.map(|(.., applied)| *applied).max();
+        let durable = connections.clone().map(|it| it.durable).max();
+        let heard = connections.clone().any(|it| it.heard);
+        let applied = connections.map(|it| it.applied).max();
         let said = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn > Lsn::ZERO);
         FollowerStatus {
             id,
             name: inner.follower_names.get(&id).cloned().unwrap_or_default(),
             connected: durable.is_some(),
+            heard,
             durable_lsn: said(durable).unwrap_or_else(|| last(&inner.durable_of)),
             applied_lsn: said(applied).unwrap_or_else(|| last(&inner.applied_of)),
             lag_bytes: 0,

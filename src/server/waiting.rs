@@ -40,7 +40,7 @@ impl Node {
                 let followers = inner.core.view().followers;
                 followers
                     .iter()
-                    .filter(|(_, _, durable, _)| *durable >= lsn)
+                    .filter(|follower| follower.durable >= lsn)
                     .count() as u64
             })
         };

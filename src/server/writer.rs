@@ -144,6 +144,11 @@ impl Writer {
                 node.with(|inner| node.drive(inner, Input::Saved(hard)));
                 Ok(())
             }
+            Job::Beat => {
+                self.log.beat()?;
+                node.with(|inner| node.drive(inner, Input::Beat));
+                Ok(())
+            }
             Job::Barrier { epoch, version } => self.barrier(epoch, version),
             Job::Truncate(to) => self.truncate(to),
             Job::Reset {

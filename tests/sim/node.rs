@@ -119,7 +119,7 @@ impl Node {
             },
             complete: self.disk.complete,
         };
-        self.core = Some(Core::new(self.id, recovered));
+        self.core = Some(Core::new(self.id, recovered, Duration::ZERO));
     }
 
     /// Loses what is not written. `keep` volatile frames were just written, though nobody knows.
@@ -159,8 +159,14 @@ impl Node {
                 self.jobs.push_back(Job::Barrier(version));
             }
             Effect::Truncate(to) => self.jobs.push_back(Job::Truncate(to)),
-            Effect::AnswerPromise { ticket, granted } => out.push(Out::Promise { ticket, granted }),
-            Effect::Lead(_) => {}
+            Effect::AnswerPromise {
+                ticket, granted, ..
+            } => out.push(Out::Promise { ticket, granted }),
+            Effect::Lead(_)
+            | Effect::Hold
+            | Effect::Resume
+            | Effect::Beat
+            | Effect::RefuseSwitchover { .. } => {}
             Effect::StepDown => {
                 self.accepting = false;
                 self.jobs.retain(|job| !matches!(job, Job::Barrier(..)));
@@ -178,7 +184,7 @@ impl Node {
                 self.jobs.push_back(Job::Write(frames.len()));
                 self.frames.extend(frames);
             }
-            Effect::FetchSeed(peer) => out.push(Out::FetchSeed(peer)),
+            Effect::FetchSeed { peer, .. } => out.push(Out::FetchSeed(peer)),
             Effect::Commit(lsn) => {
                 let to = self.frames.partition_point(|frame| frame.end <= lsn);
                 if to > self.reported {

@@ -288,6 +288,7 @@ impl World {
                 end,
                 keep_from,
                 sent_at,
+                lease_ms: 1000,
             };
             if let Some(last) = frames.last() {
                 link.streamed = Some(last.end);

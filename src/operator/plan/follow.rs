@@ -93,6 +93,7 @@ fn assignment(view: &View, register: &Configuration) -> Assignment {
             name,
             peer_address,
             client_address: format!("{host}:{}", build::CLIENT_PORT),
+            fenced: false,
         })
     });
     Assignment {

@@ -343,6 +343,7 @@ fn one_refusal_ends_a_campaign() {
         panic!("no campaign");
     };
     let answer = |ordinal: u32, granted| PromiseAnswer {
+        leases: Vec::new(),
         id: world.replicas[&ordinal].status.id,
         granted,
         promised: Epoch(9),

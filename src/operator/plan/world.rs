@@ -165,6 +165,7 @@ impl World {
                 status.ready = true;
             }
             seen.push(FollowerStatus {
+                heard: true,
                 id: status.id,
                 name: String::new(),
                 connected: true,
@@ -343,6 +344,7 @@ impl World {
             status.state = ReplicaState::Pending;
         }
         Some(PromiseAnswer {
+            leases: Vec::new(),
             id: status.id,
             granted,
             promised: status.promised,

@@ -190,6 +190,7 @@ async fn answer(status: &'static str, body: String) -> (SocketAddr, JoinHandle<(
 #[tokio::test]
 async fn promises_are_asked_and_answered() {
     let promise = PromiseAnswer {
+        leases: Vec::new(),
         id: testing::status(7).id,
         granted: true,
         promised: Epoch(4),

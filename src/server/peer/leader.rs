@@ -158,13 +158,15 @@ impl Sender {
     fn news(&mut self, frame_bytes: Option<u32>) -> Message {
         let node = &self.node;
         let sent_at = node.now().as_micros() as u64;
-        let (commit, end, keep_from) = node.with(|inner| {
+        let (commit, end, keep_from, lease) = node.with(|inner| {
             (
                 inner.core.commit(),
                 inner.tip.end,
                 keep_from(inner, node.id),
+                inner.core.lease(),
             )
         });
+        let lease_ms = lease.as_millis() as u32;
         self.commit_sent = commit;
         match frame_bytes {
             Some(frame_bytes) => Message::Append {
@@ -172,6 +174,7 @@ impl Sender {
                 end,
                 keep_from,
                 sent_at,
+                lease_ms,
                 frame_bytes,
             },
             None => Message::Heartbeat {
@@ -179,6 +182,7 @@ impl Sender {
                 end,
                 keep_from,
                 sent_at,
+                lease_ms,
             },
         }
     }

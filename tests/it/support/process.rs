@@ -183,6 +183,7 @@ impl Replica {
     pub(crate) fn member(&self) -> Member {
         let status = self.status().expect("a running replica");
         Member {
+            fenced: false,
             id: status.id,
             name: self.name.clone(),
             peer_address: self.peer_address(),

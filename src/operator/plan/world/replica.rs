@@ -19,6 +19,11 @@ pub(in crate::operator) struct Replica {
 /// A replica of a new data directory.
 pub(super) fn blank(id: u64) -> ReplicaStatus {
     ReplicaStatus {
+        answers: false,
+        leader_heard: false,
+        leaving: false,
+        fenced: false,
+        divergent: None,
         id: ReplicaId(u128::from(id)),
         incarnation: id,
         name: String::new(),
