@@ -150,6 +150,9 @@ impl TestStore {
         self.register.version += 1;
         self.register.epoch = epoch;
         self.register.leader = Some(best.id);
+        // Who does not run is given up: a leader that waited for its leases would serve nobody.
+        let alive: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
+        self.register.voters.retain(|voter| alive.contains(voter));
         self.register.voters.insert(best.id);
         self.assign();
     }
