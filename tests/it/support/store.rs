@@ -141,19 +141,19 @@ impl TestStore {
         let answers = self.promises(|_| true);
         let best = answers.iter().max_by_key(|answer| answer.last);
         let best = best.expect("an answer").id;
-        self.named(best);
+        self.named(best, &answers);
     }
 
     /// Promotes this replica, by the promises of all that run.
     pub(crate) fn promote_to(&mut self, index: usize) {
-        self.promises(|_| true);
-        self.named(self.id(index));
+        let answers = self.promises(|_| true);
+        self.named(self.id(index), &answers);
     }
 
     /// Promotes this replica by its own promise alone: nobody else is a voter.
     pub(crate) fn promote_only(&mut self, index: usize) {
-        self.promises(|other| other == index);
-        self.named(self.id(index));
+        let answers = self.promises(|other| other == index);
+        self.named(self.id(index), &answers);
     }
 
     /// Asks the running replicas that are `asked` for a promise of the next epoch.
@@ -172,11 +172,16 @@ impl TestStore {
         answers
     }
 
-    /// Names the leader of the next epoch. It waits for leases, as nobody here proves a death.
-    fn named(&mut self, leader: ReplicaId) {
+    /// Names the leader of the next epoch. It waits for leases, as nobody here proves a death. Who did
+    /// not promise is given up: a leader that waited for its leases would serve nobody.
+    fn named(&mut self, leader: ReplicaId, promised: &[PromiseAnswer]) {
         self.register.version += 1;
         self.register.epoch = self.register.epoch.next();
         self.register.leader = Some(leader);
+        let promised: BTreeSet<ReplicaId> = promised.iter().map(|answer| answer.id).collect();
+        self.register
+            .voters
+            .retain(|voter| promised.contains(voter));
         self.register.voters.insert(leader);
         self.register.wait_ms = self.settings.lease_ms;
         self.assign();
