@@ -9,5 +9,6 @@ mod handover;
 mod parent;
 mod replication;
 mod seeding;
+mod stalled_disk;
 mod support;
 mod tidy;

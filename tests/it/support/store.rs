@@ -1,6 +1,7 @@
 //! A store of several replicas, with this test in the place of the operator.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use replicated_store::replication::admin::{
     Assignment, PromiseAnswer, PromiseRequest, ReplicaState, Role, Settings,
@@ -25,7 +26,13 @@ impl TestStore {
     }
 
     pub(crate) fn start_with(count: usize, settings: Settings) -> Self {
+        Self::start_in(count, settings, |_| {})
+    }
+
+    /// Starts replicas with their data in a directory that is prepared first.
+    pub(crate) fn start_in(count: usize, settings: Settings, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
+        prepare(root.path());
         let register = Configuration::default();
         let mut store = Self {
             replicas: Vec::new(),
@@ -150,10 +157,15 @@ impl TestStore {
         self.named(self.id(index), &answers);
     }
 
+    /// Promotes this replica by the promises of these.
+    pub(crate) fn promote_by(&mut self, index: usize, voters: &[usize]) {
+        let answers = self.promises(|other| voters.contains(&other));
+        self.named(self.id(index), &answers);
+    }
+
     /// Promotes this replica by its own promise alone: nobody else is a voter.
     pub(crate) fn promote_only(&mut self, index: usize) {
-        let answers = self.promises(|other| other == index);
-        self.named(self.id(index), &answers);
+        self.promote_by(index, &[index]);
     }
 
     /// Asks the running replicas that are `asked` for a promise of the next epoch.
