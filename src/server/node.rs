@@ -333,7 +333,8 @@ impl Node {
         inner.pending = Pending::default();
         if inner.sealing || inner.applied.end > inner.core.commit() {
             self.rewind(inner);
-        } else {
+        } else if inner.applied.end == inner.tip.end {
+            // Only then: a leader that had not brought its state to the end of its log yet has not.
             inner.applied = inner.tip;
         }
         inner.gate.release(&mut inner.to_wake);
