@@ -553,10 +553,7 @@ impl Core {
                 })
                 .collect()
             }),
-            leader_heard: following.is_some_and(|following| {
-                let at = following.heard_at;
-                at.is_some_and(|at| self.now.saturating_sub(at) < following.patience)
-            }),
+            leader_heard: self.leader_heard(),
             stalled: self.stalled,
         }
     }
@@ -572,6 +569,19 @@ impl Core {
             return Duration::ZERO;
         }
         leader.leased_until(self.id, &self.configuration)
+    }
+
+    /// Whether this follower has heard of its leader within the last lease.
+    pub fn leader_heard(&self) -> bool {
+        self.following.as_ref().is_some_and(|following| {
+            let at = following.heard_at;
+            at.is_some_and(|at| self.now.saturating_sub(at) < following.patience)
+        })
+    }
+
+    /// The highest epoch promised durably.
+    pub fn promised(&self) -> Epoch {
+        self.hard.promised
     }
 
     /// The length of the leases that this replica asks for as leader.

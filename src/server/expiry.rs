@@ -33,7 +33,7 @@ pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: Cancella
 fn expire(node: &Arc<Node>) -> usize {
     let now_ms = node.clock.wall_ms();
     node.with(|inner| {
-        if !inner.accepting {
+        if !inner.accepting || inner.holding {
             return 0;
         }
         let Some(store) = &mut inner.store else {

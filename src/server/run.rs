@@ -22,7 +22,7 @@ use super::state::{self, memory_budget};
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
-use super::{applier, expiry, process, upkeep};
+use super::{applier, divergent, expiry, leave, parent, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
@@ -31,8 +31,12 @@ use crate::replication::{Configuration, Core, Input, ReplicaId};
 /// Clients and tasks get this long to end when the replica stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Runs a replica until `stop` is cancelled, or until an error after which it must not go on.
-pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs a replica until `asked` to stop, or until an error after which it must not go on.
+pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Result<()> {
+    if options.incarnation.is_some() {
+        parent::end_with_parent();
+    }
+    let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = read_settings(options.settings.as_deref())?;
     let budget = memory_budget(&settings);
@@ -53,9 +57,11 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         chain: opened.chain,
         settings,
         memory_budget: budget,
+        divergent: divergent::newest(dir.path())?,
         clock: Arc::clone(&clock),
     };
     let node = Arc::new(Node::new(core, opened.store, parts));
+    node.with(|inner| admin::apply_settings(&node, inner, inner.settings.clone()));
     let snapshots = Arc::new(Snapshots::open(Arc::clone(&dir)).context("opening snapshots/")?);
 
     let bind = async |address, what: &str| {
@@ -83,12 +89,13 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     );
 
     let failed = CancellationToken::new();
-    let writer = Writer::new(
-        Arc::clone(&node),
-        opened.log,
-        Arc::clone(&dir),
-        stop.clone(),
-    );
+    let writer = Writer {
+        node: Arc::clone(&node),
+        log: opened.log,
+        reader: opened.reader.clone(),
+        dir: Arc::clone(&dir),
+        stop: stop.clone(),
+    };
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
     let upkeep = Upkeep {
@@ -142,7 +149,10 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
         name,
-        incarnation: rand::random::<u64>() >> 12, // exact in JSON numbers everywhere
+        // Exact in JSON numbers everywhere.
+        incarnation: options
+            .incarnation
+            .unwrap_or_else(|| rand::random::<u64>() >> 12),
         stats: Arc::clone(&stats),
         clients: Arc::clone(&clients),
         snapshots,
@@ -162,10 +172,12 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     };
     tasks.spawn(listener::listen(clients_listener, clients_context));
 
+    let patience = Duration::from_secs(options.leave_timeout);
     tokio::select! {
-        () = stop.cancelled() => {}
-        () = failed.cancelled() => stop.cancel(),
+        () = leave::after(&asked, &node, patience) => {}
+        () = failed.cancelled() => {}
     }
+    stop.cancel();
     tracing::info!("stopping");
     tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, tasks.wait())

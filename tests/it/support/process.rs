@@ -79,7 +79,14 @@ impl Replica {
             .append(true)
             .open(self.log_path());
         let child = Command::new(env!("CARGO_BIN_EXE_replica"))
-            .args(["run", "--name", &self.name, "--data-dir"])
+            .args([
+                "run",
+                "--leave-timeout",
+                "0",
+                "--name",
+                &self.name,
+                "--data-dir",
+            ])
             .arg(&self.dir)
             .args(["--listen", &self.client_address()])
             .args(["--peer-listen", &self.peer_address()])
