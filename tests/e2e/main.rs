@@ -16,6 +16,7 @@ mod support;
 
 mod chart;
 mod deletion;
+mod failover;
 mod installation;
 mod lag;
 mod operator;

@@ -73,6 +73,41 @@ pub(crate) async fn pods(client: &Client) -> Vec<Pod> {
         .collect()
 }
 
+/// Addresses of the operator's Pods.
+pub(crate) async fn hosts(client: &Client) -> Vec<String> {
+    let pods = pods(client).await;
+    let hosts = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
+    hosts.collect()
+}
+
+/// Sets the number of the operator's Pods, and waits until it is so.
+pub(crate) async fn scale(client: &Client, replicas: u32) {
+    let deployment = deployment(client).await.name_any();
+    let (deployment, replicas) = (
+        format!("deployment/{deployment}"),
+        format!("--replicas={replicas}"),
+    );
+    sh(
+        "kubectl",
+        &["-n", NAMESPACE, "scale", &deployment, &replicas],
+    )
+    .await;
+    if replicas == "--replicas=0" {
+        let none = [
+            "-n",
+            NAMESPACE,
+            "wait",
+            "--for=delete",
+            "pod",
+            "--all",
+            "--timeout=60s",
+        ];
+        sh("kubectl", &none).await;
+    } else {
+        available(client, secs(120)).await;
+    }
+}
+
 /// Kills all of the operator's Pods at once, without a chance to say good-bye.
 pub(crate) async fn kill(client: &Client) {
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);

@@ -7,6 +7,7 @@ pub(crate) mod fault;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod installation;
+pub(crate) mod leadership;
 pub(crate) mod record;
 pub(crate) mod register;
 pub(crate) mod sessions;

@@ -47,6 +47,12 @@ impl Habit {
         patience: Duration::from_millis(250),
         ..Self::LIGHT
     };
+    /// A few that wait for an answer that comes very late.
+    pub(crate) const PATIENT: Self = Self {
+        clients: 2,
+        patience: Duration::from_secs(30),
+        ..Self::LIGHT
+    };
     /// As much as goes, of those that wait for an answer.
     pub(crate) const FULL: Self = Self {
         clients: 12,
@@ -62,6 +68,7 @@ const REST: Duration = Duration::from_millis(10);
 
 /// Clients under way. Dropping it stops them.
 pub(crate) struct Sessions {
+    seed: u64,
     stop: CancellationToken,
     begin: Instant,
     seen: Arc<Mutex<Vec<Operation>>>,
@@ -75,25 +82,34 @@ impl Sessions {
         let seed: u64 = rand::random();
         eprintln!("sessions: {habit:?}, seed {seed}, at {hosts:?}");
         let mut sessions = Self {
+            seed,
             stop: CancellationToken::new(),
             begin: Instant::now(),
             seen: Arc::default(),
             acknowledged: Arc::default(),
             tasks: JoinSet::new(),
         };
-        for number in 0..hosts.len() * habit.clients {
-            let client = Client {
-                number,
-                host: hosts[number % hosts.len()].clone(),
-                habit,
-                random: SmallRng::seed_from_u64(seed.wrapping_add(number as u64)),
-                connection: None,
-            };
-            let (stop, seen) = (sessions.stop.clone(), Arc::clone(&sessions.seen));
-            let count = Arc::clone(&sessions.acknowledged);
-            sessions.tasks.spawn(client.run(stop, seen, count));
-        }
+        sessions.also(hosts, habit);
         sessions
+    }
+
+    /// Starts more clients.
+    pub(crate) fn also(&mut self, hosts: &[String], habit: Habit) {
+        for host in hosts {
+            for _ in 0..habit.clients {
+                let number = self.tasks.len();
+                let client = Client {
+                    number,
+                    host: host.clone(),
+                    habit,
+                    random: SmallRng::seed_from_u64(self.seed.wrapping_add(number as u64)),
+                    connection: None,
+                };
+                let (stop, seen) = (self.stop.clone(), Arc::clone(&self.seen));
+                let count = Arc::clone(&self.acknowledged);
+                self.tasks.spawn(client.run(stop, seen, count));
+            }
+        }
     }
 
     /// Writes acknowledged so far.

@@ -39,3 +39,8 @@ pub(crate) async fn eventually<T>(
 pub(crate) fn expect(holds: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(reason()) }
 }
+
+/// Lets time pass, where it is the time that matters: how long something is away.
+pub(crate) async fn pass(time: Duration) {
+    sleep(time).await;
+}
