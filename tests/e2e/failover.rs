@@ -8,7 +8,7 @@ use crate::support::fault::{self, Way};
 use crate::support::leadership::{refusal, synchronous, times};
 use crate::support::record::spread;
 use crate::support::wait::pass;
-use crate::support::{Gate, Habit, Sessions, Store, World, eventually, run, secs};
+use crate::support::{Gate, Habit, Sessions, World, run, secs};
 
 /// Goal: when the leader's process dies, clients of the one Service can write again within a second,
 /// and nobody sees anything that one single store could not have done.
@@ -28,7 +28,7 @@ fn a_killed_leader_is_replaced_within_a_second() {
             fault::signal(world, &before.leader, "SIGKILL").await;
             store.reign_after(&before, secs(30)).await;
             sessions.acknowledges(200, secs(30)).await;
-            gaps.push(sessions.so_far().gap(killed, Instant::now()));
+            gaps.push(sessions.gap(killed));
             store.is_whole().await;
         }
         let record = sessions.stop().await;
@@ -55,7 +55,7 @@ fn a_killed_container_is_replaced() {
         fault::kill_parent(world, &before.leader).await;
         store.reign_after(&before, secs(30)).await;
         sessions.acknowledges(200, secs(30)).await;
-        let gap = sessions.so_far().gap(killed, Instant::now());
+        let gap = sessions.gap(killed);
         eprintln!("without an acknowledged write after the container's end: {gap:?}");
         store.is_whole().await;
         let record = sessions.stop().await;
@@ -215,7 +215,7 @@ fn a_pair_survives_the_loss_of_either() {
         store.isolate(world, &follower, Way::Both).await;
         store.has_voters(1, secs(30)).await;
         sessions.acknowledges(200, secs(30)).await;
-        tell_gap(&sessions, "the follower is lost", cut);
+        sessions.tell_gap("the follower is lost", cut);
         assert_eq!(store.reign().await, before, "the leader was changed");
         fault::heal(world, &follower).await;
         store.is_whole().await;
@@ -225,7 +225,7 @@ fn a_pair_survives_the_loss_of_either() {
         let after = store.reign_after(&before, secs(30)).await;
         assert_eq!(after.leader, follower);
         sessions.acknowledges(200, secs(30)).await;
-        tell_gap(&sessions, "the leader is lost", cut);
+        sessions.tell_gap("the leader is lost", cut);
         fault::heal(world, &before.leader).await;
         store.is_whole().await;
 
@@ -234,11 +234,6 @@ fn a_pair_survives_the_loss_of_either() {
         record.nothing_lost(&store.leader_service().await).await;
         store.same_data().await;
     });
-}
-
-fn tell_gap(sessions: &Sessions, what: &str, from: Instant) {
-    let gap = sessions.so_far().gap(from, Instant::now());
-    eprintln!("without an acknowledged write when {what}: {gap:?}");
 }
 
 /// Goal: with `failover.mode: Manual`, a person decides.
@@ -258,33 +253,18 @@ fn manual_failover_waits_for_a_name() {
         store.isolate(world, &before.leader, Way::Both).await;
         let reason = refusal(&store, ConditionType::LeaderElected, secs(20)).await;
         eprintln!("the status says: {reason}");
-        stays(&store, before.epoch, 8).await;
+        store.stays(&before, secs(8)).await;
 
         let named = Instant::now();
         store.change(&json!({"leader": {"target": chosen}})).await;
         let after = store.reign_after(&before, secs(30)).await;
         assert_eq!(after.leader, chosen);
         sessions.acknowledges(200, secs(30)).await;
-        tell_gap(&sessions, "the leader is named", named);
+        sessions.tell_gap("the leader is named", named);
         fault::heal(world, &before.leader).await;
         store.is_whole().await;
         let record = sessions.stop().await;
         record.is_linearizable();
         record.nothing_lost(&store.leader_service().await).await;
     });
-}
-
-/// For so many seconds the epoch stays.
-async fn stays(store: &Store<'_>, epoch: i64, seconds: u64) {
-    let end = Instant::now() + secs(seconds);
-    eventually(secs(seconds + 10), "the time is over", async || {
-        let now = store.status().await.epoch;
-        assert_eq!(now, epoch, "somebody was promoted");
-        if Instant::now() >= end {
-            Ok(())
-        } else {
-            Err(String::new())
-        }
-    })
-    .await;
 }

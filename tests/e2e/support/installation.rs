@@ -83,29 +83,23 @@ pub(crate) async fn hosts(client: &Client) -> Vec<String> {
 /// Sets the number of the operator's Pods, and waits until it is so.
 pub(crate) async fn scale(client: &Client, replicas: u32) {
     let deployment = deployment(client).await.name_any();
-    let (deployment, replicas) = (
+    let (target, count) = (
         format!("deployment/{deployment}"),
         format!("--replicas={replicas}"),
     );
-    sh(
-        "kubectl",
-        &["-n", NAMESPACE, "scale", &deployment, &replicas],
-    )
+    sh("kubectl", &["-n", NAMESPACE, "scale", &target, &count]).await;
+    available(client, secs(120)).await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    eventually(secs(60), "Pods that are too many have ended", async || {
+        let there = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| error.to_string())?
+            .items
+            .len();
+        expect(there == replicas as usize, || format!("{there} Pods"))
+    })
     .await;
-    if replicas == "--replicas=0" {
-        let none = [
-            "-n",
-            NAMESPACE,
-            "wait",
-            "--for=delete",
-            "pod",
-            "--all",
-            "--timeout=60s",
-        ];
-        sh("kubectl", &none).await;
-    } else {
-        available(client, secs(120)).await;
-    }
 }
 
 /// Kills all of the operator's Pods at once, without a chance to say good-bye.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use replicated_store::api::{ConditionStatus, ConditionType};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::fault::{self, Way};
 use super::store::{Store, merge};
@@ -66,6 +67,21 @@ impl Store<'_> {
             })
         })
         .await
+    }
+
+    /// Who leads stays so for a time.
+    pub(crate) async fn stays(&self, reign: &Reign, time: Duration) {
+        let end = Instant::now() + time;
+        eventually(time + secs(10), "the time is over", async || {
+            let status = self.status().await;
+            assert_eq!(
+                status.epoch, reign.epoch,
+                "{:?} was promoted",
+                status.leader
+            );
+            expect(Instant::now() >= end, String::new)
+        })
+        .await;
     }
 
     /// Waits until so many replicas vote, and no earlier set of voters counts any more.

@@ -1,6 +1,7 @@
 //! What clients saw ([`super::sessions`]), and what must be true of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub(crate) client: usize,
-    pub(crate) host: String,
+    pub(crate) host: Arc<str>,
     pub(crate) key: String,
     pub(crate) action: Action,
     pub(crate) start: Instant,
@@ -73,23 +74,11 @@ impl Record {
 
     /// Only what clients of one address saw.
     pub(crate) fn at(&self, host: &str) -> Self {
-        let operations = self.operations.iter().filter(|found| found.host == host);
+        let operations = self.operations.iter().filter(|found| *found.host == *host);
         Self {
             operations: operations.cloned().collect(),
             ..*self
         }
-    }
-
-    /// The longest time without an acknowledged write, of what lies between two moments.
-    pub(crate) fn gap(&self, from: Instant, to: Instant) -> Duration {
-        let mut ends: Vec<Instant> = self.acknowledged().map(|found| found.end).collect();
-        ends.retain(|end| (from..=to).contains(end));
-        ends.extend([from, to]);
-        ends.sort();
-        ends.windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .max()
-            .unwrap_or_default()
     }
 
     /// When the first write was acknowledged that was called after a moment.
@@ -213,7 +202,7 @@ impl Record {
             self.operations.len(),
             self.end - self.begin,
             self.acknowledged().count(),
-            self.gap(self.begin, self.end)
+            longest_gap(&self.operations, self.begin, self.end)
         );
     }
 
@@ -232,6 +221,25 @@ impl Record {
         });
         lines.collect()
     }
+}
+
+/// The longest time without an acknowledged write, of what lies between two moments.
+pub(crate) fn longest_gap<'o>(
+    operations: impl IntoIterator<Item = &'o Operation>,
+    from: Instant,
+    to: Instant,
+) -> Duration {
+    let acknowledged = operations
+        .into_iter()
+        .filter(|found| found.is_acknowledged());
+    let mut ends: Vec<Instant> = acknowledged.map(|found| found.end).collect();
+    ends.retain(|end| (from..=to).contains(end));
+    ends.extend([from, to]);
+    ends.sort();
+    ends.windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .max()
+        .unwrap_or_default()
 }
 
 /// Median, least and most, for a test's output; and the median.

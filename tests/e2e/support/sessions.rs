@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::client::connect_within;
-use super::record::{Action, Operation, Outcome, Record};
+use super::record::{Action, Operation, Outcome, Record, longest_gap};
 use super::wait::eventually;
 
 /// How clients go about it.
@@ -40,7 +40,7 @@ impl Habit {
     pub(crate) const LIGHT: Self = Self {
         clients: 4,
         pause: Duration::from_millis(3),
-        patience: Duration::from_millis(1000),
+        patience: Duration::from_secs(1),
     };
     /// As [`Self::LIGHT`], of those that soon give up: a gap is measured to about this.
     pub(crate) const HASTY: Self = Self {
@@ -96,11 +96,12 @@ impl Sessions {
     /// Starts more clients.
     pub(crate) fn also(&mut self, hosts: &[String], habit: Habit) {
         for host in hosts {
+            let host: Arc<str> = host.as_str().into();
             for _ in 0..habit.clients {
                 let number = self.tasks.len();
                 let client = Client {
                     number,
-                    host: host.clone(),
+                    host: Arc::clone(&host),
                     habit,
                     random: SmallRng::seed_from_u64(self.seed.wrapping_add(number as u64)),
                     connection: None,
@@ -141,6 +142,24 @@ impl Sessions {
         }
     }
 
+    /// The longest time without an acknowledged write since a moment.
+    pub(crate) fn gap(&self, since: Instant) -> Duration {
+        let seen = self.seen.lock();
+        // Ends are recorded in their order, but for what happens between two clients' locks.
+        let recent = seen
+            .iter()
+            .rev()
+            .take_while(|found| found.end + REST > since);
+        longest_gap(recent, since, Instant::now())
+    }
+
+    /// As [`Self::gap`], which goes to the test's output.
+    pub(crate) fn tell_gap(&self, what: &str, since: Instant) -> Duration {
+        let gap = self.gap(since);
+        eprintln!("without an acknowledged write when {what}: {gap:?}");
+        gap
+    }
+
     /// Stops them.
     pub(crate) async fn stop(mut self) -> Record {
         self.stop.cancel();
@@ -173,7 +192,7 @@ impl Drop for Sessions {
 
 struct Client {
     number: usize,
-    host: String,
+    host: Arc<str>,
     habit: Habit,
     random: SmallRng,
     connection: Option<MultiplexedConnection>,
@@ -210,7 +229,7 @@ impl Client {
             }
             seen.lock().push(Operation {
                 client: self.number,
-                host: self.host.clone(),
+                host: Arc::clone(&self.host),
                 key,
                 action,
                 start,
