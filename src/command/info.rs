@@ -68,7 +68,7 @@ fn info(call: &mut Call<'_>) -> Handled {
         stats: host.stats(),
         now_ms: call.view.now_ms(),
         // INFO answers while the state is loading: then there are no keys yet.
-        keys: call.view.len().unwrap_or(0),
+        keys: call.view.len_hint(),
     };
     for (name, default, write) in SECTIONS {
         let shown = |word: &[u8]| {

@@ -40,6 +40,10 @@ pub trait View {
     fn clear(&mut self) -> Result<(), ViewError>;
     /// The number of keys.
     fn len(&mut self) -> Result<u64, ViewError>;
+    /// The number of keys as far as it is known, for people: nothing may rest on it.
+    fn len_hint(&mut self) -> u64 {
+        self.len().unwrap_or(0)
+    }
     /// A key chosen at random, or `None` if there is none.
     fn random_key(&mut self) -> Result<Option<Vec<u8>>, ViewError>;
     /// Up to about `count` keys from `cursor` on (0 begins), and the cursor to go on with (0 at the

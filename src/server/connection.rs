@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clients::Clients;
+use super::gate::Slot;
 use super::host::NodeHost;
 use super::node::Node;
 use super::view::StoreView;
@@ -29,6 +30,8 @@ const READ_SIZE: usize = 64 << 10;
 /// What a turn came to.
 struct Turn {
     need: Lsn,
+    /// Whether the replies rest on a leader's state: then they need its leases, too.
+    rests: bool,
     reign: u64,
     consumed: usize,
     end: End,
@@ -76,6 +79,7 @@ pub(super) struct Connection {
     out: Writer,
     /// End of the newest record that this connection wrote.
     wrote_up_to: Lsn,
+    slot: Slot,
 }
 
 impl Connection {
@@ -97,6 +101,7 @@ impl Connection {
             input: Vec::new(),
             out,
             wrote_up_to: Lsn::ZERO,
+            slot: Slot::new(),
         }
     }
 
@@ -131,21 +136,15 @@ impl Connection {
     }
 
     /// Executes what has been read, under the lock. A store whose unflushed part has grown too
-    /// large stalls everybody until the flush has caught up.
+    /// large stalls everybody until the flush has caught up, and so does a switchover for a moment.
     async fn turn(&mut self) -> Turn {
         loop {
-            let stalled = |inner: &mut super::inner::Inner| {
-                inner.accepting
-                    && inner
-                        .store
-                        .as_ref()
-                        .is_some_and(crate::store::Store::write_stall)
-            };
             let node = Arc::clone(&self.node);
             let relief = node.relief.notified();
             tokio::pin!(relief);
             relief.as_mut().enable();
-            let turn = node.with(|inner| (!stalled(inner)).then(|| self.execute(&node, inner)));
+            let turn =
+                node.with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner)));
             match turn {
                 Some(turn) => return turn,
                 None => {
@@ -206,6 +205,7 @@ impl Connection {
         };
         let turn = Turn {
             need: view.need,
+            rests: view.touched,
             reign: view.reign(),
             consumed,
             end,
@@ -219,12 +219,11 @@ impl Connection {
 
     /// Sends the replies once they may be given. `false` ends the connection.
     async fn answer(&mut self, turn: &Turn) -> io::Result<bool> {
-        let committed = self
-            .node
-            .committed(turn.need, turn.reign, self.session.id)
-            .await;
-        if committed.is_err() {
-            return Ok(false); // what became of the writes is not known: a clean close, no reply
+        if turn.rests {
+            let settled = self.node.committed(turn.need, turn.reign, &self.slot);
+            if settled.await.is_err() {
+                return Ok(false); // what became of the writes is not known: a clean close, no reply
+            }
         }
         if let End::Wait {
             replicas,

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::gate::Gate;
 use super::lag::LagClock;
 use super::tail::Tail;
 use crate::log::Frame;
@@ -90,7 +91,8 @@ pub(super) struct Inner {
     pub(super) jobs: VecDeque<Job>,
     /// Bytes of frames in `jobs`.
     pub(super) queued: usize,
-    pub(super) waiters: BTreeMap<(Lsn, u64), Waker>,
+    /// Who may be answered, and who waits for it.
+    pub(super) gate: Gate,
     pub(super) to_wake: Vec<Waker>,
     /// Rises whenever this replica stops leading: what was executed before may vanish.
     pub(super) reign: u64,
@@ -173,6 +175,16 @@ impl Inner {
         } else {
             self.tip.end
         }
+    }
+
+    /// Whether client commands must wait a moment: a switchover is being prepared, a leader has not
+    /// begun yet and its state runs ahead of what is committed, or too much waits to be flushed.
+    pub(super) fn holds_clients(&self) -> bool {
+        if !self.accepting {
+            return self.holding || self.core.leading().is_some();
+        }
+        let store = self.store.as_ref();
+        self.holding || store.is_some_and(Store::write_stall)
     }
 
     /// Appends a record of the leader and brings the state forward by it.

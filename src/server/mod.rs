@@ -3,7 +3,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `node`, `inner`, `waiting` | everything under the one lock; drives the protocol core |
+//! | `node`, `inner`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who may be answered |
 //! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
@@ -18,6 +18,7 @@ mod connection;
 mod data_dir;
 mod divergent;
 mod expiry;
+mod gate;
 mod host;
 mod inner;
 mod lag;

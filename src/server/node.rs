@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{broadcast, watch};
 
+use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::status::state;
@@ -52,6 +53,14 @@ pub(super) struct Node {
     pub(super) seed_wanted: tokio::sync::Notify,
     next_peer: AtomicU64,
     pub(super) commit: AtomicU64,
+    /// Until when this leader may answer, in microseconds of the clock; 0 if it may not.
+    pub(super) answers: AtomicU64,
+    /// [`Inner::reign`], for those who have no time for the lock.
+    pub(super) reign: AtomicU64,
+    /// [`Inner::accepting`], likewise.
+    pub(super) leads: AtomicBool,
+    /// This replica began or ceased to take writes.
+    pub(super) role_changed: tokio::sync::Notify,
 }
 
 impl Node {
@@ -81,7 +90,7 @@ impl Node {
             lag: LagClock::default(),
             jobs: VecDeque::new(),
             queued: 0,
-            waiters: BTreeMap::new(),
+            gate: Gate::default(),
             to_wake: Vec::new(),
             reign: 0,
             rewinds: 0,
@@ -133,6 +142,10 @@ impl Node {
             seed_wanted: tokio::sync::Notify::new(),
             next_peer: AtomicU64::new(1),
             commit: AtomicU64::new(commit.0),
+            answers: AtomicU64::new(0),
+            reign: AtomicU64::new(0),
+            leads: AtomicBool::new(false),
+            role_changed: tokio::sync::Notify::new(),
         }
     }
 
@@ -180,10 +193,12 @@ impl Node {
     /// Tells the core what happened and hands its effects on.
     pub(super) fn drive(&self, inner: &mut Inner, input: Input) {
         let now = self.now();
+        let configured = matches!(input, Input::Configure(_));
         for effect in inner.core.step(input, now) {
             self.carry_out(inner, effect);
         }
         inner.incoming = None;
+        self.watch_gate(inner, now, configured);
         self.tell_urgent(inner, now);
     }
 
@@ -321,8 +336,7 @@ impl Node {
         } else {
             inner.applied = inner.tip;
         }
-        let waiting = std::mem::take(&mut inner.waiters);
-        inner.to_wake.extend(waiting.into_values());
+        inner.gate.release(&mut inner.to_wake);
         self.apply.notify_all();
         self.changed();
     }
@@ -408,9 +422,8 @@ impl Node {
 
     fn committed_to(&self, inner: &mut Inner, lsn: Lsn) {
         self.commit.store(lsn.0, Ordering::Release);
-        let later = inner.waiters.split_off(&(Lsn(lsn.0 + 1), 0));
-        let ready = std::mem::replace(&mut inner.waiters, later);
-        inner.to_wake.extend(ready.into_values());
+        let leased = self.leased_in_step(inner);
+        inner.gate.committed(lsn, leased, &mut inner.to_wake);
         self.publish(inner);
         if inner.core.leading().is_none() {
             self.apply.notify_all();

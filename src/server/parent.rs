@@ -25,15 +25,14 @@ use tokio_util::sync::CancellationToken;
 use super::RunOptions;
 use crate::replication::admin::ProcessStatus;
 
-/// A replica that ran for this long is started again by its parent.
-const LONG_RUN: Duration = Duration::from_secs(10);
 /// The parent still answers for this long after its replica has ended for good.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Incarnations that are remembered after their end.
 const REMEMBERED: usize = 16;
 /// Tells a replica which incarnation it is.
 pub(super) const INCARNATION: &str = "REPLICA_INCARNATION";
-const LISTEN: &str = "--process-listen";
+/// Options that are the parent's own, each with a value.
+const OWN: [&str; 2] = ["--process-listen", "--restart-after"];
 
 /// Runs a replica as a child process, and starts it again if it crashes.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +40,10 @@ pub struct SuperviseOptions {
     /// Address at which this process tells whether its replica runs (HTTP).
     #[arg(long, env = "REPLICA_PROCESS_LISTEN", default_value = "127.0.0.1:0")]
     pub process_listen: SocketAddr,
+    /// A replica that crashes after it has run for this many seconds is started again at once; one
+    /// that crashes sooner ends its parent, too, with the same exit code.
+    #[arg(long, env = "REPLICA_RESTART_AFTER", default_value_t = 10)]
+    pub restart_after: u64,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -58,7 +61,8 @@ pub async fn supervise(options: SuperviseOptions, stop: CancellationToken) -> an
         tokio::spawn(
             async move { axum::serve(listener, Router::new().route("/process", page)).await },
         );
-    let ended = run_again_and_again(&status, &stop).await?;
+    let long_run = Duration::from_secs(options.restart_after);
+    let ended = run_again_and_again(&status, long_run, &stop).await?;
     tokio::time::sleep(LAST_WORDS).await;
     serving.abort();
     Ok(exit_code(ended))
@@ -66,6 +70,7 @@ pub async fn supervise(options: SuperviseOptions, stop: CancellationToken) -> an
 
 async fn run_again_and_again(
     status: &Mutex<ProcessStatus>,
+    long_run: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<ExitStatus> {
     loop {
@@ -81,7 +86,7 @@ async fn run_again_and_again(
             let surplus = status.ended.len().saturating_sub(REMEMBERED);
             status.ended.drain(..surplus);
         }
-        if stop.is_cancelled() || ended.success() || begun.elapsed() < LONG_RUN {
+        if stop.is_cancelled() || ended.success() || begun.elapsed() < long_run {
             tracing::info!(%ended, "the replica has ended");
             return Ok(ended);
         }
@@ -97,10 +102,11 @@ fn start(incarnation: u64) -> anyhow::Result<Child> {
     let mut command = Command::new(program);
     command.arg("run").env(INCARNATION, incarnation.to_string());
     while let Some(argument) = arguments.next() {
-        if argument == LISTEN {
-            arguments.next();
-        } else if !argument.starts_with("--process-listen=") {
+        let name = argument.split('=').next().unwrap_or_default();
+        if !OWN.contains(&name) {
             command.arg(argument);
+        } else if name == argument {
+            arguments.next(); // its value
         }
     }
     command.spawn().context("starting the replica")

@@ -31,7 +31,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             answers: inner.core.answers_until() > node.now(),
             leader_heard: view.leader_heard,
             leaving: inner.leaving,
-            fenced: false,
+            fenced: inner.gate.fenced,
             divergent: inner.divergent.clone(),
             leader: view.leader,
             epoch: view.epoch,
@@ -70,6 +70,12 @@ pub(super) fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
 pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static str> {
     if inner.store.is_none() {
         return Err("being seeded from the leader");
+    }
+    if inner.gate.fenced {
+        return Err("fenced: its name is in spec.fenced");
+    }
+    if view.leading && inner.gate.is_unleased() {
+        return Err("cut off from its followers: it holds no leases");
     }
     if view.leading {
         return if view.serving {

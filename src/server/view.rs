@@ -17,6 +17,8 @@ pub(super) struct StoreView<'a> {
     pub(super) need: Lsn,
     /// Whether anything was appended.
     pub(super) wrote: bool,
+    /// Whether a leader's state was looked at or changed: an answer needs its leases.
+    pub(super) touched: bool,
 }
 
 impl<'a> StoreView<'a> {
@@ -29,6 +31,7 @@ impl<'a> StoreView<'a> {
             random: now_ms,
             need: Lsn::ZERO,
             wrote: false,
+            touched: false,
         }
     }
 
@@ -43,10 +46,13 @@ impl<'a> StoreView<'a> {
     }
 
     fn append(&mut self, record: &Record<'_>) -> Result<(), ViewError> {
-        self.writable()?;
+        if !self.inner.accepting {
+            return Err(ViewError::Refused(self.read_only()));
+        }
         let lsn = self.inner.append(record).map_err(|error| storage(&error))?;
         self.need = lsn;
         self.wrote = true;
+        self.touched = true;
         Ok(())
     }
 
@@ -79,6 +85,7 @@ impl View for StoreView<'_> {
         };
         let found = store.get(key).map_err(|error| storage(&error))?;
         if leading {
+            self.touched = true;
             self.need = self.need.max(found.lsn);
         }
         let live = found
@@ -115,9 +122,7 @@ impl View for StoreView<'_> {
     }
 
     fn len(&mut self) -> Result<u64, ViewError> {
-        if self.inner.accepting {
-            self.need = self.inner.end(); // every change counts
-        }
+        self.rest_on_everything();
         self.inner
             .store
             .as_ref()
@@ -125,7 +130,15 @@ impl View for StoreView<'_> {
             .ok_or_else(loading)
     }
 
+    fn len_hint(&mut self) -> u64 {
+        self.inner
+            .store
+            .as_ref()
+            .map_or(0, crate::store::Store::len)
+    }
+
     fn random_key(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
+        self.rest_on_everything();
         self.random = self
             .random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -139,9 +152,7 @@ impl View for StoreView<'_> {
     }
 
     fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError> {
-        if self.inner.accepting {
-            self.need = self.inner.end();
-        }
+        self.rest_on_everything();
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
@@ -156,8 +167,20 @@ impl View for StoreView<'_> {
     }
 
     fn writable(&self) -> Result<(), ViewError> {
+        let gate = &self.inner.gate;
+        if gate.bars() {
+            return Err(self.barred());
+        }
         if !self.inner.accepting {
-            return Err(ViewError::Refused(self.read_only()));
+            // What is queued here is executed by the leader.
+            return if self.forwards() {
+                Ok(())
+            } else {
+                Err(ViewError::Refused(self.read_only()))
+            };
+        }
+        if gate.short {
+            return Err(self.short());
         }
         if self.inner.disk_low {
             let text = "OOM the disk of this replica is nearly full: writes are refused until \
@@ -172,6 +195,9 @@ impl View for StoreView<'_> {
         if inner.store.is_none() {
             return Err(loading());
         }
+        if inner.gate.bars() {
+            return Err(self.barred());
+        }
         if inner.accepting || inner.ready {
             return Ok(());
         }
@@ -185,6 +211,42 @@ impl View for StoreView<'_> {
 }
 
 impl StoreView<'_> {
+    /// Whether this replica hands writes on to its leader.
+    pub(super) fn forwards(&self) -> bool {
+        !self.inner.accepting && self.inner.settings.forward_writes && !self.inner.gate.fenced
+    }
+
+    /// On a leader, the answer rests on every change so far.
+    fn rest_on_everything(&mut self) {
+        if self.inner.accepting {
+            self.touched = true;
+            self.need = self.inner.end();
+        }
+    }
+
+    #[cold]
+    fn barred(&self) -> ViewError {
+        ViewError::Refused(if self.inner.gate.fenced {
+            "READONLY this replica is fenced: it serves no client while its name is in spec.fenced"
+                .into()
+        } else {
+            "CLUSTERDOWN this leader is cut off from its followers: it does not know whether it \
+             still leads. Try another replica, or again"
+                .into()
+        })
+    }
+
+    #[cold]
+    fn short(&self) -> ViewError {
+        let wanted = self.inner.settings.sync_replicas;
+        let voters = self.inner.core.configuration().voters.len();
+        ViewError::Refused(format!(
+            "NOREPLICAS writes need {wanted} synchronous followers, and there are {} now. Bring \
+             followers back, lower replication.syncReplicas, or set replication.onShortfall to Degrade",
+            voters.saturating_sub(1)
+        ))
+    }
+
     fn read_only(&self) -> String {
         let view = self.inner.core.view();
         let leader = view.leader.filter(|id| *id != self.node.id);

@@ -1,31 +1,45 @@
 //! What a client's task waits for: that something is committed, or that followers have it.
 
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::gate::Slot;
 use super::node::Node;
 use crate::replication::Lsn;
 
-/// This replica stopped leading before what the reply rests on was committed.
+/// This replica stopped leading, or was cut off, before the reply might be given: what became of
+/// what was executed is not known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Deposed;
 
 impl Node {
-    /// Waits until `need` is committed; in vain once this replica's reign `reign` is over.
-    pub(super) async fn committed(&self, need: Lsn, reign: u64, who: u64) -> Result<(), Deposed> {
+    /// Waits until what a turn of this reign rests on is committed and this leader, asked after that,
+    /// holds its leases; in vain once the reign is over, or the leases have been gone for long.
+    pub(super) async fn committed(
+        &self,
+        need: Lsn,
+        reign: u64,
+        slot: &Slot,
+    ) -> Result<(), Deposed> {
+        if self.may_answer(need, reign) {
+            return Ok(());
+        }
+        slot.clear();
         std::future::poll_fn(|context| {
-            if self.commit.load(Ordering::Acquire) >= need.0 {
-                return Poll::Ready(Ok(()));
-            }
             let mut inner = self.inner.lock();
-            if inner.core.commit() >= need {
+            if slot.granted() {
                 return Poll::Ready(Ok(()));
             }
-            if inner.reign != reign {
+            if inner.reign != reign || inner.gate.severed {
                 return Poll::Ready(Err(Deposed));
             }
-            inner.waiters.insert((need, who), context.waker().clone());
+            if inner.core.commit() < need {
+                inner.gate.wait_for_commit(need, slot, context.waker());
+            } else if inner.core.answers_until() > self.now() {
+                return Poll::Ready(Ok(()));
+            } else {
+                inner.gate.wait_for_leases(slot, context.waker());
+            }
             Poll::Pending
         })
         .await

@@ -5,6 +5,8 @@
 mod chart;
 mod crash;
 mod crd;
+mod handover;
+mod parent;
 mod replication;
 mod seeding;
 mod support;

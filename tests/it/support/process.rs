@@ -21,6 +21,10 @@ pub(crate) struct Replica {
     child: Option<Child>,
 }
 
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
@@ -32,10 +36,7 @@ impl Replica {
         Self {
             name: name.to_owned(),
             dir: root.join(name),
-            arguments: arguments
-                .iter()
-                .map(|&argument| argument.to_owned())
-                .collect(),
+            arguments: texts(&[arguments, &["--leave-timeout", "0"]].concat()),
             ports: [free_port(), free_port(), free_port()],
             child: None,
         }
@@ -79,14 +80,7 @@ impl Replica {
             .append(true)
             .open(self.log_path());
         let child = Command::new(env!("CARGO_BIN_EXE_replica"))
-            .args([
-                "run",
-                "--leave-timeout",
-                "0",
-                "--name",
-                &self.name,
-                "--data-dir",
-            ])
+            .args(["run", "--name", &self.name, "--data-dir"])
             .arg(&self.dir)
             .args(["--listen", &self.client_address()])
             .args(["--peer-listen", &self.peer_address()])
@@ -130,6 +124,18 @@ impl Replica {
             self.name,
             self.log()
         );
+    }
+
+    /// Kills the process and starts it again with other arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.kill();
+        self.arguments = texts(arguments);
+        self.start();
+    }
+
+    /// Asks the process to stop, and does not wait for it.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Waits for the end of the process.

@@ -127,43 +127,63 @@ impl TestStore {
         }
     }
 
+    /// Makes every running replica a voter, with so many synchronous followers.
+    pub(crate) fn everybody_votes(&mut self, sync: u32) {
+        let ids: Vec<ReplicaId> = (0..self.replicas.len()).map(|at| self.id(at)).collect();
+        self.register.version += 1;
+        self.register.voters.extend(ids);
+        self.register.sync = sync;
+        self.assign();
+    }
+
     /// Promotes the best of all running replicas, as the operator does.
     pub(crate) fn promote(&mut self) {
-        let epoch = self.register.epoch.next();
-        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
-        let running = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.status().is_some());
-        let answers: Vec<PromiseAnswer> = running
-            .map(|replica| {
-                let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
-                assert_eq!(code, 200, "{text}");
-                serde_json::from_str(&text).expect("a promise")
-            })
-            .collect();
-        assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
-        let best = answers
-            .iter()
-            .max_by_key(|answer| answer.last)
-            .expect("an answer");
-        self.register.version += 1;
-        self.register.epoch = epoch;
-        self.register.leader = Some(best.id);
-        self.register.voters.insert(best.id);
-        self.assign();
+        let answers = self.promises(|_| true);
+        let best = answers.iter().max_by_key(|answer| answer.last);
+        let best = best.expect("an answer").id;
+        self.named(best, &answers);
+    }
+
+    /// Promotes this replica, by the promises of all that run.
+    pub(crate) fn promote_to(&mut self, index: usize) {
+        let answers = self.promises(|_| true);
+        self.named(self.id(index), &answers);
     }
 
     /// Promotes this replica by its own promise alone: nobody else is a voter.
     pub(crate) fn promote_only(&mut self, index: usize) {
+        let answers = self.promises(|other| other == index);
+        self.named(self.id(index), &answers);
+    }
+
+    /// Asks the running replicas that are `asked` for a promise of the next epoch.
+    fn promises(&self, asked: impl Fn(usize) -> bool) -> Vec<PromiseAnswer> {
         let epoch = self.register.epoch.next();
         let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
-        let replica = &self.replicas[index];
-        let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
-        assert_eq!(code, 200, "{text}");
+        let all = self.replicas.iter().enumerate();
+        let running = all.filter(|(at, replica)| asked(*at) && replica.status().is_some());
+        let answers = running.map(|(_, replica)| {
+            let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
+            assert_eq!(code, 200, "{text}");
+            serde_json::from_str(&text).expect("a promise")
+        });
+        let answers: Vec<PromiseAnswer> = answers.collect();
+        assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
+        answers
+    }
+
+    /// Names the leader of the next epoch. It waits for leases, as nobody here proves a death. Who did
+    /// not promise is given up: a leader that waited for its leases would serve nobody.
+    fn named(&mut self, leader: ReplicaId, promised: &[PromiseAnswer]) {
         self.register.version += 1;
-        self.register.epoch = epoch;
-        self.register.leader = Some(self.id(index));
+        self.register.epoch = self.register.epoch.next();
+        self.register.leader = Some(leader);
+        let promised: BTreeSet<ReplicaId> = promised.iter().map(|answer| answer.id).collect();
+        self.register
+            .voters
+            .retain(|voter| promised.contains(voter));
+        self.register.voters.insert(leader);
+        self.register.wait_ms = self.settings.lease_ms;
         self.assign();
     }
 

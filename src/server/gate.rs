@@ -1,0 +1,242 @@
+//! Who may be answered: whether this leader holds its leases, and whether clients are served here at
+//! all. The turns that wait for it stand here; what they have executed is none of its business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use super::inner::Inner;
+use super::node::Node;
+use crate::replication::Lsn;
+use crate::replication::admin::Shortfall;
+
+/// What the waiters, and everybody under the lock, are told.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// Turns that wait until something is committed.
+    uncommitted: BTreeMap<(Lsn, u64), Waiter>,
+    /// Turns that rest on committed records, and wait for this leader's leases to come back.
+    unleased: BTreeMap<u64, Waiter>,
+    /// Since when this leader has been without leases, on the node's clock.
+    unleased_since: Option<Duration>,
+    /// It has been so for longer than a lease: new commands are refused.
+    pub(super) cut_off: bool,
+    /// It has been so for longer than two: nobody who waits is answered any more.
+    pub(super) severed: bool,
+    /// The user wants this replica to serve no client.
+    pub(super) fenced: bool,
+    /// There are fewer voters than the durability that the user asks for needs.
+    pub(super) short: bool,
+    accepted: bool,
+}
+
+/// One turn that waits.
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    granted: Arc<AtomicBool>,
+}
+
+/// Identifies a waiting turn. Whether it may be answered is decided when what it waits for happens,
+/// not when its task gets to run: by then this replica may have handed the lead over.
+#[derive(Debug)]
+pub(super) struct Slot {
+    who: u64,
+    granted: Arc<AtomicBool>,
+}
+
+impl Slot {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            who: NEXT.fetch_add(1, Ordering::Relaxed),
+            granted: Arc::default(),
+        }
+    }
+
+    /// Begins to wait anew.
+    pub(super) fn clear(&self) {
+        self.granted.store(false, Ordering::Release);
+    }
+
+    /// Whether the turn may be answered.
+    pub(super) fn granted(&self) -> bool {
+        self.granted.load(Ordering::Acquire)
+    }
+
+    fn waiter(&self, waker: &Waker) -> Waiter {
+        Waiter {
+            waker: waker.clone(),
+            granted: Arc::clone(&self.granted),
+        }
+    }
+}
+
+impl Gate {
+    /// The turn waits until `need` is committed.
+    pub(super) fn wait_for_commit(&mut self, need: Lsn, slot: &Slot, waker: &Waker) {
+        self.uncommitted
+            .insert((need, slot.who), slot.waiter(waker));
+    }
+
+    /// The turn waits until this leader holds its leases again.
+    pub(super) fn wait_for_leases(&mut self, slot: &Slot, waker: &Waker) {
+        self.unleased.insert(slot.who, slot.waiter(waker));
+    }
+
+    /// Whether this leader is without leases, if only for a moment.
+    pub(super) fn is_unleased(&self) -> bool {
+        self.unleased_since.is_some()
+    }
+
+    /// Whether commands are refused whatever they are, but for those that touch no state.
+    #[inline]
+    pub(super) fn bars(&self) -> bool {
+        self.fenced || self.cut_off
+    }
+
+    /// Everybody who waits must look again.
+    pub(super) fn release(&mut self, to_wake: &mut Vec<Waker>) {
+        let uncommitted = std::mem::take(&mut self.uncommitted).into_values();
+        let unleased = std::mem::take(&mut self.unleased).into_values();
+        to_wake.extend(uncommitted.chain(unleased).map(|waiter| waiter.waker));
+    }
+
+    /// Records up to `lsn` are committed; with leases, those who waited for it may be answered.
+    pub(super) fn committed(&mut self, lsn: Lsn, leased: bool, to_wake: &mut Vec<Waker>) {
+        let later = self.uncommitted.split_off(&(Lsn(lsn.0 + 1), 0));
+        let ready = std::mem::replace(&mut self.uncommitted, later);
+        to_wake.extend(ready.into_values().map(|waiter| {
+            waiter.granted.store(leased, Ordering::Release);
+            waiter.waker
+        }));
+    }
+
+    /// This leader is without leases at `now`; those that it had ran out at `until`.
+    fn miss(&mut self, until: Duration, now: Duration, lease: Duration, to_wake: &mut Vec<Waker>) {
+        let from = if until.is_zero() { now } else { until };
+        let since = *self.unleased_since.get_or_insert(from);
+        let missed = now.saturating_sub(since);
+        if missed >= lease && !self.cut_off {
+            self.cut_off = true;
+            tracing::warn!("is cut off from its followers: refuses commands");
+        }
+        if missed >= lease * 2 && !self.severed {
+            self.severed = true;
+            self.release(to_wake);
+        }
+    }
+
+    /// This leader holds its leases, or leads no more.
+    fn regain(&mut self, leased: bool, to_wake: &mut Vec<Waker>) {
+        self.unleased_since = None;
+        self.severed = false;
+        if std::mem::take(&mut self.cut_off) && leased {
+            tracing::info!("reaches its followers again");
+        }
+        let unleased = std::mem::take(&mut self.unleased).into_values();
+        to_wake.extend(unleased.map(|waiter| {
+            waiter.granted.store(leased, Ordering::Release);
+            waiter.waker
+        }));
+    }
+}
+
+/// Microseconds for the atomic; an end that never comes is the greatest number.
+fn micros(until: Duration) -> u64 {
+    u64::try_from(until.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Node {
+    /// Looks at the leases after a step of the core, and tells those whom it concerns.
+    pub(super) fn watch_gate(&self, inner: &mut Inner, now: Duration, configured: bool) {
+        let until = inner.core.answers_until();
+        self.answers.store(micros(until), Ordering::Release);
+        self.reign.store(inner.reign, Ordering::Release);
+        let gate = &mut inner.gate;
+        if until > now || !inner.accepting {
+            if gate.is_unleased() || !gate.unleased.is_empty() {
+                gate.regain(until > now, &mut inner.to_wake);
+            }
+        } else {
+            gate.miss(until, now, inner.core.lease(), &mut inner.to_wake);
+        }
+        if gate.accepted != inner.accepting {
+            gate.accepted = inner.accepting;
+            self.leads.store(inner.accepting, Ordering::Release);
+            self.relief.notify_waiters();
+            self.role_changed.notify_waiters();
+        }
+        if configured {
+            let own = inner.members.get(&self.id);
+            gate.fenced = own.is_some_and(|member| member.fenced);
+        }
+        let (settings, voters) = (&inner.settings, &inner.core.configuration().voters);
+        let wanted = settings.sync_replicas as usize;
+        let block = settings.on_shortfall == Shortfall::Block;
+        gate.short = block && wanted > 0 && voters.len() <= wanted;
+    }
+
+    /// Whether leases are held while a step is carried out: those from before it count until they
+    /// run out, though the step ends the reign.
+    pub(super) fn leased_in_step(&self, inner: &Inner) -> bool {
+        let before = self.answers.load(Ordering::Acquire);
+        let now = micros(self.now());
+        before.max(micros(inner.core.answers_until())) > now
+    }
+
+    /// Whether a turn of this reign that rests on `need` may be answered right now. The lease is
+    /// looked at after the commit LSN, and the reign last: it vouches for both.
+    pub(super) fn may_answer(&self, need: Lsn, reign: u64) -> bool {
+        if self.commit.load(Ordering::Acquire) < need.0 {
+            return false;
+        }
+        let until = self.answers.load(Ordering::Acquire);
+        let leased = until == u64::MAX || until > micros(self.now());
+        leased && self.reign.load(Ordering::Acquire) == reign
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_leader_without_leases_is_cut_off_then_severed_and_comes_back() {
+        let (mut gate, mut woken) = (Gate::default(), Vec::new());
+        let (early, late) = (Slot::new(), Slot::new());
+        gate.wait_for_commit(Lsn(9), &late, Waker::noop());
+        gate.miss(ms(100), ms(150), ms(1000), &mut woken);
+        assert!(gate.is_unleased() && !gate.cut_off);
+        gate.wait_for_leases(&early, Waker::noop());
+        gate.regain(true, &mut woken);
+        assert!(!gate.is_unleased() && early.granted() && !late.granted());
+        gate.miss(ms(500), ms(1500), ms(1000), &mut woken);
+        assert!(gate.cut_off && !gate.severed);
+        woken.clear();
+        gate.miss(ms(500), ms(2500), ms(1000), &mut woken);
+        assert!(gate.severed && woken.len() == 1 && !late.granted());
+        gate.regain(true, &mut woken);
+        assert!(!gate.bars() && !gate.severed);
+    }
+
+    #[test]
+    fn a_commit_grants_only_with_leases() {
+        let (mut gate, mut woken) = (Gate::default(), Vec::new());
+        let slots = [Slot::new(), Slot::new(), Slot::new()];
+        for (slot, lsn) in slots.iter().zip([5, 6, 7]) {
+            gate.wait_for_commit(Lsn(lsn), slot, Waker::noop());
+        }
+        gate.committed(Lsn(5), true, &mut woken);
+        gate.committed(Lsn(6), false, &mut woken);
+        assert_eq!(woken.len(), 2);
+        let granted: Vec<bool> = slots.iter().map(Slot::granted).collect();
+        assert_eq!(granted, [true, false, false]);
+    }
+}
