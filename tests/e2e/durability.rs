@@ -101,7 +101,7 @@ fn mode_and_number_of_copies_change_under_load() {
                 json!(copies)
             };
             store
-                .change(&json!({"replication": {"mode": mode, "syncReplicas": number}}))
+                .change(&json!({"replication": {"mode": mode, "syncReplicas": copies.max(1)}}))
                 .await;
             store
                 .shows(secs(30), "the change is in force", |status| {

@@ -36,7 +36,11 @@ fn a_killed_leader_is_replaced_within_a_second() {
         record.is_linearizable();
         record.nothing_lost(&store.leader_service().await).await;
         store.same_data().await;
-        let median = spread("without an acknowledged write after a kill", &mut gaps);
+        let median = spread(
+            "without an acknowledged write after a kill",
+            "kill",
+            &mut gaps,
+        );
         assert!(median < secs(1), "{gaps:?}");
     });
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::support::fault::{self, Way};
 use crate::support::history::History;
 use crate::support::leadership::{LEASE, is_long, synchronous};
+use crate::support::record::spread;
 use crate::support::wait::{and_always, pass};
 use crate::support::{Gate, Habit, Sessions, World, installation, run, secs};
 
@@ -33,6 +34,8 @@ fn an_isolated_leader_stops_answering() {
         let after = store.reign_after(&before, secs(30)).await;
         assert_ne!(after.leader, before.leader);
         sessions.acknowledges(200, secs(30)).await;
+        let gap = sessions.gap(begun);
+        spread("without an acknowledged write", "cut", &mut [gap]);
         pass(3 * LEASE).await;
         fault::heal(world, &before.leader).await;
         let healed = Instant::now();

@@ -242,15 +242,18 @@ pub(crate) fn longest_gap<'o>(
         .unwrap_or_default()
 }
 
-/// Median, least and most, for a test's output; and the median.
-pub(crate) fn spread(what: &str, times: &mut [Duration]) -> Duration {
+/// Median, least and most, for a test's output; and the median. The line with all of them is for
+/// `benches/failover`.
+pub(crate) fn spread(what: &str, name: &str, times: &mut [Duration]) -> Duration {
     times.sort();
     let median = times[times.len() / 2];
+    let millis: Vec<String> = times
+        .iter()
+        .map(|time| time.as_millis().to_string())
+        .collect();
     eprintln!(
-        "{what}: median {median:?} [{:?} to {:?}] of {}",
-        times[0],
-        times[times.len() - 1],
-        times.len()
+        "{what}: median {median:?}\nmeasured {name} ms: {}",
+        millis.join(" ")
     );
     median
 }
