@@ -95,11 +95,6 @@ fn mode_and_number_of_copies_change_under_load() {
         );
         for (mode, copies) in [("Synchronous", 2), ("Asynchronous", 0), ("Synchronous", 1)] {
             sessions.acknowledges(200, secs(30)).await;
-            let number = if copies == 0 {
-                json!(null)
-            } else {
-                json!(copies)
-            };
             store
                 .change(&json!({"replication": {"mode": mode, "syncReplicas": copies.max(1)}}))
                 .await;
