@@ -19,6 +19,8 @@ pub(super) struct Gate {
     uncommitted: BTreeMap<(Lsn, u64), Waiter>,
     /// Turns that rest on committed records, and wait for this leader's leases to come back.
     unleased: BTreeMap<u64, Waiter>,
+    /// Turns that wait until a follower's state has come so far.
+    behind: BTreeMap<(Lsn, u64), Waker>,
     /// Since when this leader has been without leases, on the node's clock.
     unleased_since: Option<Duration>,
     /// It has been so for longer than a lease: new commands are refused.
@@ -84,6 +86,20 @@ impl Gate {
     /// The turn waits until this leader holds its leases again.
     pub(super) fn wait_for_leases(&mut self, slot: &Slot, waker: &Waker) {
         self.unleased.insert(slot.who, slot.waiter(waker));
+    }
+
+    /// The turn waits until the state has come to `lsn`.
+    pub(super) fn wait_for_state(&mut self, lsn: Lsn, slot: &Slot, waker: &Waker) {
+        self.behind.insert((lsn, slot.who), waker.clone());
+    }
+
+    /// The state has come to `lsn`.
+    pub(super) fn applied(&mut self, lsn: Lsn, to_wake: &mut Vec<Waker>) {
+        if self.behind.is_empty() {
+            return;
+        }
+        let later = self.behind.split_off(&(Lsn(lsn.0 + 1), 0));
+        to_wake.extend(std::mem::replace(&mut self.behind, later).into_values());
     }
 
     /// Whether this leader is without leases, if only for a moment.

@@ -22,7 +22,7 @@ use super::state::{self, memory_budget};
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
-use super::{applier, expiry, process, upkeep};
+use super::{applier, expiry, forward, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
@@ -117,6 +117,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         log: opened.reader,
         snapshots: Arc::clone(&snapshots),
         throttle: Arc::new(Throttle::new()),
+        clients: Arc::clone(&clients),
+        stats: Arc::clone(&stats),
+        process: Arc::clone(&process),
     };
     tasks.spawn(peer::listen(peer_listener, context, stop.clone()));
     let name = options.name.clone();
@@ -125,6 +128,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         name.clone(),
         stop.clone(),
     ));
+    tasks.spawn(forward::run(Arc::clone(&node), stop.clone()));
     let target = peer::seed_target::SeedTarget {
         node: Arc::clone(&node),
         dir: Arc::clone(&dir),

@@ -1,11 +1,13 @@
 //! One replica as a process.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use replicated_store::replication::ReplicaId;
 use replicated_store::replication::admin::{Digest, Member, ReplicaStatus};
 use rustix::process::{Pid, Signal};
 
@@ -19,6 +21,8 @@ pub(crate) struct Replica {
     arguments: Vec<String>,
     ports: [u16; 3],
     child: Option<Child>,
+    /// What it said of itself last: a frozen one says nothing.
+    id: Cell<Option<ReplicaId>>,
 }
 
 fn free_port() -> u16 {
@@ -38,6 +42,7 @@ impl Replica {
                 .collect(),
             ports: [free_port(), free_port(), free_port()],
             child: None,
+            id: Cell::new(None),
         }
     }
 
@@ -168,7 +173,9 @@ impl Replica {
     pub(crate) fn status(&self) -> Option<ReplicaStatus> {
         let (code, body) = self.http("GET", "/status", "").ok()?;
         assert_eq!(code, 200, "{body}");
-        Some(serde_json::from_str(&body).expect("a status"))
+        let status: ReplicaStatus = serde_json::from_str(&body).expect("a status");
+        self.id.set(Some(status.id));
+        Some(status)
     }
 
     /// Digest of its state.
@@ -179,12 +186,11 @@ impl Replica {
         })
     }
 
-    /// How others know it; it must be running.
+    /// How others know it; it must have run.
     pub(crate) fn member(&self) -> Member {
-        let status = self.status().expect("a running replica");
         Member {
             fenced: false,
-            id: status.id,
+            id: self.id.get().expect("a replica that has run"),
             name: self.name.clone(),
             peer_address: self.peer_address(),
             client_address: self.client_address(),
