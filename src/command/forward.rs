@@ -131,3 +131,66 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(1, String::new(), String::new(), true)
+    }
+
+    fn args(line: &str) -> OwnedArgs {
+        line.split(' ').collect()
+    }
+
+    fn way(session: &Session, line: &str) -> Route {
+        route(session, args(line).as_args())
+    }
+
+    const READS: Route = Route::Here { reads: true };
+    const IDLE: Route = Route::Here { reads: false };
+
+    #[test]
+    fn writes_go_to_the_leader_and_errors_are_answered_here() {
+        let session = session();
+        for (line, expected) in [
+            ("set a 1", Route::Leader),
+            ("FLUSHALL", Route::Leader),
+            ("GET a", READS),
+            ("WATCH a", READS),
+            ("PING", IDLE),
+            ("INFO", IDLE),
+            ("SET a", IDLE),
+            ("NOTHING a", IDLE),
+            ("EXEC", IDLE),
+            ("WAIT 1 x", READS),
+        ] {
+            assert_eq!(way(&session, line), expected, "{line}");
+        }
+        let wait = Route::Wait {
+            replicas: 1,
+            timeout_ms: 50,
+        };
+        assert_eq!(way(&session, "WAIT 1 50"), wait);
+        let stranger = Session::new(1, String::new(), String::new(), false);
+        assert_eq!(way(&stranger, "SET a 1"), IDLE);
+    }
+
+    #[test]
+    fn exec_goes_where_its_commands_go() {
+        let exec_of = |lines: &[&str]| {
+            let mut session = session();
+            let queue = lines.iter().map(|line| args(line)).collect();
+            session.adopt_transaction(queue, std::iter::empty());
+            assert_eq!(way(&session, "SET a 1"), IDLE, "it is queued");
+            way(&session, "EXEC")
+        };
+        assert_eq!(exec_of(&["GET a", "SET a 1"]), Route::Transaction);
+        assert_eq!(exec_of(&["PING", "SET a 1"]), Route::Transaction);
+        assert_eq!(exec_of(&["CLIENT ID", "SET a 1"]), Route::Mixed);
+        assert_eq!(exec_of(&["GET a"]), READS);
+        assert_eq!(exec_of(&["PING"]), IDLE);
+        assert_eq!(exec_of(&["NOTHING", "SET a 1"]), IDLE);
+    }
+}

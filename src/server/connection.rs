@@ -207,11 +207,10 @@ impl Connection {
                     if follows {
                         let way = route(&self.session, args);
                         match way {
-                            Route::Here { reads } => {
-                                if reads && view.lacks(self.written.lsn) {
-                                    break End::Behind;
-                                }
+                            Route::Here { reads: true } if view.lacks(self.written.lsn) => {
+                                break End::Behind;
                             }
+                            Route::Here { .. } => {}
                             _ if forwards => break self.elsewhere(way, consumed, used),
                             _ => {}
                         }

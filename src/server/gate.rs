@@ -102,8 +102,17 @@ impl Gate {
         to_wake.extend(std::mem::replace(&mut self.behind, later).into_values());
     }
 
+    /// Why clients should not come here, if they should not.
+    pub(super) fn message(&self) -> Option<&'static str> {
+        if self.fenced {
+            return Some("fenced: its name is in spec.fenced");
+        }
+        let unleased = self.is_unleased();
+        unleased.then_some("cut off from its followers: it holds no leases")
+    }
+
     /// Whether this leader is without leases, if only for a moment.
-    pub(super) fn is_unleased(&self) -> bool {
+    fn is_unleased(&self) -> bool {
         self.unleased_since.is_some()
     }
 
@@ -172,12 +181,16 @@ impl Node {
         self.answers.store(micros(until), Ordering::Release);
         self.reign.store(inner.reign, Ordering::Release);
         let gate = &mut inner.gate;
+        let was_unleased = gate.is_unleased();
         if until > now || !inner.accepting {
             if gate.is_unleased() || !gate.unleased.is_empty() {
                 gate.regain(until > now, &mut inner.to_wake);
             }
         } else {
             gate.miss(until, now, inner.core.lease(), &mut inner.to_wake);
+        }
+        if gate.is_unleased() != was_unleased {
+            self.changed();
         }
         if gate.accepted != inner.accepting {
             gate.accepted = inner.accepting;

@@ -210,15 +210,17 @@ impl Executor {
         if view.wrote {
             node.work.notify_one();
         }
-        let (need, history) = (view.need, view.inner().core.history());
+        // What it saw besides is committed: so the client's later reads are no older than this.
+        let core = &view.inner().core;
+        let (need, seen) = (view.need, view.need.max(core.commit()));
         Ok(Executed {
             reply: out.take(),
             need,
             reign: view.reign(),
             rests: view.touched,
             at: Position {
-                epoch: history.epoch_at(need),
-                lsn: need,
+                epoch: core.history().epoch_at(seen),
+                lsn: seen,
             },
         })
     }

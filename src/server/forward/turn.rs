@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::PATIENCE;
@@ -63,6 +64,9 @@ impl Connection {
         let end = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
         let before = self.out.len();
         loop {
+            if matches!(self.stream.peek(&mut [0]).now_or_never(), Some(Ok(0))) {
+                return Next::Close; // nobody waits for the answer any more
+            }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             let piece = left.map_or(WAIT_PIECE, |left| left.min(WAIT_PIECE));
             let batch = Batch {

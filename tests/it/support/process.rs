@@ -136,8 +136,19 @@ impl Replica {
         child.wait().expect("our own child")
     }
 
+    /// Stops every thread of the process where it is.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let pid = self.child.as_ref().expect("a running replica").id();
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            let (_, state) = stat.rsplit_once(") ")?;
+            state.starts_with('T').then_some(())
+        };
+        eventually("the process stands still", || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+            tasks.all(|task| stopped(task).is_some()).then_some(())
+        });
     }
 
     pub(crate) fn thaw(&self) {
