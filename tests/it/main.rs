@@ -5,6 +5,8 @@
 mod chart;
 mod crash;
 mod crd;
+mod forwarding;
+mod gate;
 mod handover;
 mod parent;
 mod replication;

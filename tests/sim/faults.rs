@@ -71,7 +71,11 @@ impl World {
             at -= weights[kind];
             kind += 1;
         }
-        let _ = write!(self.trace, "{}us fault {kind} {slot} ", self.now.as_micros());
+        let _ = write!(
+            self.trace,
+            "{}us fault {kind} {slot} ",
+            self.now.as_micros()
+        );
         match kind {
             0 => self.cut(slot),
             1 => self.crash(slot),

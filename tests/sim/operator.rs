@@ -99,8 +99,7 @@ impl Erratic {
     fn campaign(&self, seen: &Seen, rng: &mut SmallRng) -> Campaign {
         let base = seen.register.clone();
         let sets = base.previous.iter().map(|set| &set.voters);
-        let asked: BTreeSet<ReplicaId> =
-            sets.chain([&base.voters]).flatten().copied().collect();
+        let asked: BTreeSet<ReplicaId> = sets.chain([&base.voters]).flatten().copied().collect();
         let words = seen.words.iter();
         let ask = words.filter(|(_, (status, _))| asked.contains(&status.id));
         let mut give_up = seen.lost.clone();

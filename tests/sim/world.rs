@@ -286,7 +286,9 @@ impl World {
 
     fn begin_work(&mut self, slot: usize) {
         let machine = &self.machines[slot];
-        let micros = self.rng.random_range(machine.disk_us / 2..machine.disk_us * 2);
+        let micros = self
+            .rng
+            .random_range(machine.disk_us / 2..machine.disk_us * 2);
         let stall = machine.stalled_until.saturating_sub(self.now);
         let incarnation = machine.incarnation;
         let micros = micros + stall.as_micros() as u64;
@@ -481,9 +483,7 @@ impl World {
             .iter()
             .filter(|(_, link)| {
                 let mut ends = link.ends.iter();
-                ends.any(|end| {
-                    end.slot == slot && end.open && self.now - end.heard_at > SILENCE
-                })
+                ends.any(|end| end.slot == slot && end.open && self.now - end.heard_at > SILENCE)
             })
             .map(|(peer, _)| *peer)
             .collect();
