@@ -28,6 +28,8 @@ use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
 use crate::replication::{Configuration, Core, Input, ReplicaId};
 
+/// Clients' commands that were begun get this long to end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// Clients and tasks get this long to end when the replica stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -118,6 +120,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
 
     let tasks = TaskTracker::new();
     let clients = Arc::new(Clients::default());
+    let drain = CancellationToken::new();
     let stats = Arc::new(Stats::default());
     let context = PeerContext {
         node: Arc::clone(&node),
@@ -166,19 +169,26 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     if options.standalone {
         lead_alone(&node, &options);
     }
+    let served = Arc::clone(&clients);
     let clients_context = ClientContext {
         node: Arc::clone(&node),
         clients,
         stats,
         process,
         stop: stop.clone(),
+        drain: drain.clone(),
         tasks: tasks.clone(),
     };
     tasks.spawn(listener::listen(clients_listener, clients_context));
 
     let patience = Duration::from_secs(options.leave_timeout);
+    let in_order = async {
+        leave::after(&asked, &node, patience).await;
+        drain.cancel();
+        leave::clients(&served, DRAIN_DEADLINE).await;
+    };
     tokio::select! {
-        () = leave::after(&asked, &node, patience) => {}
+        () = in_order => {}
         () = failed.cancelled() => {}
     }
     stop.cancel();
