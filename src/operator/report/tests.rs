@@ -19,6 +19,7 @@ fn report(world: &mut World, old: &ReplicatedStoreStatus, second: i64) -> Replic
     status(&Findings {
         view: &world.view,
         follow: &follow,
+        change: None,
         waiting,
         problem: "",
         image: "example/store:1",
