@@ -164,7 +164,7 @@ impl TestStore {
         assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
         let best = answers
             .iter()
-            .max_by_key(|answer| answer.last)
+            .max_by_key(|answer| (answer.last, Some(answer.id) != self.register.leader))
             .expect("an answer");
         self.register.version += 1;
         self.register.epoch = epoch;
