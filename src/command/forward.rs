@@ -164,7 +164,7 @@ mod tests {
             ("SET a", IDLE),
             ("NOTHING a", IDLE),
             ("EXEC", IDLE),
-            ("WAIT 1 x", READS),
+            ("WAIT 1 x", IDLE),
         ] {
             assert_eq!(way(&session, line), expected, "{line}");
         }

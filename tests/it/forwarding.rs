@@ -264,17 +264,18 @@ fn increment(address: &str, key: &str, tally: &Tally, stop: &AtomicBool) {
     }
 }
 
-/// Goal: whatever a follower answered is true, whenever the leader dies.
-/// Method: increments through both followers while leaders are killed; every acknowledged one counts
-/// exactly once, every error not at all, and the broken ones at most once.
-#[test]
-fn no_acknowledged_write_is_lost_when_the_leader_is_killed() {
-    let mut store = TestStore::start(3);
-    store.vote_all(1);
+/// Increments through these replicas while `meanwhile` changes leaders three times; every
+/// acknowledged one must count exactly once, every error not at all, and the broken ones at most once.
+fn count_through(
+    store: &mut TestStore,
+    replicas: &[usize],
+    mut meanwhile: impl FnMut(&mut TestStore),
+) {
     let stop = AtomicBool::new(false);
-    let tallies: Vec<Tally> = (0..4).map(|_| Tally::default()).collect();
-    let addresses: Vec<String> = (0..4)
-        .map(|writer| store.replicas[1 + writer % 2].client_address())
+    let tallies: Vec<Tally> = replicas.iter().map(|_| Tally::default()).collect();
+    let addresses: Vec<String> = replicas
+        .iter()
+        .map(|index| store.replicas[*index].client_address())
         .collect();
     std::thread::scope(|scope| {
         for (writer, tally) in tallies.iter().enumerate() {
@@ -286,12 +287,7 @@ fn no_acknowledged_write_is_lost_when_the_leader_is_killed() {
             eventually("writes go on", || {
                 (total(&tallies) > before + 200).then_some(())
             });
-            let leader = store.leader();
-            store.replicas[leader].kill();
-            store.promote();
-            store.leader_serves();
-            store.replicas[leader].start();
-            store.vote_all(1);
+            meanwhile(store);
         }
         stop.store(true, Ordering::SeqCst);
     });
@@ -308,6 +304,34 @@ fn no_acknowledged_write_is_lost_when_the_leader_is_killed() {
         assert!(possible.contains(&value), "{value} is not in {possible:?}");
     }
     store.assert_same();
+}
+
+/// Goal: whatever a follower answered is true, whenever the leader dies.
+/// Method: increments through both followers while leaders are killed.
+#[test]
+fn no_acknowledged_write_is_lost_when_the_leader_is_killed() {
+    let mut store = TestStore::start(3);
+    store.vote_all(1);
+    count_through(&mut store, &[1, 2, 1, 2], |store| {
+        let leader = store.leader();
+        store.replicas[leader].kill();
+        store.promote();
+        store.leader_serves();
+        store.replicas[leader].start();
+        store.vote_all(1);
+    });
+}
+
+/// Goal: clients stay where they are when the lead moves on, those of the old leader included.
+/// Method: increments through all replicas while others are promoted.
+#[test]
+fn clients_stay_when_the_lead_moves() {
+    let mut store = TestStore::start(3);
+    store.vote_all(1);
+    count_through(&mut store, &[0, 1, 2, 0, 1, 2], |store| {
+        store.promote();
+        store.leader_serves();
+    });
 }
 
 fn total(tallies: &[Tally]) -> u64 {

@@ -168,7 +168,10 @@ impl TestStore {
     /// Promotes the best of all running replicas, as the operator does.
     pub(crate) fn promote(&mut self) {
         let answers = self.promises(|_| true);
-        let best = answers.iter().max_by_key(|answer| answer.last);
+        let old = self.register.leader;
+        let best = answers
+            .iter()
+            .max_by_key(|answer| (answer.last, Some(answer.id) != old));
         let best = best.expect("an answer").id;
         self.named(best, &answers);
     }
