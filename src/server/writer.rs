@@ -211,6 +211,7 @@ impl Writer {
 
     /// Begins the log anew at the LSN of a snapshot.
     fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
+        self.dir.begin_seed()?;
         self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
         node.with(|inner| {
