@@ -226,6 +226,7 @@ impl Writer {
         if let Some(point) = self.node.with(|inner| inner.parted_at.take()) {
             self.keep_divergent(point)?;
         }
+        self.dir.begin_seed()?;
         self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
         node.with(|inner| {

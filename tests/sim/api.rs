@@ -9,6 +9,7 @@ use replicated_store::replication::admin::{
 };
 use replicated_store::replication::{Configuration, Epoch, Input, Lsn, Position, ReplicaId};
 
+use super::bug::Bug;
 use super::operator::{Act, Campaign, Erratic, Operator, Seen};
 use super::world::{Event, LEASE, Setup, World};
 
@@ -210,6 +211,7 @@ impl World {
         }
         let process = self.machines[slot].process.as_ref();
         let whole = process.is_some_and(super::node::Process::is_whole);
+        let counts = whole || self.setup.bug == Bug::CountsSeeding;
         if let Some(answer) = &answer
             && answer.granted
         {
@@ -218,7 +220,7 @@ impl World {
         }
         match answer {
             None => self.reply(Reply::Refused(desk, life)),
-            Some(answer) if whole => self.reply(Reply::Promise(desk, life, answer)),
+            Some(answer) if counts => self.reply(Reply::Promise(desk, life, answer)),
             Some(_) => {}
         }
     }
@@ -361,9 +363,8 @@ impl World {
             return;
         }
         assert!(next.version > base.version, "versions rise");
-        // A dead replica that becomes a voter may be one loss too many: not what is tried here.
-        let joins = |id: &&ReplicaId| !base.voters.contains(id) && self.lost.contains(id);
-        if next.voters.iter().any(|id| joins(&id)) {
+        // A set of which too many have died meanwhile is the end of it: not what is tried here.
+        if !self.survives(&next, None) {
             return;
         }
         if next.epoch > base.epoch {

@@ -48,6 +48,8 @@ pub(crate) enum Bug {
     AnswersUncommitted,
     /// The leader believes in leases in full, though clocks differ.
     NoDriftAllowance,
+    /// The promise of a replica that is being seeded counts like any other.
+    CountsSeeding,
     /// A follower applies all of its log.
     AppliesUncommitted,
 }

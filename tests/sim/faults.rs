@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use replicated_store::replication::{Input, Lsn, Peer, ReplicaId};
+use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
 use super::node::Out;
@@ -180,13 +180,9 @@ impl World {
     /// the store survives it.
     fn lose_disk(&mut self, slot: usize) {
         let id = self.machines[slot].id;
-        let mut sets = self.register.previous.clone();
-        sets.push(self.register.current());
-        let survives = sets.iter().all(|set| {
-            let gone = |it: &&ReplicaId| **it == id || self.lost.contains(it);
-            let left = set.voters.len() - set.voters.iter().filter(gone).count();
-            !set.voters.contains(&id) || (set.sync > 0 && left >= needed(set, Bug::None))
-        });
+        let counts = self.register.voters.contains(&id);
+        let asynchronous = counts && self.register.sync == 0;
+        let survives = !asynchronous && self.survives(&self.register, Some(id));
         if !survives {
             return;
         }
@@ -204,6 +200,19 @@ impl World {
         if self.rng.random_bool(0.5) {
             self.machines[slot].clock = random_clock(&mut self.rng);
         }
+    }
+
+    /// Whether enough of each set are left for a promotion, if this one is lost too.
+    pub(crate) fn survives(&self, register: &Configuration, loss: Option<ReplicaId>) -> bool {
+        let sets = register.previous.iter().cloned();
+        sets.chain([register.current()]).all(|set| {
+            let gone = |it: &&ReplicaId| {
+                let seeding = loss.is_some() && self.is_seeding(**it);
+                Some(**it) == loss || self.lost.contains(it) || seeding
+            };
+            let left = set.voters.len() - set.voters.iter().filter(gone).count();
+            left >= needed(&set, Bug::None)
+        })
     }
 
     /// The user wants leases of another length.

@@ -16,6 +16,7 @@ mod lin;
 mod network;
 mod node;
 mod operator;
+mod planted;
 mod run;
 mod seed;
 mod shell;

@@ -54,6 +54,8 @@ pub(crate) enum Out {
     /// The state in use is another one now.
     Installed(Engine),
     Seeded(Box<Seed>),
+    /// The process must end.
+    Failed,
 }
 
 /// The end of a chain of frames.
@@ -116,8 +118,6 @@ pub(crate) struct Process {
     pub(crate) out: Vec<Out>,
     /// Local time of the present step.
     pub(crate) now: Duration,
-    /// Learners that a planted mistake takes for somebody else.
-    pub(crate) impostors: BTreeMap<Peer, ReplicaId>,
 }
 
 /// A machine with its disk and clock.
@@ -173,11 +173,12 @@ impl Machine {
         let engine: Arc<dyn replicated_store::store::Engine> = self.engine.clone();
         let store = Store::open(engine, store_options()).expect("memory does not fail");
         let flushed = store.meta().flushed;
+        let seeding = read_small(&self.dir, SEEDING).is_ok_and(|note| note.is_some());
         let options = Options {
             segment_bytes: 32 << 10,
             ready: 1,
             spares: 1,
-            known_durable: flushed,
+            known_durable: if seeding { Lsn::ZERO } else { flushed },
         };
         let (log, reader, found) = Log::open(Arc::new(self.log.clone()), options)?;
         let end = found.tip.position.lsn;
@@ -185,7 +186,7 @@ impl Machine {
             end,
             chain: found.tip.chain,
         });
-        let complete = found.oldest <= flushed;
+        let complete = found.oldest <= flushed && !seeding;
         let recovered = Recovered {
             hard: altered(read_hard(&self.dir), bug),
             history: found.history,
@@ -235,7 +236,6 @@ impl Machine {
             replacing: None,
             out: Vec::new(),
             now,
-            impostors: BTreeMap::new(),
         });
         Ok(())
     }
@@ -298,6 +298,8 @@ fn store_options() -> StoreOptions {
 }
 
 const HARD: &str = "hard";
+/// There while the state is not the one of the log.
+const SEEDING: &str = "seeding";
 
 fn read_hard(dir: &SimDisk) -> HardState {
     let bytes = read_small(dir, HARD).expect("the small files are whole");
@@ -316,6 +318,15 @@ pub(crate) fn write_hard(dir: &SimDisk, hard: HardState) -> std::io::Result<()> 
     let words = [hard.promised.0, hard.begun.0, u64::from(hard.lease_ms)];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     write_small(dir, HARD, &bytes)
+}
+
+/// Notes that the log is about to be replaced, or that the state is the log's again.
+pub(crate) fn note_seeding(dir: &SimDisk, seeding: bool) -> std::io::Result<()> {
+    if seeding {
+        return write_small(dir, SEEDING, b"");
+    }
+    dir.remove(SEEDING)?;
+    dir.sync_dir()
 }
 
 /// What planted mistakes make of it.

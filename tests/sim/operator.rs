@@ -271,8 +271,15 @@ impl Operator for Erratic {
             Bug::ElectsLongest => (Epoch(0), answer.last.lsn),
             _ => (answer.last.epoch, answer.last.lsn),
         };
-        let most = answers.iter().map(|answer| key(&answer)).max()?;
-        let best: Vec<_> = answers.iter().filter(|it| key(it) == most).collect();
+        // As with `status.empty`, which tells of those as well that are being seeded.
+        let able = |it: &&PromiseAnswer| {
+            let mut words = seen.words.values();
+            let empty = words.any(|(status, _)| status.id == it.id && status.empty);
+            self.bug != Bug::CountsSeeding || !empty
+        };
+        let able: Vec<_> = answers.iter().filter(able).collect();
+        let most = able.iter().map(key).max()?;
+        let best: Vec<_> = able.iter().filter(|it| key(it) == most).collect();
         let leader = best.choose(rng)?.id;
         let mut next = base.clone();
         next.version += 1;

@@ -41,7 +41,7 @@ pub(crate) fn run(seed: u64, setup: Setup) -> (Counts, String) {
     (world.checker.counts, world.trace)
 }
 
-fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
+pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
     Setup {
         machines,
         voters,

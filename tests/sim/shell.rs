@@ -24,7 +24,16 @@ impl Process {
         let Some(input) = self.spoil(input) else {
             return;
         };
+        let told = match (&input, self.bug) {
+            (Input::Received(peer, Message::History { end, .. }), Bug::CountsUnmatched) => {
+                Some((*peer, *end))
+            }
+            _ => None,
+        };
         self.drive_core(input);
+        if let Some((peer, end)) = told {
+            self.count_unmatched(peer, end);
+        }
     }
 
     pub(crate) fn drive_core(&mut self, input: Input) {
@@ -37,7 +46,7 @@ impl Process {
         self.answer_waiters();
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    pub(crate) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Save(hard) => self.jobs.push_back(Job::Save(hard)),
             Effect::AppendBarrier { epoch, version } => {
@@ -79,7 +88,7 @@ impl Process {
         }
     }
 
-    fn answer_promise(&mut self, ticket: u64, granted: bool, leases: &[Lease]) {
+    pub(crate) fn answer_promise(&mut self, ticket: u64, granted: bool, leases: &[Lease]) {
         let view = self.core.view();
         let left = |lease: &Lease| LeaseLeft {
             holder: lease.holder,

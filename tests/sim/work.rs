@@ -7,7 +7,7 @@ use replicated_store::replication::{Epoch, Input, Lsn};
 use replicated_store::store::Record;
 
 use super::bug::Bug;
-use super::node::{Job, Out, Process, Tip, open_store, write_hard};
+use super::node::{Job, Out, Process, Tip, note_seeding, open_store, write_hard};
 
 impl Process {
     /// The disk's next work, if it is idle. A barrier waits until the state has been brought to
@@ -107,6 +107,7 @@ impl Process {
             }
             Job::Truncate(to) => self.truncate(to)?,
             Job::Reset(seed) => {
+                note_seeding(&self.dir, true).map_err(|_| LogError::Poisoned)?;
                 self.replacing = Some(seed.shadow.clone());
                 self.log.reset(seed.at, seed.history.clone(), seed.chain)?;
                 self.replacing = None;
@@ -170,7 +171,11 @@ impl Process {
             chain: meta.chain,
         };
         self.store = Some(store);
+        // The copy is in its place from here on, whatever becomes of the note.
         self.out.push(Out::Installed(seed.engine.clone()));
+        if note_seeding(&self.dir, false).is_err() {
+            self.out.push(Out::Failed);
+        }
         self.drive_core(Input::SeedInstalled(seed.at));
         self.judge();
     }

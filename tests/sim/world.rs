@@ -320,6 +320,7 @@ impl World {
                 machine.told = machine.told.min(to);
             }
             Out::Installed(engine) => self.machines[slot].engine = engine,
+            Out::Failed => self.stop(slot, false),
             Out::Seeded(seed) => {
                 self.checker.counts.seeds += 1;
                 if let Some(process) = &mut self.machines[slot].process {
@@ -536,7 +537,12 @@ impl World {
         let incarnation = self.machines[slot].incarnation;
         let micros = self.rng.random_range(20_000..400_000);
         self.at(micros, Event::Flush(slot, incarnation));
-        let trim = self.faults && self.rng.random_bool(0.3);
+        let wants = self.faults && self.rng.random_bool(0.3);
+        // A voter that is seeded anew is as good as lost for that time: one loss is enough.
+        let whole = |id: &ReplicaId| !self.lost.contains(id) && !self.is_seeding(*id);
+        let sets = self.register.previous.iter().map(|set| &set.voters);
+        let mut voters = sets.chain([&self.register.voters]).flatten();
+        let trim = wants && voters.all(|id| whole(id));
         let now = self.local(slot);
         if let Some(process) = &mut self.machines[slot].process {
             process.upkeep(trim, now);
@@ -613,6 +619,13 @@ impl World {
 
     fn check(&mut self, slot: usize) {
         self.checker.leaders(slot, self.now, &self.machines);
+    }
+
+    /// Whether a replica has no whole state.
+    pub(crate) fn is_seeding(&self, id: ReplicaId) -> bool {
+        let machine = self.machines.iter().find(|machine| machine.id == id);
+        let process = machine.and_then(|machine| machine.process.as_ref());
+        process.is_some_and(|process| !process.is_whole())
     }
 
     /// The replica that answers as leader of the register's epoch.
