@@ -127,7 +127,7 @@ pub(super) fn call(call: &mut Call<'_>) -> Handled {
 }
 
 /// Why there is no command to call.
-enum Unresolved {
+pub(super) enum Unresolved {
     Unknown(Error),
     /// Not a client: a browser was made to send HTTP to us.
     Attack,
@@ -135,7 +135,7 @@ enum Unresolved {
 
 /// The command or subcommand that the arguments name.
 #[inline]
-fn resolve(args: Args<'_>) -> Result<&'static Command, Unresolved> {
+pub(super) fn resolve(args: Args<'_>) -> Result<&'static Command, Unresolved> {
     let name = args.at(0);
     let Some(command) = table::find(name) else {
         if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
@@ -215,8 +215,7 @@ fn enqueue(
         }
         transaction.queue.push((command, args));
     }
-    transaction.flags |= command.flags & flags::WRITE;
-    transaction.flags &= command.flags | !flags::LOADING;
+    transaction.admit(command);
     out.simple("QUEUED");
     Ok(Outcome::Reply)
 }

@@ -19,6 +19,7 @@ mod decimal;
 mod error;
 mod execute;
 mod expiry;
+mod forward;
 mod glob;
 mod host;
 mod info;
@@ -38,6 +39,7 @@ mod transactions;
 pub mod view;
 
 pub use execute::{Outcome, execute};
+pub use forward::{Route, route};
 pub use host::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo};
 pub use session::Session;
 pub use stats::Stats;

@@ -79,6 +79,13 @@ fn role(call: &mut Call<'_>) -> Handled {
 }
 
 fn wait(call: &mut Call<'_>) -> Handled {
+    let replicas = call.integer(1)?;
+    let timeout_ms = match call.integer(2) {
+        Ok(timeout) => {
+            u64::try_from(timeout).map_err(|_| Error::text("ERR timeout is negative"))?
+        }
+        Err(_) => return Err(Error::text("ERR timeout is not an integer or out of range")),
+    };
     let replication = call.host.replication();
     let Role::Leader { followers } = replication.role else {
         return Err(Error::text(
@@ -86,13 +93,6 @@ fn wait(call: &mut Call<'_>) -> Handled {
              4.0 if a replica is configured to be writable (which is not the default) writes to \
              replicas are just local and are not propagated.",
         ));
-    };
-    let replicas = call.integer(1)?;
-    let timeout_ms = match call.integer(2) {
-        Ok(timeout) => {
-            u64::try_from(timeout).map_err(|_| Error::text("ERR timeout is negative"))?
-        }
-        Err(_) => return Err(Error::text("ERR timeout is not an integer or out of range")),
     };
     if call.in_exec {
         // The transaction is one step: it cannot wait, only look.

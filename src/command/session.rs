@@ -71,6 +71,14 @@ impl Default for Transaction {
     }
 }
 
+impl Transaction {
+    /// Notes what one more command will do.
+    pub(super) fn admit(&mut self, command: &Command) {
+        self.flags |= command.flags & flags::WRITE;
+        self.flags &= command.flags | !flags::LOADING;
+    }
+}
+
 /// A key under WATCH.
 #[derive(Debug)]
 pub(super) struct Watched {

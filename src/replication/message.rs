@@ -15,10 +15,14 @@
 //! | `SeedOpen`, `SeedManifest` | both | on a connection of its own: which snapshot |
 //! | `SeedFetch`, `SeedChunk` | both | a piece of one file of the snapshot |
 //! | `SeedDone` | follower | the snapshot is no longer needed |
+//! | `ForwardOpen`, `ForwardReady` | both | on a connection of its own: for commands of the follower's clients |
+//! | `Forward`, `ForwardWait` | follower | commands to execute; a WAIT to wait |
+//! | `Forwarded` | leader | what became of it, in any order |
+//! | `ForwardBeat` | both | nothing to say |
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use super::types::{Epoch, EpochHistory, Lsn, Position, ReplicaId};
 
 /// Version of these messages; replicas of different versions refuse each other.
 pub const PROTOCOL_VERSION: u16 = 2;
@@ -52,6 +56,24 @@ impl SeedManifest {
     pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
+}
+
+/// Keys under WATCH, each with the LSN of its entry if there was one: an entry has the same LSN on
+/// every replica.
+pub type Watches = Vec<(Vec<u8>, Option<u64>)>;
+
+/// What became of commands that a follower handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardOutcome {
+    /// They were executed, and their replies may be given.
+    Done {
+        /// What the replies rest on: a later read of that client must not be older.
+        at: Position,
+    },
+    /// The receiver does not lead, or is cut off: nothing was executed.
+    Refused,
+    /// They were executed by a leader that was deposed since: nobody knows.
+    Unknown,
 }
 
 /// One message, see the module's table.
@@ -192,4 +214,51 @@ pub enum Message {
         /// The snapshot.
         snapshot: u64,
     },
+    /// The first message of a follower that hands commands of its clients on.
+    ForwardOpen {
+        /// [`PROTOCOL_VERSION`] of the sender.
+        version: u16,
+        /// Who hands them on.
+        id: ReplicaId,
+    },
+    /// The receiver takes such commands, and executes them as long as it leads.
+    ForwardReady {
+        /// Its identity.
+        id: ReplicaId,
+    },
+    /// Commands to execute in one step; the watched keys and the commands follow this message.
+    Forward {
+        /// Names the batch on this connection.
+        id: u64,
+        /// Replies in RESP3 instead of RESP2.
+        resp3: bool,
+        /// The commands are those of a transaction: the reply is EXEC's.
+        transaction: bool,
+        /// Bytes of watched keys that follow: [`Watches`], encoded as this message is.
+        watched_bytes: u32,
+        /// Bytes that follow in all; the commands are in RESP.
+        bytes: u32,
+    },
+    /// Asks to wait until followers have what a client wrote.
+    ForwardWait {
+        /// As in `Forward`.
+        id: u64,
+        /// The newest that the client wrote.
+        written: Position,
+        /// Followers to wait for.
+        replicas: u64,
+        /// Milliseconds to wait at the longest.
+        timeout_ms: u64,
+    },
+    /// The answer to a `Forward` or a `ForwardWait`; the replies' bytes follow this message.
+    Forwarded {
+        /// What is answered.
+        id: u64,
+        /// What became of it.
+        outcome: ForwardOutcome,
+        /// Bytes that follow.
+        bytes: u32,
+    },
+    /// The sender is there.
+    ForwardBeat,
 }

@@ -110,6 +110,7 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
             end: frame.end(),
             chain: frame.chain(),
         };
+        inner.gate.applied(frame.end(), &mut inner.to_wake);
         if inner.core.leading().is_some() {
             node.work.notify_one(); // the barrier may be waiting for this
         } else {

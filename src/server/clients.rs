@@ -24,6 +24,8 @@ pub(super) struct Clients {
     pub(super) sent: AtomicU64,
     /// Bytes read from clients.
     pub(super) received: AtomicU64,
+    /// Commands of clients that the leader executed for them.
+    pub(super) forwarded: AtomicU64,
     /// Clients that wait in WAIT.
     pub(super) waiting: AtomicU64,
     /// Connections accepted since the start.

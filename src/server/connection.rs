@@ -10,12 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clients::Clients;
+use super::forward::{self, Batch, Next};
 use super::gate::Slot;
 use super::host::NodeHost;
 use super::node::Node;
 use super::view::StoreView;
-use crate::command::{Outcome, Session, execute};
-use crate::replication::Lsn;
+use crate::command::{Outcome, Route, Session, execute, route};
+use crate::replication::{Lsn, Position};
 use crate::resp::{Decoded, Decoder, Writer};
 
 /// A turn ends when its replies have grown to this size, so that nobody holds the lock for long.
@@ -48,14 +49,26 @@ enum End {
         replicas: u64,
         timeout_ms: u64,
     },
+    /// Commands for the leader come next.
+    HandOver(Batch),
+    /// The same for a WAIT that takes so many bytes.
+    WaitThere {
+        used: usize,
+        replicas: u64,
+        timeout_ms: u64,
+    },
+    /// An EXEC of so many bytes that nobody can execute, and why.
+    Refuse(usize, &'static str),
+    /// A read comes next, and this follower has not got what the client wrote.
+    Behind,
     Close,
 }
 
 /// Counts a client that waits for as long as it does, however that ends.
-struct Waiting<'a>(&'a Clients);
+pub(super) struct Waiting<'a>(&'a Clients);
 
 impl<'a> Waiting<'a> {
-    fn begin(clients: &'a Clients) -> Self {
+    pub(super) fn begin(clients: &'a Clients) -> Self {
         clients.waiting.fetch_add(1, Ordering::Relaxed);
         Self(clients)
     }
@@ -74,12 +87,14 @@ pub(super) struct Connection {
     pub(super) host: NodeHost,
     pub(super) session: Session,
     pub(super) stream: TcpStream,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     input: Vec<u8>,
-    out: Writer,
-    /// End of the newest record that this connection wrote.
-    wrote_up_to: Lsn,
-    slot: Slot,
+    pub(super) out: Writer,
+    /// The newest record that this connection wrote here, or that a reply of the leader rested on.
+    pub(super) written: Position,
+    /// Since when the batch at the beginning of the input has been offered to leaders.
+    pub(super) handing_since: Option<tokio::time::Instant>,
+    pub(super) slot: Slot,
 }
 
 impl Connection {
@@ -100,7 +115,8 @@ impl Connection {
             decoder: Decoder::default(),
             input: Vec::new(),
             out,
-            wrote_up_to: Lsn::ZERO,
+            written: Position::default(),
+            handing_since: None,
             slot: Slot::new(),
         }
     }
@@ -123,9 +139,31 @@ impl Connection {
                 if !self.answer(&turn).await? {
                     return Ok(());
                 }
-                if let End::Drained(room) = turn.end {
-                    self.input.reserve(room);
-                    break;
+                let next = match turn.end {
+                    End::Drained(room) => {
+                        self.input.reserve(room);
+                        break;
+                    }
+                    End::HandOver(batch) => self.hand_over(batch).await,
+                    End::WaitThere {
+                        used,
+                        replicas,
+                        timeout_ms,
+                    } => self.wait_at_leader(used, replicas, timeout_ms).await,
+                    End::Refuse(used, why) => self.refuse_transaction(used, why),
+                    End::Behind if !self.catch_up().await => {
+                        self.flush().await?;
+                        return Ok(());
+                    }
+                    _ => continue,
+                };
+                match next {
+                    Next::Used(bytes) => drop(self.input.drain(..bytes)),
+                    Next::Again => {}
+                    Next::Close => {
+                        self.flush().await?; // what came before it is known
+                        return Ok(());
+                    }
                 }
             }
             if self.session.changed {
@@ -135,7 +173,7 @@ impl Connection {
         }
     }
 
-    /// Executes what has been read, under the lock. A store whose unflushed part has grown too
+    /// Executes what has been read, up to what the leader must execute, under the lock. A store whose unflushed part has grown too
     /// large stalls everybody until the flush has caught up, and so does a switchover for a moment.
     async fn turn(&mut self) -> Turn {
         loop {
@@ -156,6 +194,7 @@ impl Connection {
 
     fn execute(&mut self, node: &Node, inner: &mut super::inner::Inner) -> Turn {
         let mut view = StoreView::new(node, inner);
+        let (follows, forwards) = (view.follows(), view.forwards());
         let mut consumed = 0;
         let mut commands = 0;
         let end = loop {
@@ -165,6 +204,17 @@ impl Connection {
                     args,
                     consumed: used,
                 }) => {
+                    if follows {
+                        let way = route(&self.session, args);
+                        match way {
+                            Route::Here { reads: true } if view.lacks(self.written.lsn) => {
+                                break End::Behind;
+                            }
+                            Route::Here { .. } => {}
+                            _ if forwards => break self.elsewhere(way, consumed, used),
+                            _ => {}
+                        }
+                    }
                     consumed += used;
                     commands += 1;
                     if NodeHost::asks(args) {
@@ -211,10 +261,46 @@ impl Connection {
             end,
         };
         if view.wrote {
-            self.wrote_up_to = turn.need;
+            let epoch = view.inner().core.leading().unwrap_or_default();
+            let lsn = turn.need;
+            self.note_written(Position { epoch, lsn });
             node.work.notify_one();
         }
+        if consumed > 0 {
+            self.handing_since = None;
+        }
         turn
+    }
+
+    /// The end of a turn at a command of `used` bytes that the leader is to execute.
+    fn elsewhere(&mut self, way: Route, at: usize, used: usize) -> End {
+        let rest = self.input.get(at..).unwrap_or_default();
+        match way {
+            Route::Transaction => match forward::transaction(&self.session, used) {
+                Some(batch) => End::HandOver(batch),
+                None => End::Refuse(
+                    used,
+                    "it is too large to be handed to the leader, connect to the leader itself",
+                ),
+            },
+            Route::Mixed => End::Refuse(
+                used,
+                "commands about the connection and writes in one transaction are only executed by \
+                 the leader itself, connect to it",
+            ),
+            Route::Wait {
+                replicas,
+                timeout_ms,
+            } => End::WaitThere {
+                used,
+                replicas,
+                timeout_ms,
+            },
+            Route::Leader | Route::Here { .. } => {
+                let session = &self.session;
+                End::HandOver(forward::gather(&mut self.decoder, rest, used, session))
+            }
+        }
     }
 
     /// Sends the replies once they may be given. `false` ends the connection.
@@ -233,10 +319,18 @@ impl Connection {
             let clients = Arc::clone(&self.clients);
             let _counted = Waiting::begin(&clients);
             let node = Arc::clone(&self.node);
-            let waited = node.wait_for_followers(self.wrote_up_to, replicas, timeout_ms);
+            let waited = node.wait_for_followers(self.written, replicas, timeout_ms);
             let count = waited.await;
             self.out.integer(count as i64);
         }
+        // The replies of what follows at the leader go out together with these.
+        if !matches!(turn.end, End::HandOver(_)) || self.out.len() >= MAX_TURN_REPLY {
+            self.flush().await?;
+        }
+        Ok(!matches!(turn.end, End::Close))
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
         if !self.out.is_empty() {
             self.stream.write_all(self.out.as_slice()).await?;
             self.clients
@@ -244,6 +338,6 @@ impl Connection {
                 .fetch_add(self.out.len() as u64, Ordering::Relaxed);
             self.out.truncate(0);
         }
-        Ok(!matches!(turn.end, End::Close))
+        Ok(())
     }
 }

@@ -89,6 +89,9 @@ impl DataDir {
             io::ErrorKind::WouldBlock => DataDirError::Locked(path.to_owned()),
             _ => io("locking")(error),
         })?;
+        // A process that was killed may have renamed a file that is not on the disk under its new
+        // name yet: nothing that it says may be believed before it is.
+        disk.sync_dir().map_err(io("syncing"))?;
         let mut dir = Self {
             path: path.to_owned(),
             disk,

@@ -19,6 +19,8 @@ pub(super) struct Gate {
     uncommitted: BTreeMap<(Lsn, u64), Waiter>,
     /// Turns that rest on committed records, and wait for this leader's leases to come back.
     unleased: BTreeMap<u64, Waiter>,
+    /// Turns that wait until a follower's state has come so far.
+    behind: BTreeMap<(Lsn, u64), Waker>,
     /// Since when this leader has been without leases, on the node's clock.
     unleased_since: Option<Duration>,
     /// It has been so for longer than a lease: new commands are refused.
@@ -86,8 +88,31 @@ impl Gate {
         self.unleased.insert(slot.who, slot.waiter(waker));
     }
 
+    /// The turn waits until the state has come to `lsn`.
+    pub(super) fn wait_for_state(&mut self, lsn: Lsn, slot: &Slot, waker: &Waker) {
+        self.behind.insert((lsn, slot.who), waker.clone());
+    }
+
+    /// The state has come to `lsn`.
+    pub(super) fn applied(&mut self, lsn: Lsn, to_wake: &mut Vec<Waker>) {
+        if self.behind.is_empty() {
+            return;
+        }
+        let later = self.behind.split_off(&(Lsn(lsn.0 + 1), 0));
+        to_wake.extend(std::mem::replace(&mut self.behind, later).into_values());
+    }
+
+    /// Why clients should not come here, if they should not.
+    pub(super) fn message(&self) -> Option<&'static str> {
+        if self.fenced {
+            return Some("fenced: its name is in spec.fenced");
+        }
+        let unleased = self.is_unleased();
+        unleased.then_some("cut off from its followers: it holds no leases")
+    }
+
     /// Whether this leader is without leases, if only for a moment.
-    pub(super) fn is_unleased(&self) -> bool {
+    fn is_unleased(&self) -> bool {
         self.unleased_since.is_some()
     }
 
@@ -156,12 +181,16 @@ impl Node {
         self.answers.store(micros(until), Ordering::Release);
         self.reign.store(inner.reign, Ordering::Release);
         let gate = &mut inner.gate;
+        let was_unleased = gate.is_unleased();
         if until > now || !inner.accepting {
             if gate.is_unleased() || !gate.unleased.is_empty() {
                 gate.regain(until > now, &mut inner.to_wake);
             }
         } else {
             gate.miss(until, now, inner.core.lease(), &mut inner.to_wake);
+        }
+        if gate.is_unleased() != was_unleased {
+            self.changed();
         }
         if gate.accepted != inner.accepting {
             gate.accepted = inner.accepting;

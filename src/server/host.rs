@@ -179,6 +179,9 @@ impl Host for NodeHost {
         let now = self.node.now();
         let process = &self.process;
         let usage = super::process::usage();
+        let forwarded = self.clients.forwarded.load(Ordering::Relaxed).to_string();
+        let mut more = facts.lines;
+        more.push(("stats", "forwarded_commands".to_owned(), forwarded));
         ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_id: process.run_id.clone(),
@@ -204,7 +207,7 @@ impl Host for NodeHost {
             ops_per_s: process.commands_per_s.load(Ordering::Relaxed),
             expired_keys: process.expired.load(Ordering::Relaxed),
             last_flush_s: process.flushed_at.load(Ordering::Relaxed),
-            more: facts.lines,
+            more,
             ..ServerInfo::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Metrics in the Prometheus text format.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use super::admin::Admin;
 use crate::replication::admin::Role;
@@ -96,6 +97,13 @@ pub(super) fn render(admin: &Admin) -> String {
         "counter",
         "Commands executed.",
         admin.stats.commands.get() as f64,
+    );
+    let forwarded = admin.clients.forwarded.load(Ordering::Relaxed);
+    one(
+        "forwarded_commands_total",
+        "counter",
+        "Commands of this replica's clients that the leader executed.",
+        forwarded as f64,
     );
     one(
         "disk_used_percent",

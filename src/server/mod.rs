@@ -6,6 +6,7 @@
 //! | `node`, `inner`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who may be answered |
 //! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
+//! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `admin`, `status`, `metrics` | the operator and people |
 //! | `state`, `data_dir`, `snapshots`, `divergent` | what is on disk |
@@ -18,6 +19,7 @@ mod connection;
 mod data_dir;
 mod divergent;
 mod expiry;
+mod forward;
 mod gate;
 mod host;
 mod inner;

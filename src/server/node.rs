@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{broadcast, watch};
 
+use super::forward::Queue;
 use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
@@ -59,6 +60,8 @@ pub(super) struct Node {
     pub(super) reign: AtomicU64,
     /// [`Inner::accepting`], likewise.
     pub(super) leads: AtomicBool,
+    /// Commands of clients that the leader is to execute.
+    pub(super) forward: Queue,
     /// This replica began or ceased to take writes.
     pub(super) role_changed: tokio::sync::Notify,
 }
@@ -145,6 +148,7 @@ impl Node {
             answers: AtomicU64::new(0),
             reign: AtomicU64::new(0),
             leads: AtomicBool::new(false),
+            forward: Queue::new(),
             role_changed: tokio::sync::Notify::new(),
         }
     }
@@ -333,7 +337,8 @@ impl Node {
         inner.pending = Pending::default();
         if inner.sealing || inner.applied.end > inner.core.commit() {
             self.rewind(inner);
-        } else {
+        } else if inner.applied.end == inner.tip.end {
+            // Only then: a leader that had not brought its state to the end of its log yet has not.
             inner.applied = inner.tip;
         }
         inner.gate.release(&mut inner.to_wake);

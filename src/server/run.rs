@@ -22,7 +22,7 @@ use super::state::{self, memory_budget};
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
-use super::{applier, divergent, expiry, leave, parent, process, upkeep};
+use super::{applier, divergent, expiry, forward, leave, parent, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
@@ -124,6 +124,9 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         log: opened.reader,
         snapshots: Arc::clone(&snapshots),
         throttle: Arc::new(Throttle::new()),
+        clients: Arc::clone(&clients),
+        stats: Arc::clone(&stats),
+        process: Arc::clone(&process),
     };
     tasks.spawn(peer::listen(peer_listener, context, stop.clone()));
     let name = options.name.clone();
@@ -132,6 +135,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         name.clone(),
         stop.clone(),
     ));
+    tasks.spawn(forward::run(Arc::clone(&node), stop.clone()));
     let target = peer::seed_target::SeedTarget {
         node: Arc::clone(&node),
         dir: Arc::clone(&dir),

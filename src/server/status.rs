@@ -71,11 +71,8 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
     if inner.store.is_none() {
         return Err("being seeded from the leader");
     }
-    if inner.gate.fenced {
-        return Err("fenced: its name is in spec.fenced");
-    }
-    if view.leading && inner.gate.is_unleased() {
-        return Err("cut off from its followers: it holds no leases");
+    if let Some(reason) = inner.gate.message() {
+        return Err(reason);
     }
     if view.leading {
         return if view.serving {
@@ -145,6 +142,9 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
 }
 
 fn message(inner: &Inner, view: &CoreView) -> String {
+    if let Some(text) = inner.gate.message() {
+        return text.to_owned();
+    }
     if inner.disk_low {
         return "the disk is nearly full: writes are refused".to_owned();
     }

@@ -211,6 +211,16 @@ impl View for StoreView<'_> {
 }
 
 impl StoreView<'_> {
+    /// Whether this replica takes no writes itself.
+    pub(super) fn follows(&self) -> bool {
+        !self.inner.accepting
+    }
+
+    /// Whether a client that has written up to `lsn` would read an older state here.
+    pub(super) fn lacks(&self, lsn: Lsn) -> bool {
+        self.inner.store.is_some() && self.inner.applied.end < lsn
+    }
+
     /// Whether this replica hands writes on to its leader.
     pub(super) fn forwards(&self) -> bool {
         !self.inner.accepting && self.inner.settings.forward_writes && !self.inner.gate.fenced

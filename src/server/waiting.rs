@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::gate::Slot;
 use super::node::Node;
-use crate::replication::Lsn;
+use crate::replication::{Lsn, Position};
+
+/// How often a client that waits for the state to come forward looks by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// This replica stopped leading, or was cut off, before the reply might be given: what became of
 /// what was executed is not known.
@@ -45,12 +48,38 @@ impl Node {
         .await
     }
 
-    /// Waits until `replicas` followers have everything up to `lsn` on disk, or `timeout_ms`
-    /// milliseconds (0: without bound) are over; how many have it.
-    pub(super) async fn wait_for_followers(&self, lsn: Lsn, replicas: u64, timeout_ms: u64) -> u64 {
+    /// Waits until this follower's state has come to `lsn`, or it is none any more.
+    pub(super) async fn applied(&self, lsn: Lsn, slot: &Slot) {
+        let reached = || {
+            std::future::poll_fn(|context| {
+                let mut inner = self.inner.lock();
+                if inner.accepting || inner.store.is_none() || inner.applied.end >= lsn {
+                    return Poll::Ready(());
+                }
+                inner.gate.wait_for_state(lsn, slot, context.waker());
+                Poll::Pending
+            })
+        };
+        // Only records that are applied wake: a change of role, or a seed, is found by looking.
+        while tokio::time::timeout(LOOK_AGAIN, reached()).await.is_err() {}
+    }
+
+    /// Waits until `replicas` followers have everything up to `written` on disk, or `timeout_ms`
+    /// milliseconds (0: without bound) are over; how many have it. Nobody has what is not in this
+    /// leader's log.
+    pub(super) async fn wait_for_followers(
+        &self,
+        written: Position,
+        replicas: u64,
+        timeout_ms: u64,
+    ) -> u64 {
+        let lsn = written.lsn;
         let mut progress = self.follower_progress.subscribe();
         let count = || {
             self.with(|inner| {
+                if lsn > Lsn::ZERO && inner.core.history().epoch_at(lsn) != written.epoch {
+                    return 0;
+                }
                 let followers = inner.core.view().followers;
                 followers
                     .iter()

@@ -5,9 +5,12 @@
 mod chart;
 mod crash;
 mod crd;
+mod forwarding;
+mod gate;
 mod handover;
 mod parent;
 mod replication;
 mod seeding;
+mod stalled_disk;
 mod support;
 mod tidy;

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use replicated_store::replication::admin::Role;
+use replicated_store::replication::admin::{Role, Settings};
 use replicated_store::resp::reply::Reply;
 
 use super::support::{TestStore, eventually};
@@ -32,7 +32,11 @@ fn followers_hold_what_the_leader_holds() {
 
 #[test]
 fn a_follower_refuses_writes_and_names_the_leader() {
-    let store = TestStore::start(2);
+    let settings = Settings {
+        forward_writes: false,
+        ..Settings::default()
+    };
+    let store = TestStore::start_with(2, settings);
     let reply = store.replicas[1].client().call(&["SET", "a", "1"]).unwrap();
     let Reply::Error(text) = reply else {
         panic!("not refused: {reply:?}")

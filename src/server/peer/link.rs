@@ -22,20 +22,20 @@ fn invalid(what: String) -> io::Error {
 
 /// The receiving half.
 #[derive(Debug)]
-pub(super) struct LinkReader {
+pub(in crate::server) struct LinkReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
 }
 
 /// The sending half.
 #[derive(Debug)]
-pub(super) struct LinkWriter {
+pub(in crate::server) struct LinkWriter {
     stream: OwnedWriteHalf,
     buffer: Vec<u8>,
 }
 
 /// Splits a connection.
-pub(super) fn split(stream: TcpStream) -> io::Result<(LinkReader, LinkWriter)> {
+pub(in crate::server) fn split(stream: TcpStream) -> io::Result<(LinkReader, LinkWriter)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let reader = LinkReader {
@@ -65,7 +65,7 @@ impl LinkReader {
     }
 
     /// The next message; an error at the end of the stream.
-    pub(super) async fn message(&mut self) -> io::Result<Message> {
+    pub(in crate::server) async fn message(&mut self) -> io::Result<Message> {
         self.fill(HEADER).await?;
         let length = self.buffer.get_u32_le() as usize;
         let crc = self.buffer.get_u32_le();
@@ -81,7 +81,7 @@ impl LinkReader {
     }
 
     /// The raw bytes that a message announced.
-    pub(super) async fn raw(&mut self, length: usize) -> io::Result<Bytes> {
+    pub(in crate::server) async fn raw(&mut self, length: usize) -> io::Result<Bytes> {
         if length > MAX_RAW {
             return Err(invalid(format!("{length} bytes after a message")));
         }
@@ -92,7 +92,7 @@ impl LinkReader {
 
 impl LinkWriter {
     /// Queues a message.
-    pub(super) fn push(&mut self, message: &Message) -> io::Result<()> {
+    pub(in crate::server) fn push(&mut self, message: &Message) -> io::Result<()> {
         let at = self.buffer.len();
         self.buffer.extend_from_slice(&[0; HEADER]);
         let buffer = std::mem::take(&mut self.buffer);
@@ -107,12 +107,12 @@ impl LinkWriter {
     }
 
     /// Queues raw bytes.
-    pub(super) fn push_raw(&mut self, bytes: &[u8]) {
+    pub(in crate::server) fn push_raw(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Sends what is queued.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::server) async fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.buffer).await?;
         self.buffer.clear();
         if self.buffer.capacity() > 4 << 20 {
@@ -122,7 +122,7 @@ impl LinkWriter {
     }
 
     /// Sends one message at once.
-    pub(super) async fn send(&mut self, message: &Message) -> io::Result<()> {
+    pub(in crate::server) async fn send(&mut self, message: &Message) -> io::Result<()> {
         self.push(message)?;
         self.flush().await
     }

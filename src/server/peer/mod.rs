@@ -3,7 +3,7 @@
 
 pub(super) mod follower;
 mod leader;
-mod link;
+pub(super) mod link;
 mod seed_source;
 pub(super) mod seed_target;
 
@@ -13,9 +13,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::clients::Clients;
+use super::forward;
+use super::host::Process;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use super::throttle::Throttle;
+use crate::command::Stats;
 use crate::log::Log;
 use crate::replication::message::{Message, PROTOCOL_VERSION};
 
@@ -38,6 +42,9 @@ pub(super) struct PeerContext {
     pub(super) log: Log,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) process: Arc<Process>,
 }
 
 /// Accepts connections of other replicas until `stop`.
@@ -72,7 +79,9 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
     let (mut reader, writer) = link::split(stream)?;
     let first = tokio::time::timeout(SILENCE, reader.message()).await??;
     match first {
-        Message::Hello { version, .. } | Message::SeedOpen { version, .. }
+        Message::Hello { version, .. }
+        | Message::SeedOpen { version, .. }
+        | Message::ForwardOpen { version, .. }
             if version != PROTOCOL_VERSION =>
         {
             Err(std::io::Error::other(format!(
@@ -84,6 +93,7 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
         Message::SeedOpen { resume, .. } => {
             seed_source::serve(context, reader, writer, resume).await
         }
+        Message::ForwardOpen { .. } => forward::serve(context, reader, writer).await,
         other => Err(std::io::Error::other(format!(
             "unexpected first message {other:?}"
         ))),

@@ -1,11 +1,13 @@
 //! One replica as a process.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use replicated_store::replication::ReplicaId;
 use replicated_store::replication::admin::{Digest, Member, ReplicaStatus};
 use rustix::process::{Pid, Signal};
 
@@ -19,6 +21,8 @@ pub(crate) struct Replica {
     arguments: Vec<String>,
     ports: [u16; 3],
     child: Option<Child>,
+    /// What it said of itself last: a frozen one says nothing.
+    id: Cell<Option<ReplicaId>>,
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -39,6 +43,7 @@ impl Replica {
             arguments: texts(&[arguments, &["--leave-timeout", "0"]].concat()),
             ports: [free_port(), free_port(), free_port()],
             child: None,
+            id: Cell::new(None),
         }
     }
 
@@ -144,8 +149,19 @@ impl Replica {
         child.wait().expect("our own child")
     }
 
+    /// Stops every thread of the process where it is.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let pid = self.child.as_ref().expect("a running replica").id();
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            let (_, state) = stat.rsplit_once(") ")?;
+            state.starts_with('T').then_some(())
+        };
+        eventually("the process stands still", || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+            tasks.all(|task| stopped(task).is_some()).then_some(())
+        });
     }
 
     pub(crate) fn thaw(&self) {
@@ -181,7 +197,9 @@ impl Replica {
     pub(crate) fn status(&self) -> Option<ReplicaStatus> {
         let (code, body) = self.http("GET", "/status", "").ok()?;
         assert_eq!(code, 200, "{body}");
-        Some(serde_json::from_str(&body).expect("a status"))
+        let status: ReplicaStatus = serde_json::from_str(&body).expect("a status");
+        self.id.set(Some(status.id));
+        Some(status)
     }
 
     /// Digest of its state.
@@ -192,12 +210,11 @@ impl Replica {
         })
     }
 
-    /// How others know it; it must be running.
+    /// How others know it; it must have run.
     pub(crate) fn member(&self) -> Member {
-        let status = self.status().expect("a running replica");
         Member {
             fenced: false,
-            id: status.id,
+            id: self.id.get().expect("a replica that has run"),
             name: self.name.clone(),
             peer_address: self.peer_address(),
             client_address: self.client_address(),

@@ -1,9 +1,10 @@
 //! A store of several replicas, with this test in the place of the operator.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use replicated_store::replication::admin::{
-    Assignment, PromiseAnswer, PromiseRequest, ReplicaState, Role, Settings,
+    Assignment, Member, PromiseAnswer, PromiseRequest, ReplicaState, Role, Settings,
 };
 use replicated_store::replication::{Configuration, Epoch, ReplicaId};
 use tempfile::TempDir;
@@ -15,6 +16,10 @@ pub(crate) struct TestStore {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) register: Configuration,
     pub(crate) settings: Settings,
+    /// Names of the members that serve no client.
+    pub(crate) fenced: BTreeSet<String>,
+    /// Replicas that are frozen: nobody asks them anything.
+    pub(crate) away: BTreeSet<usize>,
     root: TempDir,
 }
 
@@ -25,12 +30,20 @@ impl TestStore {
     }
 
     pub(crate) fn start_with(count: usize, settings: Settings) -> Self {
+        Self::start_in(count, settings, |_| {})
+    }
+
+    /// Starts replicas with their data in a directory that is prepared first.
+    pub(crate) fn start_in(count: usize, settings: Settings, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
+        prepare(root.path());
         let register = Configuration::default();
         let mut store = Self {
             replicas: Vec::new(),
             register,
             settings,
+            fenced: BTreeSet::new(),
+            away: BTreeSet::new(),
             root,
         };
         for _ in 0..count {
@@ -62,24 +75,46 @@ impl TestStore {
         self.replicas[index].status().expect("a running replica").id
     }
 
+    fn running(&self) -> impl Iterator<Item = &Replica> {
+        let present = self.replicas.iter().enumerate();
+        let present = present.filter(|(index, _)| !self.away.contains(index));
+        let present = present.map(|(_, replica)| replica);
+        present.filter(|replica| replica.status().is_some())
+    }
+
+    /// Makes every running replica a voter, with so many synchronous followers.
+    pub(crate) fn vote_all(&mut self, sync: u32) {
+        self.register.version += 1;
+        self.register.voters = (0..self.replicas.len())
+            .map(|index| self.id(index))
+            .collect();
+        self.register.sync = sync;
+        self.assign();
+        let version = self.register.version;
+        eventually("the voters are established", || {
+            let status = self.replicas[self.leader()].status()?;
+            (status.established_version == version && status.answers).then_some(())
+        });
+    }
+
     /// Hands the register to every replica that answers.
     pub(crate) fn assign(&self) {
-        let running = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.status().is_some());
-        let members = running.map(Replica::member).collect();
+        let away = self.away.iter().map(|index| &self.replicas[*index]);
+        let members = self.running().chain(away).map(Replica::member);
+        let fenced = &self.fenced;
+        let members = members
+            .map(|member| Member {
+                fenced: fenced.contains(&member.name),
+                ..member
+            })
+            .collect();
         let assignment = Assignment {
             configuration: self.register.clone(),
             members,
             settings: self.settings.clone(),
         };
         let body = serde_json::to_string(&assignment).expect("JSON");
-        for replica in self
-            .replicas
-            .iter()
-            .filter(|replica| replica.status().is_some())
-        {
+        for replica in self.running() {
             let (code, text) = replica
                 .http("PUT", "/configuration", &body)
                 .expect("an answer");
@@ -89,15 +124,12 @@ impl TestStore {
 
     /// Index of the leader.
     pub(crate) fn leader(&self) -> usize {
-        let leads = |replica: &Replica| {
-            replica
-                .status()
-                .is_some_and(|status| Some(status.id) == self.register.leader)
+        let leads = |index: &usize| {
+            let status = self.replicas[*index].status();
+            status.is_some_and(|status| Some(status.id) == self.register.leader)
         };
-        self.replicas
-            .iter()
-            .position(leads)
-            .expect("a leader that runs")
+        let mut present = (0..self.replicas.len()).filter(|index| !self.away.contains(index));
+        present.find(leads).expect("a leader that runs")
     }
 
     /// Waits until the leader of the register leads and serves clients.
@@ -111,10 +143,7 @@ impl TestStore {
     /// Waits until every running replica streams and has everything.
     pub(crate) fn settle(&self) {
         self.leader_serves();
-        for replica in &self.replicas {
-            if replica.status().is_none() {
-                continue;
-            }
+        for replica in self.running() {
             eventually(
                 &format!("{} is ready and has everything", replica.name),
                 || {
@@ -150,10 +179,15 @@ impl TestStore {
         self.named(self.id(index), &answers);
     }
 
+    /// Promotes this replica by the promises of these.
+    pub(crate) fn promote_by(&mut self, index: usize, voters: &[usize]) {
+        let answers = self.promises(|other| voters.contains(&other));
+        self.named(self.id(index), &answers);
+    }
+
     /// Promotes this replica by its own promise alone: nobody else is a voter.
     pub(crate) fn promote_only(&mut self, index: usize) {
-        let answers = self.promises(|other| other == index);
-        self.named(self.id(index), &answers);
+        self.promote_by(index, &[index]);
     }
 
     /// Asks the running replicas that are `asked` for a promise of the next epoch.
@@ -161,7 +195,8 @@ impl TestStore {
         let epoch = self.register.epoch.next();
         let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
         let all = self.replicas.iter().enumerate();
-        let running = all.filter(|(at, replica)| asked(*at) && replica.status().is_some());
+        let present = all.filter(|(at, _)| asked(*at) && !self.away.contains(at));
+        let running = present.filter(|(_, replica)| replica.status().is_some());
         let answers = running.map(|(_, replica)| {
             let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
             assert_eq!(code, 200, "{text}");
@@ -172,29 +207,29 @@ impl TestStore {
         answers
     }
 
-    /// Names the leader of the next epoch. It waits for leases, as nobody here proves a death. Who did
-    /// not promise is given up: a leader that waited for its leases would serve nobody.
-    fn named(&mut self, leader: ReplicaId, promised: &[PromiseAnswer]) {
+    /// Names the leader of the next epoch. Who did not promise is given up: a leader that waited for
+    /// its leases would serve nobody.
+    fn named(&mut self, leader: ReplicaId, answers: &[PromiseAnswer]) {
         self.register.version += 1;
         self.register.epoch = self.register.epoch.next();
         self.register.leader = Some(leader);
-        let promised: BTreeSet<ReplicaId> = promised.iter().map(|answer| answer.id).collect();
+        let promised: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
         self.register
             .voters
             .retain(|voter| promised.contains(voter));
         self.register.voters.insert(leader);
-        self.register.wait_ms = self.settings.lease_ms;
+        // A leader that is only frozen holds its leases until they run out.
+        let leases = answers.iter().flat_map(|answer| &answer.leases);
+        let frozen = !self.away.is_empty();
+        let wait = leases.map(|lease| lease.left_ms).max().filter(|_| frozen);
+        self.register.wait_ms = wait.unwrap_or(0);
         self.assign();
     }
 
     /// All running replicas hold the same at the same LSN.
     pub(crate) fn assert_same(&self) {
         self.settle();
-        let running = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.status().is_some());
-        let digests: Vec<_> = running.map(Replica::digest).collect();
+        let digests: Vec<_> = self.running().map(Replica::digest).collect();
         assert!(
             digests.windows(2).all(|pair| pair[0] == pair[1]),
             "{digests:#?}"
