@@ -73,7 +73,7 @@ impl Connection {
                 kind: Kind::Wait {
                     written: self.written,
                     replicas,
-                    timeout_ms: (piece.as_millis() as u64).max(1),
+                    timeout_ms: (piece.as_micros().div_ceil(1000) as u64).max(1),
                 },
                 resp3: self.session.protocol == Protocol::Resp3,
                 raw: Bytes::new(),
