@@ -30,9 +30,7 @@ use super::register;
 use super::validate::ValidatedStore;
 use super::view::{PodView, View};
 use crate::api::{ReplicatedStore, ReplicatedStoreStatus, labels};
-use crate::replication::admin::{
-    Assignment, PromiseAnswer, PromiseRequest, SwitchoverRequest,
-};
+use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, SwitchoverRequest};
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// How long voters may take to promise once enough have.

@@ -252,11 +252,7 @@ impl Memory {
     }
 
     /// Notes what looks wrong now; answers for how long each has done so.
-    pub fn doubts(
-        &self,
-        store: &StoreKey,
-        doubts: &BTreeSet<Doubt>,
-    ) -> BTreeMap<Doubt, Duration> {
+    pub fn doubts(&self, store: &StoreKey, doubts: &BTreeSet<Doubt>) -> BTreeMap<Doubt, Duration> {
         self.with(store, |memory| {
             memory.doubts.retain(|doubt, _| doubts.contains(doubt));
             let now = Instant::now();

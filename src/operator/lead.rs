@@ -125,7 +125,16 @@ async fn switch_over(
     context.memory.switchover(key, false);
     let mut answers = apply::campaign(context, view, &switchover.campaign).await;
     answers.push(answer);
-    conclude(context, key, object, view, &switchover.campaign, &answers, asked).await
+    conclude(
+        context,
+        key,
+        object,
+        view,
+        &switchover.campaign,
+        &answers,
+        asked,
+    )
+    .await
 }
 
 /// Names whom the promises allow.

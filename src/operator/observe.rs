@@ -203,7 +203,10 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
 
 /// Whether its container has ended and does not run now.
 fn terminated(pod: &Pod) -> bool {
-    let statuses = pod.status.as_ref().and_then(|it| it.container_statuses.as_ref());
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|it| it.container_statuses.as_ref());
     statuses.into_iter().flatten().any(|container| {
         let ended = |state: &Option<ContainerState>| {
             state.as_ref().is_some_and(|it| it.terminated.is_some())

@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, PROCESS_PORT, account_name, config_name, headless_name, metadata,
+    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, PROCESS_PORT, account_name, config_name,
+    headless_name, metadata,
 };
 use crate::api::{RetentionPolicy, Spread, labels};
 use crate::operator::validate::ValidatedStore;

@@ -86,9 +86,7 @@ impl Campaign {
             all.iter().filter(welcome).copied().collect(),
             all.clone(),
         ];
-        let chosen = pools
-            .iter()
-            .find_map(|pool| self.quickest(answers, pool));
+        let chosen = pools.iter().find_map(|pool| self.quickest(answers, pool));
         chosen.unwrap_or(all)
     }
 
@@ -119,7 +117,9 @@ impl Campaign {
         let base = self.base.as_ref();
         let leader = base.and_then(|base| base.leader);
         let promised = answers.iter().any(|answer| Some(answer.id) == leader);
-        let void = base.map(|base| base.epoch).filter(|_| self.ended || promised);
+        let void = base
+            .map(|base| base.epoch)
+            .filter(|_| self.ended || promised);
         let leases = counted.iter().flat_map(|answer| &answer.leases);
         leases
             .filter(|lease| lease.holder.is_none() || lease.holder != void)
@@ -215,7 +215,12 @@ impl Campaign {
             voters,
             sync: self.sync,
         };
-        let present: BTreeSet<ReplicaId> = set.voters.intersection(promised).copied().collect();
+        let present: BTreeSet<ReplicaId> = set
+            .voters
+            .intersection(promised)
+            .filter(|id| !self.avoid.contains(id) || **id == leader)
+            .copied()
+            .collect();
         if present.len() >= leases(&set).max(copies(&set)) {
             return set.voters;
         }

@@ -92,7 +92,9 @@ fn stuck(view: &View, register: &Configuration, doubt: Doubt) -> bool {
 /// Another promotion: of somebody else, or of a leader that cannot establish itself among the
 /// voters that it was given and may among those that answer now.
 fn retry(view: &View, register: &Configuration, avoid: bool) -> Option<Decision> {
-    if register.previous.is_empty() && !avoid {
+    let leader = register.leader.and_then(|id| view.find(id));
+    let established = leader.is_some_and(|(_, it)| it.established_version == register.version);
+    if !avoid && (register.previous.is_empty() || established) {
         // A voter in the way is removed instead.
         return None;
     }
@@ -103,7 +105,10 @@ fn retry(view: &View, register: &Configuration, avoid: bool) -> Option<Decision>
     if avoid {
         campaign.avoid.extend(register.leader);
     }
-    campaign.possible(view).then(|| Decision::Campaign(campaign))
+    Some(match campaign.hopeless_now(view) {
+        Some(waiting) => Decision::Wait(waiting),
+        None => Decision::Campaign(campaign),
+    })
 }
 
 /// With manual failover, what is waited for until the user has named another leader.

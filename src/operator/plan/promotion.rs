@@ -135,8 +135,7 @@ pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
     if cause == Cause::LeaderCutOff {
         campaign.avoid.extend(register.leader);
     }
-    let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
-    match campaign.hopeless(view, &heard) {
+    match campaign.hopeless_now(view) {
         Some(waiting) => Decision::Wait(waiting),
         None => Decision::Campaign(campaign),
     }
@@ -193,10 +192,10 @@ impl Campaign {
         }
     }
 
-    /// Whether it can succeed if all that are heard answer.
-    pub(super) fn possible(&self, view: &View) -> bool {
-        let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
-        self.hopeless(view, &heard).is_none()
+    /// Why it cannot succeed even if all that are heard answer.
+    pub(super) fn hopeless_now(&self, view: &View) -> Option<Waiting> {
+        let heard = view.live().map(|(_, status)| status.id).collect();
+        self.hopeless(view, &heard)
     }
 
     /// Whether these promises are all that it needs.

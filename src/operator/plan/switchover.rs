@@ -151,7 +151,7 @@ fn attempt(
         });
     }
     let mut campaign = Campaign::new(view, register, Cause::Switchover);
-    if !campaign.possible(view) {
+    if campaign.hopeless_now(view).is_some() {
         return None;
     }
     campaign.ask.retain(|ordinal| *ordinal != pod.ordinal);

@@ -322,4 +322,3 @@ fn enough_promises_meet_every_earlier_leader() {
         assert_eq!(needed(&set(n, sync)), expected, "N = {n}, k = {sync}");
     }
 }
-

@@ -118,12 +118,7 @@ fn wanted(
 
 /// Whether the leader has not heard a voter for so long that it had better go on without it: at
 /// once with two, where it has no other to get leases from; a little later where others may lead.
-fn unheard(
-    view: &View,
-    register: &Configuration,
-    leader: &ReplicaStatus,
-    id: ReplicaId,
-) -> bool {
+fn unheard(view: &View, register: &Configuration, leader: &ReplicaStatus, id: ReplicaId) -> bool {
     let Some(age) = view.doubted(Doubt::Unheard(id)) else {
         return false;
     };

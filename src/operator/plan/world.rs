@@ -122,7 +122,10 @@ impl World {
                 continue;
             }
             let id = self.fresh();
-            let disk = self.volumes.remove(&ordinal).unwrap_or_else(|| Disk::blank(id));
+            let disk = self
+                .volumes
+                .remove(&ordinal)
+                .unwrap_or_else(|| Disk::blank(id));
             let replica = disk.start(id, self.revision, self.now);
             self.replicas.insert(ordinal, replica);
         }
@@ -328,11 +331,7 @@ impl World {
         true
     }
 
-    fn switch_over(
-        &mut self,
-        switchover: &Switchover,
-        step: &mut impl FnMut() -> bool,
-    ) -> bool {
+    fn switch_over(&mut self, switchover: &Switchover, step: &mut impl FnMut() -> bool) -> bool {
         self.switched = Some(self.now);
         if !step() {
             return false;
@@ -340,7 +339,8 @@ impl World {
         let target = self.replicas.values();
         let target = target.clone().find(|it| it.status.id == switchover.target);
         let held = target.is_some_and(|it| {
-            self.replicas[&switchover.leader].log() == it.log() && it.reaches(&self.replicas[&switchover.leader])
+            self.replicas[&switchover.leader].log() == it.log()
+                && it.reaches(&self.replicas[&switchover.leader])
         });
         let answer = held
             .then(|| self.promise(switchover.leader, switchover.campaign.epoch))
@@ -454,7 +454,11 @@ impl World {
         for _ in 0..3000 {
             self.tick_workload();
             self.tick_data(false, true);
-            idle = if self.reconcile(usize::MAX) { 0 } else { idle + 1 };
+            idle = if self.reconcile(usize::MAX) {
+                0
+            } else {
+                idle + 1
+            };
             if idle > REST {
                 return;
             }
@@ -472,7 +476,13 @@ impl World {
             let _ = writeln!(text, "{ordinal}: {}", it.describe(self.now));
         }
         let follow = follow::follow(&self.view);
-        text + &format!("{:?}\n{:?} {:?}", decide(&self.view), follow.tell, follow.elevate)
+        text + &format!(
+            "{:?}\n{:?} {:?} {:?}",
+            decide(&self.view),
+            follow.tell,
+            follow.elevate,
+            self.elected
+        )
     }
 
     /// Makes a replica's log longer than its leader's, as after a fault.

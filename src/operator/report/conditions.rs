@@ -205,7 +205,12 @@ fn durability(findings: &Findings<'_>) -> Saying {
     }
     let (Leadership::Leads(_, leader), Some(register)) = (plan::leadership(view), &view.register)
     else {
-        return say(type_, false, "NoLeader", "nobody leads, so nobody can be in step");
+        return say(
+            type_,
+            false,
+            "NoLeader",
+            "nobody leads, so nobody can be in step",
+        );
     };
     if register.sync < settings.sync_replicas {
         let message = format!("writes do not wait for {wanted} followers yet");

@@ -115,7 +115,11 @@ fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>)
             tell(EventType::Warning, "ReplicaFailed", note);
         }
     }
-    if let Some(tail) = new.divergent.as_ref().filter(|_| new.divergent != old.divergent) {
+    if let Some(tail) = new
+        .divergent
+        .as_ref()
+        .filter(|_| new.divergent != old.divergent)
+    {
         let note = format!(
             "{name} had to give up {} bytes of records that no later leader had; they are kept in \
              {} on its volume",
@@ -162,7 +166,8 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
     let action = format!("PromoteEpoch{epoch}");
     let about = Some(pod(namespace, to));
     if planned {
-        let note = format!("{from} has handed the lead over to {to} in {outage} ms (epoch {epoch})");
+        let note =
+            format!("{from} has handed the lead over to {to} in {outage} ms (epoch {epoch})");
         return event(
             EventType::Normal,
             "SwitchoverFinished",

@@ -14,12 +14,7 @@ use crate::operator::view::View;
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// A change of leader, before it is known how long it takes. `view` is what it was decided by.
-pub fn record(
-    view: &View,
-    campaign: &Campaign,
-    elected: &Elected,
-    now: Timestamp,
-) -> LastFailover {
+pub fn record(view: &View, campaign: &Campaign, elected: &Elected, now: Timestamp) -> LastFailover {
     let leader = campaign.base.as_ref().and_then(|base| base.leader);
     LastFailover {
         // The API server keeps whole seconds; anything finer would look like a change.
@@ -36,12 +31,7 @@ pub fn record(
 
 /// Bytes that the old leader is known to have had beyond the end of the new one's log. With
 /// synchronous replication none of them was acknowledged.
-fn lost(
-    view: &View,
-    campaign: &Campaign,
-    elected: &Elected,
-    leader: Option<ReplicaId>,
-) -> u64 {
+fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<ReplicaId>) -> u64 {
     if campaign.sync > 0 {
         return 0;
     }
@@ -66,13 +56,11 @@ fn candidates(view: &View, campaign: &Campaign, elected: &Elected) -> Vec<Candid
     });
     let heard: BTreeSet<ReplicaId> = elected.verdicts.iter().map(|(it, _)| it.id).collect();
     let voters = campaign.base.iter().flat_map(|base| &base.voters);
-    let silent = voters
-        .filter(|id| !heard.contains(id))
-        .map(|id| Candidate {
-            name: view.name_of(*id),
-            verdict: Verdict::Silent,
-            ..Candidate::default()
-        });
+    let silent = voters.filter(|id| !heard.contains(id)).map(|id| Candidate {
+        name: view.name_of(*id),
+        verdict: Verdict::Silent,
+        ..Candidate::default()
+    });
     let mut candidates: Vec<Candidate> = answered.chain(silent).collect();
     candidates.sort_by(|a, b| a.name.cmp(&b.name));
     // The list is keyed by name, and two data directories may have had the same one.
@@ -94,7 +82,10 @@ pub(super) fn last(findings: &Findings<'_>) -> Option<LastFailover> {
         };
     }
     let known = old.epoch;
-    let noted = old.last_failover.as_ref().is_some_and(|it| it.epoch == epoch);
+    let noted = old
+        .last_failover
+        .as_ref()
+        .is_some_and(|it| it.epoch == epoch);
     if known == 0 || known >= epoch || noted {
         return old.last_failover.clone();
     }

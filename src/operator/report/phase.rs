@@ -24,7 +24,10 @@ pub(super) fn phase(findings: &Findings<'_>, status: &ReplicatedStoreStatus) -> 
     }
     // One that makes room has asked for nothing else.
     let planned = findings.change.is_some_and(|(made, planned)| {
-        let epoch = view.register.as_ref().map(|register| register.epoch.0 as i64);
+        let epoch = view
+            .register
+            .as_ref()
+            .map(|register| register.epoch.0 as i64);
         planned && Some(made.epoch) == epoch && made.outage_milliseconds.is_none()
     });
     match leadership {

@@ -3,8 +3,8 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::{Decision, Reason, decide};
 use super::super::world::World;
+use super::super::{Decision, Reason, decide};
 
 /// It must come to rest with a leader that has everything that was acknowledged, if replication is
 /// synchronous. That two never answer at a time, that epochs and versions rise, that a replaced
@@ -38,6 +38,9 @@ fn whatever_happens_it_comes_to_rest() {
         }
         world.view.store.fenced.clear();
         world.view.store.target = None;
+        if std::env::var_os("PLAN_SEEDS").is_some() {
+            println!("seed {seed}");
+        }
         world.converge();
         world.look();
         if matches!(decide(&world.view), Decision::Wait(it) if it.reason == Reason::NoVoterLeft) {

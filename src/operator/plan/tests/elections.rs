@@ -58,7 +58,10 @@ fn outcome(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> (u128, u6
 #[test]
 fn the_longest_lease_is_waited_for() {
     let campaign = campaign(voters(3, 1));
-    let answers = [answer(2, 90, &[(Some(4), 300)]), answer(3, 80, &[(Some(4), 700)])];
+    let answers = [
+        answer(2, 90, &[(Some(4), 300)]),
+        answer(3, 80, &[(Some(4), 700)]),
+    ];
     assert_eq!(outcome(&campaign, &answers), (2, 700));
 }
 
@@ -93,7 +96,10 @@ fn an_answer_that_means_a_wait_is_left_out_if_the_others_are_enough() {
     assert_eq!(outcome(&campaign, &answers), (3, 0));
     let verdicts = elect(&campaign, &answers).unwrap().verdicts;
     let verdicts: Vec<Verdict> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
-    assert_eq!(verdicts, [Verdict::NotNeeded, Verdict::Behind, Verdict::Elected]);
+    assert_eq!(
+        verdicts,
+        [Verdict::NotNeeded, Verdict::Behind, Verdict::Elected]
+    );
     // Two of three are needed.
     assert_eq!(outcome(&campaign, &answers[..2]), (1, 900));
 }
@@ -107,7 +113,11 @@ fn with_asynchronous_replication_every_answer_counts() {
         answer(2, 80, &[]),
         answer(3, 90, &[]),
     ];
-    assert_eq!(outcome(&campaign, &answers), (1, 900), "the best log loses least");
+    assert_eq!(
+        outcome(&campaign, &answers),
+        (1, 900),
+        "the best log loses least"
+    );
 }
 
 #[test]
@@ -136,9 +146,17 @@ fn one_that_should_not_lead_is_left_out_if_that_is_safe() {
     assert_eq!(outcome(&all, &answers[..2]).0, 2, "nobody else can");
     let mut asynchronous = campaign(voters(3, 0));
     asynchronous.1.unfit = [ReplicaId(2)].into();
-    assert_eq!(outcome(&asynchronous, &answers).0, 2, "it would lose writes");
+    assert_eq!(
+        outcome(&asynchronous, &answers).0,
+        2,
+        "it would lose writes"
+    );
     asynchronous.1.avoid = [ReplicaId(2)].into();
-    assert_eq!(outcome(&asynchronous, &answers).0, 3, "nobody would reach it");
+    assert_eq!(
+        outcome(&asynchronous, &answers).0,
+        3,
+        "nobody would reach it"
+    );
 }
 
 #[test]

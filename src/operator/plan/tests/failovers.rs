@@ -31,7 +31,11 @@ fn a_leader_whose_process_has_ended_is_replaced_at_once() {
         assert_eq!(cause(&mut world), Some(Cause::LeaderDied));
         let took = outage(&mut world);
         assert!(took <= 3 * TICK, "k = {sync}: {took} ms");
-        assert_eq!(world.register().wait_ms, 0, "nobody waits for a dead leader's leases");
+        assert_eq!(
+            world.register().wait_ms,
+            0,
+            "nobody waits for a dead leader's leases"
+        );
         assert_ne!(world.leading(), Some(0));
     }
 }
@@ -42,7 +46,11 @@ fn a_leader_that_nobody_hears_is_replaced_when_its_leases_have_run_out() {
         let mut world = World::synchronous(n, sync);
         world.isolate(0);
         world.tick_data(true, true);
-        assert_eq!(reason(&mut world), Some(Reason::LeaderUnreachable), "N = {n}, k = {sync}");
+        assert_eq!(
+            reason(&mut world),
+            Some(Reason::LeaderUnreachable),
+            "N = {n}, k = {sync}"
+        );
         let took = outage(&mut world);
         assert!(took <= 1500, "N = {n}, k = {sync}: {took} ms");
         world.replica(0).up = true;
@@ -107,7 +115,11 @@ fn two_failures_one_after_the_other_are_survived() {
     world.kill(0);
     world.converge();
     let first = world.answering().unwrap();
-    assert_eq!(world.register().voters.len(), 2, "who is gone does not count");
+    assert_eq!(
+        world.register().voters.len(),
+        2,
+        "who is gone does not count"
+    );
     world.kill(first);
     world.converge();
     let second = world.answering().unwrap();
@@ -125,12 +137,24 @@ fn too_few_voters_promote_nobody_and_it_is_said_who_is_missing() {
         panic!("{}", world.describe());
     };
     assert_eq!(waiting.reason, Reason::VotersMissing);
-    assert!(waiting.message.contains("2 of 3 voters must agree"), "{}", waiting.message);
-    assert!(waiting.message.contains("orders-0 or orders-1"), "{}", waiting.message);
+    assert!(
+        waiting.message.contains("2 of 3 voters must agree"),
+        "{}",
+        waiting.message
+    );
+    assert!(
+        waiting.message.contains("orders-0 or orders-1"),
+        "{}",
+        waiting.message
+    );
     world.replica(1).up = true;
     world.replica(1).frozen = false;
     world.converge();
-    assert!(world.answering().is_some_and(|it| it != 0), "{}", world.describe());
+    assert!(
+        world.answering().is_some_and(|it| it != 0),
+        "{}",
+        world.describe()
+    );
 }
 
 #[test]
@@ -169,7 +193,11 @@ fn a_manual_failover_waits_for_the_user() {
     world.kill(0);
     assert_eq!(reason(&mut world), Some(Reason::FailoverManual));
     world.view.store.target = Some(0);
-    assert_eq!(reason(&mut world), Some(Reason::FailoverManual), "it is dead");
+    assert_eq!(
+        reason(&mut world),
+        Some(Reason::FailoverManual),
+        "it is dead"
+    );
     world.view.store.target = Some(2);
     world.converge();
     assert_eq!(world.answering(), Some(2));
@@ -256,7 +284,10 @@ fn the_rule_of_durability_follows_the_specification() {
     let mut world = World::running(3);
     world.view.store.settings.sync_replicas = 2;
     world.converge();
-    assert_eq!((world.register().sync, world.register().epoch), (2, Epoch(1)));
+    assert_eq!(
+        (world.register().sync, world.register().epoch),
+        (2, Epoch(1))
+    );
     assert!(world.register().previous.is_empty());
     world.view.store.settings.sync_replicas = 0;
     world.converge();

@@ -232,7 +232,10 @@ impl Replica {
         let id = status.id;
         let follows = status.leader == Some(self.status.id) && status.epoch == self.status.epoch;
         let reached = !(self.cut || follower.cut || self.frozen || follower.frozen);
-        if !reached || !follows || status.promised > self.status.epoch || status.role == Role::Leader
+        if !reached
+            || !follows
+            || status.promised > self.status.epoch
+            || status.role == Role::Leader
         {
             self.connected.remove(&id);
             return;
@@ -256,9 +259,10 @@ impl Replica {
         let Some(configuration) = self.adopted.as_ref() else {
             return;
         };
-        let voters = self.acknowledged.iter().filter(|(id, _)| {
-            configuration.voters.contains(id) && **id != self.status.id
-        });
+        let voters = self
+            .acknowledged
+            .iter()
+            .filter(|(id, _)| configuration.voters.contains(id) && **id != self.status.id);
         let mut ends: Vec<Lsn> = voters.map(|(_, (lsn, _))| *lsn).collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let others = copies(&configuration.current()) - 1;
@@ -281,7 +285,8 @@ impl Replica {
     /// Brings its words up to date.
     pub(super) fn refresh(&mut self, now: u64) {
         self.status.answers = self.answers(now);
-        self.status.leader_heard = !self.leads() && self.heard_at.is_some_and(|at| at + LEASE > now);
+        self.status.leader_heard =
+            !self.leads() && self.heard_at.is_some_and(|at| at + LEASE > now);
         if !self.leads() {
             return;
         }
@@ -308,7 +313,8 @@ impl Replica {
     }
 
     pub(super) fn promise(&mut self, epoch: Epoch, now: u64) -> PromiseAnswer {
-        let granted = self.status.promised <= epoch && !(self.leads() && self.status.epoch >= epoch);
+        let granted =
+            self.status.promised <= epoch && !(self.leads() && self.status.epoch >= epoch);
         if granted {
             self.status.promised = epoch;
             self.stop_leading();
