@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Leadership, leadership};
+use super::{Leadership, leadership, switchover};
 use crate::operator::validate::ValidatedStore;
 use crate::operator::view::{PodView, STALE, View};
 use crate::replication::admin::ReplicaStatus;
@@ -146,7 +146,11 @@ pub fn look_again(view: &View) -> Option<Duration> {
         let heard = pod.heard.as_ref()?;
         STALE.checked_sub(heard.silence)
     });
-    let next = ripening.chain(stale).filter(|left| !left.is_zero()).min();
+    let next = ripening
+        .chain(stale)
+        .chain(switchover::pauses(view))
+        .filter(|left| !left.is_zero())
+        .min();
     // A little later, as what is due exactly then would not be seen to be.
     next.map(|left| left + Duration::from_millis(2))
 }

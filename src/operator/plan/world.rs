@@ -349,6 +349,7 @@ impl World {
             return true;
         };
         self.switched = None;
+        self.campaigned = Some(self.now);
         self.campaign(&switchover.campaign, vec![answer], step)
     }
 
