@@ -89,13 +89,13 @@ use super::status::ReplicatedStoreStatus;
         "metadata.name becomes part of the names of Services and Pods: use at most 48 lower case letters, digits and '-', with a letter first and no '-' last"
     ),
     validation = Rule::new(
-        "self.spec.leader.target == '' || [0, 1, 2, 3, 4, 5, 6, 7, 8].exists(i, i < self.spec.replicas && self.spec.leader.target == self.metadata.name + '-' + string(i))"
+        "self.spec.leader.target == '' || (self.spec.leader.target.startsWith(self.metadata.name) && self.spec.leader.target.substring(size(self.metadata.name)).matches('^-[0-8]$') && int(self.spec.leader.target.substring(size(self.metadata.name) + 1)) < self.spec.replicas)"
     )
     .message(
         "leader.target must be the name of one of the store's Pods, <name>-0 to <name>-<replicas less one>; leave it empty for no preference"
     ).field_path(".spec.leader.target"),
     validation = Rule::new(
-        "!has(self.spec.fenced) || self.spec.fenced.all(pod, pod.startsWith(self.metadata.name + '-') && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
+        "!has(self.spec.fenced) || self.spec.fenced.all(pod, pod.startsWith(self.metadata.name) && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
     )
     .message(
         "fenced must list names of the store's Pods, <name>-0 to <name>-8"
