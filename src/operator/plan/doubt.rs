@@ -142,9 +142,11 @@ pub fn look_again(view: &View) -> Option<Duration> {
     // Silence is counted by us alone.
     let silence = view.doubts.keys().any(|it| matches!(it, Doubt::Unled(_)));
     let leader = register.leader.and_then(|id| view.find(id));
-    let stale = leader.filter(|_| silence).and_then(|(pod, _)| {
+    let stale = leader.and_then(|(pod, _)| {
         let heard = pod.heard.as_ref()?;
-        STALE.checked_sub(heard.silence)
+        let left = STALE.checked_sub(heard.silence).filter(|_| silence);
+        // That it speaks again wakes nobody, and what was doubted must not be kept for that.
+        left.or(pod.stale().then_some(STALE))
     });
     let next = ripening
         .chain(stale)
