@@ -110,9 +110,7 @@ impl SegmentFile {
     }
 
     fn sync(&self) -> Result<(), LogError> {
-        self.file
-            .sync()
-            .map_err(LogError::io("sync", &self.name()))
+        self.file.sync().map_err(LogError::io("sync", &self.name()))
     }
 }
 

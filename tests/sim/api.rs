@@ -79,6 +79,7 @@ impl Desk {
         let operator = Erratic {
             bug: setup.bug,
             restless: true,
+            removals: setup.menu.removals,
             most_voters: setup.voters,
             whims: setup.menu.whims,
             changes_sync: setup.changes_sync,

@@ -62,7 +62,11 @@ impl Checker {
         let Some(chain) = chain else {
             panic!("machine {slot} commits {to}, where no frame ends");
         };
-        if process.core.leading().is_some_and(|epoch| epoch < self.lossy) {
+        if process
+            .core
+            .leading()
+            .is_some_and(|epoch| epoch < self.lossy)
+        {
             self.gives_up(true);
         }
         if self.gave_up {
@@ -188,7 +192,13 @@ impl Counts {
     /// The runs have exercised something.
     pub(crate) fn assert_busy(&self) {
         let busy = self.answers > 2_000 && self.promotions > 100 && self.stops > 100;
-        assert!(busy && self.seeds > 10, "the runs exercise nothing: {self:?}");
-        assert!(self.undecided * 20 < self.promotions, "no verdict: {self:?}");
+        assert!(
+            busy && self.seeds > 10,
+            "the runs exercise nothing: {self:?}"
+        );
+        assert!(
+            self.undecided * 20 < self.promotions,
+            "no verdict: {self:?}"
+        );
     }
 }

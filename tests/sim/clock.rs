@@ -14,7 +14,10 @@ pub(crate) struct LocalClock {
 
 impl LocalClock {
     pub(crate) fn new(offset_us: u64, ppm: i64) -> Self {
-        assert!(ppm.abs() <= MOST_PPM, "a clock is wrong by a hundredth at most");
+        assert!(
+            ppm.abs() <= MOST_PPM,
+            "a clock is wrong by a hundredth at most"
+        );
         Self { offset_us, ppm }
     }
 

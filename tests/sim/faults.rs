@@ -27,6 +27,8 @@ pub(crate) struct Menu {
     pub(crate) delay_us: u64,
     /// How often in a thousand looks an operator promotes for no reason.
     pub(crate) whims: u32,
+    /// How often in a hundred promotions it gives voters up, or a leader those that it misses.
+    pub(crate) removals: u32,
 }
 
 impl Menu {
@@ -40,6 +42,7 @@ impl Menu {
         leases: 1,
         delay_us: 2_000,
         whims: 10,
+        removals: 30,
     };
 
     pub(crate) fn delay_us(&self, rng: &mut SmallRng) -> u64 {
@@ -79,7 +82,11 @@ impl World {
             at -= weights[kind];
             kind += 1;
         }
-        let _ = write!(self.trace, "{}us fault {kind} {slot} ", self.now.as_micros());
+        let _ = write!(
+            self.trace,
+            "{}us fault {kind} {slot} ",
+            self.now.as_micros()
+        );
         match kind {
             0 => self.cut(slot),
             1 => self.crash(slot),
@@ -94,7 +101,7 @@ impl World {
     fn cut(&mut self, slot: usize) {
         let all = self.machines.len() + self.desks.len();
         let other = self.rng.random_range(0..all);
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..13) {
             // Operators do not see it, and everybody else does.
             8..10 => {
                 let desks = self.machines.len()..all;
@@ -103,7 +110,7 @@ impl World {
             0..3 => self.network.cut.clear(),
             3 => self.network.cut.extend([(slot, other)]),
             4 => self.network.cut.extend([(other, slot)]),
-            5 => {
+            5 | 10..13 => {
                 let others = (0..all).filter(|it| *it != slot);
                 let both = others.flat_map(|it| [(slot, it), (it, slot)]);
                 self.network.cut.extend(both);

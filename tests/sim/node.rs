@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use replicated_store::env::{Disk, SimDisk};
 use replicated_store::env::durable_file::{read_small, write_small};
+use replicated_store::env::{Disk, SimDisk};
 use replicated_store::log::{Frame, Log, LogError, LogWriter, Options};
 use replicated_store::replication::admin::PromiseAnswer;
 use replicated_store::replication::{
@@ -29,7 +29,10 @@ pub(crate) enum Job {
     Save(HardState),
     Beat,
     Append(Vec<Frame>),
-    Barrier { epoch: Epoch, version: u64 },
+    Barrier {
+        epoch: Epoch,
+        version: u64,
+    },
     Truncate(Lsn),
     Reset(Box<Seed>),
     /// A leader's frame, sealed already.

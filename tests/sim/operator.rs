@@ -93,6 +93,8 @@ pub(crate) struct Erratic {
     pub(crate) restless: bool,
     /// In how many of a thousand looks it promotes for no reason.
     pub(crate) whims: u32,
+    /// In how many of a hundred promotions it gives up voters for no reason.
+    pub(crate) removals: u32,
     pub(crate) most_voters: usize,
     /// Whether it changes `k`.
     pub(crate) changes_sync: bool,
@@ -102,12 +104,11 @@ impl Erratic {
     fn campaign(&self, seen: &Seen, rng: &mut SmallRng) -> Campaign {
         let base = seen.register.clone();
         let sets = base.previous.iter().map(|set| &set.voters);
-        let asked: BTreeSet<ReplicaId> =
-            sets.chain([&base.voters]).flatten().copied().collect();
+        let asked: BTreeSet<ReplicaId> = sets.chain([&base.voters]).flatten().copied().collect();
         let words = seen.words.iter();
         let ask = words.filter(|(_, (status, _))| asked.contains(&status.id));
         let mut give_up = seen.lost.clone();
-        if self.restless && rng.random_bool(0.35) {
+        if self.restless && rng.random_ratio(self.removals, 100) {
             give_up.extend(base.voters.iter().filter(|_| rng.random_bool(0.5)));
         }
         Campaign {
@@ -136,7 +137,7 @@ impl Erratic {
             let at = leader.followers.iter().find(|it| it.id == *id);
             lost || (self.restless && at.is_none_or(|it| !it.heard) && *id != leader.id)
         };
-        let eager = rng.random_bool(0.3);
+        let eager = rng.random_ratio(self.removals, 100);
         next.voters.retain(|id| !(away(id) && eager));
         if self.changes_sync && rng.random_bool(0.02) {
             next.sync = rng.random_range(0..3);

@@ -104,10 +104,14 @@ fn five_with_two_synchronous_followers() {
 /// Many promotions, and a network that is slow for leases that short.
 pub(crate) fn restless(machines: usize, sync: u32) -> Setup {
     let menu = Menu {
-        pause_us: 300_000,
+        pause_us: 700_000,
+        stops: 2,
+        pauses: 2,
+        disks: 1,
         losses: 0,
         delay_us: 60_000,
         whims: 40,
+        removals: 3,
         ..Menu::ALL
     };
     Setup {

@@ -181,7 +181,10 @@ impl Process {
         let (start, end) = (first.start(), last.end());
         let mut epochs: Vec<(Epoch, Lsn)> = Vec::new();
         for frame in &frames {
-            if epochs.last().is_none_or(|(epoch, _)| *epoch != frame.epoch()) {
+            if epochs
+                .last()
+                .is_none_or(|(epoch, _)| *epoch != frame.epoch())
+            {
                 epochs.push((frame.epoch(), frame.start()));
             }
         }

@@ -221,7 +221,11 @@ impl Process {
     }
 
     fn apply_frame(&mut self, frame: &Frame) {
-        assert_eq!(frame.start(), self.applied.end, "frames are applied in order");
+        assert_eq!(
+            frame.start(),
+            self.applied.end,
+            "frames are applied in order"
+        );
         assert_eq!(frame.prev_chain(), self.applied.chain, "and continue it");
         let Some(store) = &mut self.store else { return };
         let payload = frame.payload();

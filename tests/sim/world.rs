@@ -286,7 +286,9 @@ impl World {
 
     fn begin_work(&mut self, slot: usize) {
         let machine = &self.machines[slot];
-        let micros = self.rng.random_range(machine.disk_us / 2..machine.disk_us * 2);
+        let micros = self
+            .rng
+            .random_range(machine.disk_us / 2..machine.disk_us * 2);
         let stall = machine.stalled_until.saturating_sub(self.now);
         let incarnation = machine.incarnation;
         let micros = micros + stall.as_micros() as u64;
@@ -482,9 +484,7 @@ impl World {
             .iter()
             .filter(|(_, link)| {
                 let mut ends = link.ends.iter();
-                ends.any(|end| {
-                    end.slot == slot && end.open && self.now - end.heard_at > SILENCE
-                })
+                ends.any(|end| end.slot == slot && end.open && self.now - end.heard_at > SILENCE)
             })
             .map(|(peer, _)| *peer)
             .collect();
@@ -621,8 +621,11 @@ impl World {
     /// lost for that time, and one is enough.
     fn dispensable(&self) -> Lsn {
         let sets = self.register.previous.iter().map(|set| &set.voters);
-        let voters: BTreeSet<ReplicaId> =
-            sets.chain([&self.register.voters]).flatten().copied().collect();
+        let voters: BTreeSet<ReplicaId> = sets
+            .chain([&self.register.voters])
+            .flatten()
+            .copied()
+            .collect();
         let mut ends: Vec<Lsn> = Vec::new();
         for id in voters {
             if self.lost.contains(&id) || self.is_seeding(id) {
