@@ -33,7 +33,7 @@ fn a_leader_is_chosen_in_asynchronous_mode() {
 /// Each time the pause in acknowledged writes is taken.
 async fn switch(world: &World, changes: &Value) {
     let store = synchronous(world, 3, changes).await;
-    let failover = store.raw_status().await["lastFailover"].clone();
+    let failover = store.status().await.last_failover;
     let first = store.reign().await;
     let sessions = Sessions::start(&[store.service("").await], Habit::FULL);
     let begin = Instant::now();
@@ -60,7 +60,7 @@ async fn switch(world: &World, changes: &Value) {
     record.is_linearizable();
     record.nothing_lost(&store.leader_service().await).await;
     store.same_data().await;
-    let last = store.raw_status().await["lastFailover"].clone();
+    let last = store.status().await.last_failover;
     assert_eq!(last, failover, "a switchover was taken for a failover");
     let median = spread(
         "pause of writes at a switchover (goal: 50 ms)",
@@ -79,7 +79,7 @@ async fn switch(world: &World, changes: &Value) {
 fn a_drained_leader_hands_over() {
     run("drain", Gate::Shared, async |world: &World| {
         let store = synchronous(world, 3, &json!({})).await;
-        let failover = store.raw_status().await["lastFailover"].clone();
+        let failover = store.status().await.last_failover;
         let before = store.reign().await;
         let clients = 6;
         let habit = Habit {
@@ -125,7 +125,7 @@ fn a_drained_leader_hands_over() {
             after,
             "the leader was changed once more"
         );
-        let last = store.raw_status().await["lastFailover"].clone();
+        let last = store.status().await.last_failover;
         assert_eq!(last, failover, "a hand-over was taken for a failover");
     });
 }

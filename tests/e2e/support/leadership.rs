@@ -111,15 +111,6 @@ impl Store<'_> {
             .expect("a follower")
     }
 
-    /// The status with all that is in it, also what the tests' types do not know.
-    pub(crate) async fn raw_status(&self) -> Value {
-        let text = self
-            .kubectl(&["get", "rstore", &self.name, "-o", "json"])
-            .await;
-        let object: Value = serde_json::from_str(&text).expect("JSON");
-        object["status"].clone()
-    }
-
     /// Addresses of its Pods, the one named first.
     pub(crate) async fn hosts(&self, first: &str) -> Vec<String> {
         let mut hosts = vec![self.host(first).await];
