@@ -430,6 +430,7 @@ impl World {
             established_version: view.established,
             answers: core.answers_until() > machine.clock.local(self.now),
             leader_heard: view.leader_heard,
+            beat_ms: 1000,
             leaving: false,
             fenced: false,
             divergent: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Leadership, leadership, switchover};
 use crate::operator::validate::ValidatedStore;
-use crate::operator::view::{PodView, STALE, View};
+use crate::operator::view::{PodView, View};
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, Epoch, ReplicaId};
 
@@ -144,9 +144,10 @@ pub fn look_again(view: &View) -> Option<Duration> {
     let leader = register.leader.and_then(|id| view.find(id));
     let stale = leader.and_then(|(pod, _)| {
         let heard = pod.heard.as_ref()?;
-        let left = STALE.checked_sub(heard.silence).filter(|_| silence);
+        let stale_after = heard.stale_after();
+        let left = stale_after.checked_sub(heard.silence).filter(|_| silence);
         // That it speaks again wakes nobody, and what was doubted must not be kept for that.
-        left.or(pod.stale().then_some(STALE))
+        left.or(pod.stale().then_some(stale_after))
     });
     let next = ripening
         .chain(stale)
