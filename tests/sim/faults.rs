@@ -52,7 +52,7 @@ impl Menu {
         }
     }
 
-    pub(crate) fn disk_us(&self, rng: &mut SmallRng) -> u64 {
+    pub(crate) fn disk_us(rng: &mut SmallRng) -> u64 {
         [200, 200, 1_000, 20_000][rng.random_range(0..4)]
     }
 }
@@ -188,7 +188,7 @@ impl World {
             }
             2 => machine.log.set_capacity(1),
             3 => machine.log.set_capacity(u64::MAX),
-            _ => machine.disk_us = self.setup.menu.disk_us(&mut self.rng),
+            _ => machine.disk_us = Menu::disk_us(&mut self.rng),
         }
     }
 

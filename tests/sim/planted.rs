@@ -40,7 +40,7 @@ macro_rules! planted {
 /// Leases that are so long that what clocks differ by in that time is long as well.
 fn slow() -> Setup {
     Setup {
-        lease: Duration::from_millis(2_000),
+        lease: Duration::from_secs(2),
         ..restless(2, 1)
     }
 }

@@ -124,7 +124,7 @@ impl World {
             .map(|slot| {
                 let clock = random_clock(&mut rng);
                 let mut machine = Machine::new(ReplicaId(slot as u128 + 1), rng.random(), clock);
-                machine.disk_us = setup.menu.disk_us(&mut rng);
+                machine.disk_us = Menu::disk_us(&mut rng);
                 machine
             })
             .collect();
@@ -484,7 +484,7 @@ impl World {
             .iter()
             .filter(|(_, link)| {
                 let mut ends = link.ends.iter();
-                ends.any(|end| end.slot == slot && end.open && self.now - end.heard_at > SILENCE)
+                ends.any(|end| end.slot == slot && end.open && end.heard_at + SILENCE < self.now)
             })
             .map(|(peer, _)| *peer)
             .collect();
