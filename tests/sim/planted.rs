@@ -16,7 +16,10 @@ fn found(bug: Bug, setup: Setup, most: u64) {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
             let text = text.unwrap_or_default();
-            println!("{bug:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
+            println!(
+                "{bug:?}: seed {seed}: {}",
+                text.lines().next().unwrap_or_default()
+            );
             return;
         }
     }
