@@ -1,11 +1,10 @@
 //! A leader that is gone is replaced, and what was acknowledged stays.
 
-use replicated_store::api::ConditionType;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::fault::{self, Way};
-use crate::support::leadership::{refusal, synchronous, times};
+use crate::support::leadership::{leaderless, synchronous, times};
 use crate::support::record::spread;
 use crate::support::wait::pass;
 use crate::support::{Gate, Habit, Sessions, World, run, secs};
@@ -169,8 +168,7 @@ fn two_failures_at_once_are_refused() {
             fault::signal(world, &other, "SIGSTOP")
         );
         let stopped = Instant::now();
-        let reason = refusal(&store, ConditionType::LeaderElected, secs(20)).await;
-        eprintln!("the status says: {reason}");
+        leaderless(&store, "VotersMissing", secs(20)).await;
         pass(secs(5)).await;
         let meanwhile = sessions.so_far();
         let last = meanwhile.last().expect("a write was acknowledged");
@@ -255,8 +253,7 @@ fn manual_failover_waits_for_a_name() {
         sessions.acknowledges(300, secs(30)).await;
 
         store.isolate(world, &before.leader, Way::Both).await;
-        let reason = refusal(&store, ConditionType::LeaderElected, secs(20)).await;
-        eprintln!("the status says: {reason}");
+        leaderless(&store, "FailoverManual", secs(20)).await;
         store.stays(&before, secs(8)).await;
 
         let named = Instant::now();

@@ -88,7 +88,9 @@ pub(crate) async fn scale(client: &Client, replicas: u32) {
         format!("--replicas={replicas}"),
     );
     sh("kubectl", &["-n", NAMESPACE, "scale", &target, &count]).await;
-    available(client, secs(120)).await;
+    if replicas > 0 {
+        available(client, secs(120)).await;
+    }
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     eventually(secs(60), "Pods that are too many have ended", async || {
         let there = api

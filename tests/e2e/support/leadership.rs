@@ -130,20 +130,24 @@ impl Store<'_> {
     }
 }
 
-/// Waits until a condition of a store says no, and why: its reason and message.
-pub(crate) async fn refusal(store: &Store<'_>, type_: ConditionType, within: Duration) -> String {
-    let what = format!("condition {type_:?} says no, and why");
-    eventually(within, &what, async || {
-        let status = store.status().await;
-        let found = status.conditions.iter().find(|found| found.type_ == type_);
-        let found = found.ok_or("no such condition")?;
-        let told = found.status != ConditionStatus::True
-            && !found.reason.is_empty()
-            && !found.message.is_empty();
-        expect(told, || format!("{found:?}"))?;
-        Ok(format!("{}: {}", found.reason, found.message))
-    })
-    .await
+/// Waits until the status says that nobody leads, for that reason; what it tells people goes to the
+/// test's output.
+pub(crate) async fn leaderless(store: &Store<'_>, reason: &str, within: Duration) {
+    let message = store
+        .shows(within, "nobody leads, and the status says why", |status| {
+            let elected = status
+                .conditions
+                .iter()
+                .find(|found| found.type_ == ConditionType::LeaderElected);
+            let elected = elected.ok_or("no condition LeaderElected")?;
+            let told = elected.status == ConditionStatus::False && elected.reason == reason;
+            expect(told && !elected.message.is_empty(), || {
+                format!("{elected:?}")
+            })?;
+            Ok(elected.message.clone())
+        })
+        .await;
+    eprintln!("the status says: {reason}: {message}");
 }
 
 /// How often a thing is done: a few times, or often where there is much time (`E2E_LONG=1`).
