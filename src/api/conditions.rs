@@ -17,6 +17,8 @@ pub enum ConditionType {
     LeaderElected,
     /// Every follower streams and is less than `maxLag` behind.
     ReplicasSynced,
+    /// As many followers are in step as an acknowledged write is to be on.
+    DurabilityMet,
     /// Something is being changed.
     Progressing,
     /// Something is broken that was not meant to be; the message says what.

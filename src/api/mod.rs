@@ -11,8 +11,10 @@
 //!   strict, so that a typing error is refused, and a tenth of the size of the generated ones.
 
 pub mod conditions;
+pub mod duration;
 pub mod labels;
 pub mod quantity;
+pub mod replication;
 pub mod schema;
 pub mod spec;
 pub mod status;
@@ -23,13 +25,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 pub use conditions::{Condition, ConditionStatus, ConditionType};
+pub use replication::{
+    Failover, FailoverMode, Leadership, OnShortfall, Replication, ReplicationMode,
+};
 pub use spec::{
-    PodTemplate, ReplicatedStore, ReplicatedStoreSpec, Replication, Retention, RetentionPolicy,
-    Seeding, Spread, Storage, StoreConfig, TopologySpread,
+    PodTemplate, ReplicatedStore, ReplicatedStoreSpec, Retention, RetentionPolicy, Seeding, Spread,
+    Storage, StoreConfig, TopologySpread,
 };
 pub use status::{
-    LeadershipSet, Member, MemberRole, MemberState, Phase, Register, ReplicatedStoreStatus,
-    SeedStatus,
+    Candidate, DivergentTail, Durability, LastFailover, LeadershipSet, Member, MemberRole,
+    MemberState, Phase, Register, ReplicatedStoreStatus, SeedStatus, Survives, Verdict,
 };
 
 /// API group of the custom resource.

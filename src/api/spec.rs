@@ -11,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::replication::{Failover, Leadership, Replication};
 use super::schema;
 use super::status::ReplicatedStoreStatus;
 
@@ -68,6 +69,13 @@ use super::status::ReplicatedStoreStatus;
         priority = 1
     ),
     printcolumn(
+        name = "Durability",
+        type_ = "string",
+        json_path = ".status.durability.acknowledgedSurvives",
+        description = "The loss of how many replicas an acknowledged write survives",
+        priority = 1
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
@@ -79,7 +87,19 @@ use super::status::ReplicatedStoreStatus;
     )
     .message(
         "metadata.name becomes part of the names of Services and Pods: use at most 48 lower case letters, digits and '-', with a letter first and no '-' last"
+    ),
+    validation = Rule::new(
+        "self.spec.leader.target == '' || (self.spec.leader.target.startsWith(self.metadata.name) && self.spec.leader.target.substring(size(self.metadata.name)).matches('^-[0-8]$') && int(self.spec.leader.target.substring(size(self.metadata.name) + 1)) < self.spec.replicas)"
     )
+    .message(
+        "leader.target must be the name of one of the store's Pods, <name>-0 to <name>-<replicas less one>; leave it empty for no preference"
+    ).field_path(".spec.leader.target"),
+    validation = Rule::new(
+        "!has(self.spec.fenced) || self.spec.fenced.all(pod, pod.startsWith(self.metadata.name) && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
+    )
+    .message(
+        "fenced must list names of the store's Pods, <name>-0 to <name>-8"
+    ).field_path(".spec.fenced")
 )]
 #[x_kube(validation = Rule::new(
     "!has(self.replication.logRetention) || !isQuantity(string(self.replication.logRetention)) || !isQuantity(string(self.storage.size)) || quantity(string(self.replication.logRetention)).add(quantity(string(self.replication.logRetention))).compareTo(quantity(string(self.storage.size))) <= 0"
@@ -101,6 +121,16 @@ use super::status::ReplicatedStoreStatus;
 ).message(
     "config.maxMemory must be below pod.resources.limits.memory, or the container is killed before the store notices: lower maxMemory or raise the limit"
 ).field_path(".config.maxMemory"))]
+#[x_kube(validation = Rule::new(
+    "self.replication.mode != 'Synchronous' || self.replication.onShortfall == 'Degrade' || self.replication.syncReplicas < self.replicas"
+).message(
+    "replication.syncReplicas must be below replicas, as the leader is one of them and no write would ever be taken: lower it, raise replicas, or set replication.onShortfall to Degrade"
+).field_path(".replication.syncReplicas"))]
+#[x_kube(validation = Rule::new(
+    "self.leader.target == '' || !has(self.fenced) || !(self.leader.target in self.fenced)"
+).message(
+    "leader.target must not be in fenced, as a fenced replica leads nobody: take it out of one of them"
+).field_path(".leader.target"))]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicatedStoreSpec {
     /// Replicas, leader and followers together: 1 to 9. Default 3.
@@ -131,9 +161,24 @@ pub struct ReplicatedStoreSpec {
     /// The volume of each replica.
     pub storage: Storage,
 
-    /// How followers follow.
+    /// How followers follow, and what an acknowledged write survives.
     #[serde(default)]
     pub replication: Replication,
+
+    /// When another replica takes the lead from one that is gone.
+    #[serde(default)]
+    pub failover: Failover,
+
+    /// Who should lead.
+    #[serde(default)]
+    pub leader: Leadership,
+
+    /// Names of Pods, such as orders-1, that serve no client and lead nobody: for a replica that
+    /// is suspected to be wrong, without taking away its copy. They go on copying and voting. A
+    /// leader that is fenced hands the lead over. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub fenced: Vec<String>,
 
     /// How a new follower gets its data.
     #[serde(default)]
@@ -211,43 +256,6 @@ pub enum RetentionPolicy {
     Retain,
     /// The volume is deleted, and the data with it.
     Delete,
-}
-
-/// How followers follow.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replication {
-    /// A follower that is more bytes of log behind than this is not Ready until it has caught up,
-    /// so that nobody reads what is old. Default 16Mi.
-    #[serde(default = "sixteen_mebibytes")]
-    #[schemars(schema_with = "schema::quantity")]
-    #[x_kube(validation = Rule::new(
-        "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0"
-    ).message("replication.maxLag must be a quantity of at least 64Ki, for example 16Mi"))]
-    pub max_lag: Quantity,
-
-    /// Bytes of log that are kept for followers: one that is further behind is seeded anew, so a
-    /// follower that is away never fills the disk. Default: a quarter of storage.size, at most
-    /// 4Gi. At most half of storage.size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::quantity")]
-    #[x_kube(validation = Rule::new(
-        "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0"
-    ).message("replication.logRetention must be a quantity of at least 16Mi, for example 4Gi"))]
-    pub log_retention: Option<Quantity>,
-}
-
-fn sixteen_mebibytes() -> Quantity {
-    Quantity("16Mi".to_owned())
-}
-
-impl Default for Replication {
-    fn default() -> Self {
-        Self {
-            max_lag: sixteen_mebibytes(),
-            log_retention: None,
-        }
-    }
 }
 
 /// How a new follower gets its data.

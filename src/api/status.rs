@@ -59,6 +59,14 @@ pub struct ReplicatedStoreStatus {
     #[schemars(schema_with = "schema::count")]
     pub max_lag_seconds: i64,
 
+    /// What an acknowledged write survives right now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+
+    /// The last time that another replica took the lead from one that was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<LastFailover>,
+
     /// The replicas.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub members: Vec<Member>,
@@ -84,6 +92,8 @@ pub enum Phase {
     Degraded,
     /// A new leader is being promoted.
     FailingOver,
+    /// The leader hands the lead over, as it was asked to.
+    SwitchingOver,
     /// Replicas are being replaced, added or removed.
     Updating,
     /// A replica copies the data of the leader.
@@ -178,6 +188,11 @@ pub struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default)]
     pub seed: Option<SeedStatus>,
+    /// The newest records that it had to give up, if there are any: an earlier leader had
+    /// acknowledged them, and the one that took the lead from it did not have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    pub divergent: Option<DivergentTail>,
     /// Name of the node.
     #[serde(default)]
     pub node: String,
@@ -222,8 +237,121 @@ pub enum MemberState {
     Streaming,
     /// The operator does not reach it.
     Unreachable,
+    /// It serves no client, as the specification says.
+    Fenced,
     /// It cannot go on by itself; its message says why.
     Failed,
+}
+
+/// What an acknowledged write survives right now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Durability {
+    /// The loss of how many replicas, their disks included, an acknowledged write survives.
+    pub acknowledged_survives: Survives,
+    /// Bytes of acknowledged writes that would be lost if the leader were lost now, rounded as in
+    /// `maxLagBytes`; absent if nobody could take the lead from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub failover_would_lose_bytes: Option<i64>,
+}
+
+/// The loss of how many replicas an acknowledged write survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Survives {
+    /// Of none for certain: only the leader must have it.
+    #[default]
+    LeaderOnly,
+    /// Of any one.
+    OneReplica,
+    /// Of any two.
+    TwoReplicas,
+    /// Of any three.
+    ThreeReplicas,
+    /// Of any four.
+    FourReplicas,
+}
+
+/// A change of leader that was not planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailover {
+    /// When the register was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub time: Option<Timestamp>,
+    /// One CamelCase word: why.
+    pub reason: String,
+    /// The Pod that led before.
+    pub from: String,
+    /// The Pod that leads since.
+    pub to: String,
+    /// The epoch that began.
+    #[schemars(schema_with = "schema::count")]
+    pub epoch: i64,
+    /// Milliseconds from the moment at which the operator noticed until the new leader answered;
+    /// absent if that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub outage_milliseconds: Option<i64>,
+    /// Bytes of log that the old leader is known to have had and the new one has not: 0 unless
+    /// replication is asynchronous.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub lost_bytes: i64,
+    /// Who was asked, and why it was chosen or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub candidates: Vec<Candidate>,
+}
+
+/// A replica that could have led.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Name of the Pod.
+    pub name: String,
+    /// Epoch of its last record.
+    #[schemars(schema_with = "schema::count")]
+    #[serde(default)]
+    pub epoch: i64,
+    /// Position of its last record in the log, in bytes.
+    #[schemars(schema_with = "schema::count")]
+    #[serde(default)]
+    pub lsn: i64,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// Why a replica was chosen, or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// It leads.
+    Elected,
+    /// Its log ends before that of the one that leads.
+    Behind,
+    /// Its log is as good as that of the one that leads.
+    AsGood,
+    /// It does not hold any data.
+    Empty,
+    /// It is fenced, or on its way out, or cut off from the others.
+    Unfit,
+    /// Taking it into account would have meant to wait for a lease, and was not needed.
+    NotNeeded,
+    /// It did not answer in time.
+    #[default]
+    Silent,
+}
+
+/// Records that a replica had to give up when it rejoined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DivergentTail {
+    /// Bytes of records.
+    #[schemars(schema_with = "schema::count")]
+    pub bytes: i64,
+    /// The file in its data directory that holds them.
+    pub file: String,
 }
 
 /// The copying of the leader's data.

@@ -1,9 +1,10 @@
 //! The replica: the database, and small tools around it.
 
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use replicated_store::server::{self, RunOptions};
+use replicated_store::server::{self, RunOptions, SuperviseOptions};
 use replicated_store::tools::{self, CliOptions, LoadOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run a replica.
     Run(RunOptions),
+    /// Run a replica as a child process, and start it again if it crashes.
+    Supervise(SuperviseOptions),
     /// Send one command to a replica and print the reply.
     Cli(CliOptions),
     /// Write at a steady rate and tell how it goes.
@@ -28,7 +31,7 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -37,23 +40,30 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     match Cli::parse().command {
-        Command::Run(options) => {
-            let stop = CancellationToken::new();
-            let stopped = stop.clone();
-            let (mut term, mut int) = (
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            );
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = term.recv() => {}
-                    _ = int.recv() => {}
-                }
-                stopped.cancel();
-            });
-            server::run(options, stop).await
+        Command::Run(options) => server::run(options, stop_token()?).await?,
+        Command::Supervise(options) => {
+            return Ok(server::supervise(options, stop_token()?).await?.into());
         }
-        Command::Cli(options) => tools::cli(options).await,
-        Command::Load(options) => tools::load(options).await,
+        Command::Cli(options) => tools::cli(options).await?,
+        Command::Load(options) => tools::load(options).await?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cancelled by the signals that ask a process to stop.
+fn stop_token() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        stopped.cancel();
+    });
+    Ok(stop)
 }

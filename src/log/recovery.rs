@@ -35,6 +35,10 @@ impl Log {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> Result<(LogWriter, Self, Recovered), LogError> {
+        // What an earlier process was doing when it ended may be seen and yet not be on the disk:
+        // nothing may rest on it before it is.
+        disk.sync_dir()
+            .map_err(LogError::io("sync", "the directory"))?;
         cut::complete(&*disk)?;
         let mut files = find_files(&*disk)?;
         if files.is_empty() {
@@ -43,6 +47,7 @@ impl Log {
         }
         let mut found = Found::scan(&files, options.known_durable)?;
         let truncated_bytes = found.cut_torn(&*disk, &files, options.known_durable)?;
+        files[found.last].sync()?;
 
         let view = &found.view;
         let recovered = Recovered {
@@ -102,6 +107,10 @@ impl SegmentFile {
 
     fn name(&self) -> String {
         segment::name(self.number)
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        self.file.sync().map_err(LogError::io("sync", &self.name()))
     }
 }
 

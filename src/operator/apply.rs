@@ -1,12 +1,16 @@
 //! Does what was planned: children by server-side apply, the register by compare-and-swap, labels,
 //! what replicas are told, Pods that are replaced. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
@@ -14,18 +18,25 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::build;
 use super::context::{ChildKey, Context, Seen, StoreKey};
 use super::error::{Error, request, status_code};
 use super::plan::follow::{Follow, Label};
 use super::plan::promotion::Campaign;
+use super::plan::switchover::{self, Switchover};
 use super::register;
 use super::validate::ValidatedStore;
 use super::view::{PodView, View};
 use crate::api::{ReplicatedStore, ReplicatedStoreStatus, labels};
-use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest};
-use crate::replication::types::Configuration;
+use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, SwitchoverRequest};
+use crate::replication::types::{Configuration, ReplicaId};
+
+/// How long voters may take to promise once enough have.
+const GRACE: Duration = Duration::from_millis(50);
+/// How long a replica may take to be told something.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Field manager of the children.
 pub const CHILDREN: &str = "replicated-store";
@@ -200,7 +211,8 @@ pub async fn report(
     Ok(())
 }
 
-/// Asks for promises, all at once. Who does not answer in time has not promised.
+/// Asks for promises, all at once. Who does not answer in time has not promised; once enough have,
+/// the others get a moment more.
 pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Vec<PromiseAnswer> {
     let request = PromiseRequest {
         epoch: campaign.epoch,
@@ -209,19 +221,72 @@ pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Ve
         .ask
         .iter()
         .filter_map(|ordinal| view.pods.get(ordinal));
-    let answers = asked.map(|pod| {
-        let request = request.clone();
-        async move {
-            match context.admin.promise(address(pod)?, request).await {
-                Ok(answer) => Some(answer),
-                Err(error) => {
-                    tracing::warn!(pod = pod.name, %error, "no promise");
-                    None
-                }
+    let mut asked: FuturesUnordered<_> = asked
+        .map(|pod| promise(context, pod, request.clone()))
+        .collect();
+    let asynchronous = campaign.sets.iter().any(|set| set.sync == 0);
+    // Where the best log loses least, it is worth a wait.
+    let grace = if asynchronous {
+        view.store.lease()
+    } else {
+        GRACE
+    };
+    let mut answers: Vec<PromiseAnswer> = Vec::new();
+    let mut until = None;
+    loop {
+        let answered = async {
+            match until {
+                Some(until) => tokio::time::timeout_at(until, asked.next())
+                    .await
+                    .unwrap_or(None),
+                None => asked.next().await,
             }
+        };
+        let Some(answer) = answered.await else {
+            return answers;
+        };
+        answers.extend(answer);
+        let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
+        if until.is_none() && campaign.enough(&promised) {
+            until = Some(Instant::now() + grace);
         }
-    });
-    join_all(answers).await.into_iter().flatten().collect()
+    }
+}
+
+async fn promise(
+    context: &Context,
+    pod: &PodView,
+    request: PromiseRequest,
+) -> Option<PromiseAnswer> {
+    match context.admin.promise(address(pod)?, request).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            tracing::warn!(pod = pod.name, %error, "no promise");
+            None
+        }
+    }
+}
+
+/// Asks a leader to make room; answers its promise, or why it leads on.
+pub async fn switchover(
+    context: &Context,
+    view: &View,
+    switchover: &Switchover,
+) -> Result<PromiseAnswer, String> {
+    let pod = view.pods.get(&switchover.leader);
+    let Some(address) = pod.and_then(address) else {
+        return Err("its Pod has no address".to_owned());
+    };
+    let request = SwitchoverRequest {
+        epoch: switchover.campaign.epoch,
+        target: switchover.target,
+        deadline_ms: switchover::DEADLINE_MS,
+    };
+    match context.admin.switchover(address, request).await {
+        Ok(answer) if answer.granted => Ok(answer),
+        Ok(answer) => Err(format!("it has promised epoch {}", answer.promised)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn address(pod: &PodView) -> Option<SocketAddr> {
@@ -237,7 +302,13 @@ pub async fn tell(context: &Context, key: &StoreKey, view: &View, follow: &Follo
         .tell
         .iter()
         .filter_map(|ordinal| view.pods.get(ordinal));
-    let told = told.map(|pod| tell_one(context, key, pod, assignment));
+    let told = told.map(|pod| async move {
+        // What hangs must not hold up what comes next; it is told again.
+        let told = tell_one(context, key, pod, assignment);
+        tokio::time::timeout(TELL_TIMEOUT, told)
+            .await
+            .unwrap_or(false)
+    });
     join_all(told).await.into_iter().all(|taken| taken)
 }
 
@@ -264,17 +335,25 @@ async fn tell_one(
     taken
 }
 
-/// Changes role labels: the new leader's only after every other Pod has lost it.
+/// Changes role labels: the new leader's only after no other Pod is labelled leader any more. What
+/// fails elsewhere holds it up no longer than that.
 pub async fn relabel(
     context: &Context,
     key: &StoreKey,
     view: &View,
     follow: &Follow,
 ) -> Result<(), Error> {
-    for label in follow.demote.iter().chain(&follow.elevate) {
+    let leads = |label: &&Label| {
+        let pod = view.pods.get(&label.ordinal);
+        pod.is_some_and(|pod| pod.role.as_deref() == Some(labels::LEADER))
+    };
+    let (first, others): (Vec<&Label>, Vec<&Label>) = follow.demote.iter().partition(leads);
+    for label in first {
         relabel_one(context, key, view, *label).await?;
     }
-    Ok(())
+    let others = others.into_iter().chain(&follow.elevate);
+    let done = others.map(|label| relabel_one(context, key, view, *label));
+    join_all(done).await.into_iter().collect()
 }
 
 async fn relabel_one(

@@ -1,7 +1,7 @@
 //! What every reconcile shares, and the little that is remembered between two of them. Losing the
 //! memory costs a few requests and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
+use super::plan::doubt::Doubt;
 use super::replica_client::ReplicaAdmin;
 use super::supervisor::Supervisor;
 use super::view::Told;
-use crate::api::ReplicatedStore;
+use crate::api::{LastFailover, ReplicatedStore};
 use crate::replication::admin::Assignment;
 
 /// A store's name.
@@ -69,6 +70,9 @@ pub struct Context {
     pub supervisor: Arc<Supervisor>,
     /// Image of stores that name none, when they are created.
     pub default_image: String,
+    /// How much longer this operator waits than the one that holds the lease, before it takes
+    /// the lead from a leader that is gone.
+    pub standby_delay: Duration,
     /// What was done before.
     pub memory: Memory,
 }
@@ -89,19 +93,34 @@ impl Context {
 }
 
 /// What was done before, by store.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
     stores: Mutex<HashMap<StoreKey, StoreMemory>>,
 }
 
 /// What was done for one store.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct StoreMemory {
     told: BTreeMap<u32, Telling>,
     applied: BTreeMap<ChildKey, Applied>,
     campaign: Option<Instant>,
+    switchover: Option<Instant>,
+    change: Option<LeaderChange>,
+    news: Vec<Event>,
+    doubts: BTreeMap<Doubt, Instant>,
     soft_report: Option<Instant>,
     failures: u32,
+}
+
+/// The last change of leader that this operator made.
+#[derive(Clone, Debug)]
+pub struct LeaderChange {
+    /// What is told of it.
+    pub record: LastFailover,
+    /// Whether the old leader made room by itself.
+    pub planned: bool,
+    /// When it was noticed that nobody led.
+    pub noticed: Instant,
 }
 
 #[derive(Debug)]
@@ -198,6 +217,51 @@ impl Memory {
     /// Notes that promises are asked for.
     pub fn campaign(&self, store: &StoreKey) {
         self.with(store, |memory| memory.campaign = Some(Instant::now()));
+    }
+
+    /// Time since a leader was last asked to make room, if it did not.
+    pub fn since_switchover(&self, store: &StoreKey) -> Option<Duration> {
+        self.with(store, |memory| memory.switchover.map(|at| at.elapsed()))
+    }
+
+    /// Notes that a leader did not make room, or that it did.
+    pub fn switchover(&self, store: &StoreKey, refused: bool) {
+        self.with(store, |memory| {
+            memory.switchover = refused.then(Instant::now);
+        });
+    }
+
+    /// The last change of leader that was made here.
+    pub fn change(&self, store: &StoreKey) -> Option<LeaderChange> {
+        self.with(store, |memory| memory.change.clone())
+    }
+
+    /// Notes a change of leader, or how it went on.
+    pub fn changed(&self, store: &StoreKey, change: LeaderChange) {
+        self.with(store, |memory| memory.change = Some(change));
+    }
+
+    /// Keeps an event until there is time to publish it.
+    pub fn tell_later(&self, store: &StoreKey, event: Event) {
+        self.with(store, |memory| memory.news.push(event));
+    }
+
+    /// Takes the events that were kept.
+    pub fn news(&self, store: &StoreKey) -> Vec<Event> {
+        self.with(store, |memory| std::mem::take(&mut memory.news))
+    }
+
+    /// Notes what looks wrong now; answers for how long each has done so.
+    pub fn doubts(&self, store: &StoreKey, doubts: &BTreeSet<Doubt>) -> BTreeMap<Doubt, Duration> {
+        self.with(store, |memory| {
+            memory.doubts.retain(|doubt, _| doubts.contains(doubt));
+            let now = Instant::now();
+            let ages = doubts.iter().map(|doubt| {
+                let since = *memory.doubts.entry(*doubt).or_insert(now);
+                (*doubt, now.duration_since(since))
+            });
+            ages.collect()
+        })
     }
 
     /// Whether exactly this was applied before, and nobody has touched it since.

@@ -1,5 +1,6 @@
 //! Wiring: the lease, the watches, the workers, and how all of it stops.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use super::lease::{Contender, LeaseError};
 use super::metrics::Metrics;
 use super::reconcile::{reconcile, retry};
 use super::replica_client::{HttpAdmin, ReplicaAdmin};
+use super::standby;
 use super::supervisor::Supervisor;
 use super::supervisor::wake::Wake;
 use crate::api::{ReplicatedStore, labels};
@@ -98,6 +100,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         admin,
         supervisor,
         default_image: options.default_image.clone(),
+        standby_delay: standby::DELAY + jitter(&options.identity),
         memory: Memory::default(),
     });
     // Probes are answered to the very end: a Pod that drains is alive.
@@ -152,6 +155,8 @@ async fn elect(
         biased;
         () = stop.cancelled() => return Ok(()),
         () = contender.acquire() => {}
+        // Whatever of it is dropped half-way is carried through by whoever comes next.
+        () = stand_by(options, &context, &wake) => {}
     }
     tracing::info!("the lease is ours");
     // Renewed until the last reconcile has ended, whatever happens first.
@@ -177,6 +182,37 @@ async fn elect(
             Err(error.into())
         }
     }
+}
+
+/// Looks after the lead of every store, for ever.
+async fn stand_by(options: &Options, context: &Arc<Context>, wake: &Arc<Wake>) {
+    let (reader, writer) = reflector::store();
+    let stores = watcher(
+        scoped::<Guarded>(&context.client, &options.namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .modify(prune)
+    .reflect(writer)
+    .inspect(forget(Arc::clone(context)))
+    .touched_objects()
+    .predicate_filter(predicates::generation, PredicateConfig::default());
+    let config = controller::Config::default().concurrency(CONCURRENCY);
+    Controller::for_stream(stores, reader)
+        .with_config(config)
+        .reconcile_on(touched::<Pod>(context, &options.namespace))
+        .reconcile_on(Arc::clone(wake).stream().map(|key| key.object_ref()))
+        .run(standby::reconcile, standby::retry, Arc::clone(context))
+        .for_each(|_| future::ready(()))
+        .await;
+    future::pending::<()>().await;
+}
+
+/// Up to half a second, another one for each operator.
+fn jitter(identity: &str) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    identity.hash(&mut hasher);
+    Duration::from_millis(hasher.finish() % 500)
 }
 
 /// Reconciles until `stop`, and drains.

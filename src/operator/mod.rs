@@ -11,6 +11,8 @@
 //!   condition that nobody has written the object since.
 //! - The supervisor holds a stream to every replica and wakes the reconcile only when something
 //!   that matters has changed: an idle store causes no request.
+//! - Failover does not wait for the operator that holds the lease: the others hear all replicas too,
+//!   and take the lead from a leader that is gone a second later ([`standby`]).
 //! - The operator never touches a replica's disk, runs nothing inside a Pod, and reads no Secret.
 
 pub mod apply;
@@ -19,6 +21,7 @@ pub mod context;
 pub mod controller;
 pub mod error;
 pub mod http;
+pub mod lead;
 pub mod lease;
 pub mod metrics;
 pub mod observe;
@@ -27,6 +30,7 @@ pub mod reconcile;
 pub mod register;
 pub mod replica_client;
 pub mod report;
+pub mod standby;
 pub mod supervisor;
 pub mod validate;
 pub mod view;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 use super::build;
 use super::context::{Context, StoreKey};
 use super::error::{Error, request};
+use super::plan::doubt;
 use super::register;
 use super::supervisor::Target;
 use super::validate::ValidatedStore;
@@ -20,7 +21,7 @@ use crate::api::{ReplicatedStore, labels};
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// The object as the API server has it now; `None` if it is gone.
-pub async fn object(client: &Client, key: &StoreKey) -> Result<Option<ReplicatedStore>, Error> {
+async fn object(client: &Client, key: &StoreKey) -> Result<Option<ReplicatedStore>, Error> {
     let api: Api<DeserializeGuard<ReplicatedStore>> =
         Api::namespaced(client.clone(), &key.namespace);
     let found = request(|| format!("reading {key}"), api.get_opt(&key.name)).await?;
@@ -31,15 +32,38 @@ pub async fn object(client: &Client, key: &StoreKey) -> Result<Option<Replicated
     }
 }
 
+/// What the API server says of a store, read at once, as a lead may hang on it.
+pub struct Readings {
+    /// The object; `None` if it is gone.
+    pub object: Option<ReplicatedStore>,
+    pods: Pods,
+    workload: Option<StatefulSet>,
+}
+
+/// Reads all that the API server knows of a store.
+pub async fn read(context: &Context, key: &StoreKey) -> Result<Readings, Error> {
+    let (object, pods, workload) = tokio::try_join!(
+        object(&context.client, key),
+        pods(context, key),
+        workload(context, key)
+    )?;
+    Ok(Readings {
+        object,
+        pods,
+        workload,
+    })
+}
+
 /// Everything that a plan needs to know of a store.
 pub async fn view(
     context: &Context,
     key: &StoreKey,
     object: &ReplicatedStore,
+    readings: Readings,
     store: ValidatedStore,
 ) -> Result<View, Error> {
     let register = configuration(object)?;
-    let (pods, workload) = tokio::try_join!(pods(context, key), workload(context, key))?;
+    let Readings { pods, workload, .. } = readings;
     let old_volumes = match &register {
         None => old_volumes(context, key, object).await?,
         Some(_) => BTreeSet::new(),
@@ -57,6 +81,8 @@ pub async fn view(
         workload: workload.as_ref().map(describe_workload),
         old_volumes,
         since_campaign: context.memory.since_campaign(key),
+        since_switchover: context.memory.since_switchover(key),
+        doubts: BTreeMap::new(),
         told: BTreeMap::new(),
     };
     listen(context, key, &mut view);
@@ -77,6 +103,7 @@ pub fn listen(context: &Context, key: &StoreKey, view: &mut View) {
         &view.pods,
         view.workload.as_ref(),
     );
+    view.doubts = context.memory.doubts(key, &doubt::doubts(view));
 }
 
 /// The register in the status.
@@ -168,9 +195,28 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: label("controller-revision-hash").unwrap_or_default(),
         role: label(labels::ROLE),
+        terminated: terminated(pod),
         problem: problem(pod),
         heard: None::<Heard>,
     }
+}
+
+/// Whether its container has ended and does not run now.
+fn terminated(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|it| it.container_statuses.as_ref());
+    statuses.into_iter().flatten().any(|container| {
+        let ended = |state: &Option<ContainerState>| {
+            state.as_ref().is_some_and(|it| it.terminated.is_some())
+        };
+        let running = container
+            .state
+            .as_ref()
+            .is_some_and(|it| it.running.is_some());
+        !running && (ended(&container.state) || ended(&container.last_state))
+    })
 }
 
 /// What keeps a Pod from running, in Kubernetes' words.

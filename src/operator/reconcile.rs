@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use super::apply;
 use super::context::{Context, StoreKey, reference};
 use super::error::Error;
+use super::lead;
 use super::observe;
 use super::plan::follow::{self, Follow};
-use super::plan::{self, Decision, Swap, Waiting};
+use super::plan::{Waiting, doubt, failover};
 use super::report::{self, Findings};
 use super::supervisor::significance::Significance;
 use super::supervisor::wake::SOFT_PAUSE;
@@ -38,7 +39,7 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let key = StoreKey::of(&*object);
     let begun = Instant::now();
-    let result = pipeline(&context, &key).await;
+    let result = Box::pin(pipeline(&context, &key)).await;
     let label = result.as_ref().err().map(Error::metric_label);
     context.metrics.reconciled(begun.elapsed(), label);
     if result.is_ok() {
@@ -65,7 +66,8 @@ pub fn retry(
 }
 
 async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
-    let Some(object) = observe::object(&context.client, key).await? else {
+    let mut readings = observe::read(context, key).await?;
+    let Some(object) = readings.object.take() else {
         context.forget(key);
         return Ok(Action::await_change());
     };
@@ -78,15 +80,29 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         Ok(store) => store,
         Err(invalid) => return refuse(context, key, &object, &invalid).await,
     };
-    let mut view = observe::view(context, key, &object, store).await?;
+    let mut view = observe::view(context, key, &object, readings, store).await?;
     if view.store.paused {
         let follow = follow::follow(&view);
         return conclude(context, key, &object, &view, &follow, Outcome::default()).await;
     }
-    let (waiting, changed) = decide(context, key, &object, &mut view).await?;
+    let (waiting, changed) = match lead::decide(context, key, &object, &mut view).await? {
+        lead::Outcome::Kept => (None, false),
+        lead::Outcome::Waits(waiting) => (Some(waiting), false),
+        lead::Outcome::Failed(waiting) => (Some(waiting), true),
+        lead::Outcome::Changed => (None, true),
+        lead::Outcome::NewReign => {
+            // Nobody leads until it is told; all the rest can wait for the next time.
+            let follow = follow::follow(&view);
+            apply::tell(context, key, &view, &follow).await;
+            return Ok(Action::requeue(Duration::ZERO));
+        }
+    };
     let follow = follow::follow(&view);
-    let taken = apply::tell(context, key, &view, &follow).await;
-    apply::relabel(context, key, &view, &follow).await?;
+    let (taken, relabelled) = tokio::join!(
+        apply::tell(context, key, &view, &follow),
+        apply::relabel(context, key, &view, &follow)
+    );
+    relabelled?;
     let applied = kubernetes(context, key, &view, &follow).await;
     let outcome = Outcome {
         waiting,
@@ -105,38 +121,6 @@ struct Outcome {
     waiting: Option<Waiting>,
     unfinished: bool,
     error: Option<Error>,
-}
-
-/// Changes the register if it must be; answers what is waited for, and whether it was changed.
-async fn decide(
-    context: &Context,
-    key: &StoreKey,
-    object: &ReplicatedStore,
-    view: &mut View,
-) -> Result<(Option<Waiting>, bool), Error> {
-    let (swap, cause) = match plan::decide(view) {
-        Decision::Keep => return Ok((None, false)),
-        Decision::Wait(waiting) => return Ok((Some(waiting), false)),
-        Decision::Swap(swap) => (swap, None),
-        Decision::Campaign(campaign) => {
-            tracing::info!(store = %key, epoch = %campaign.epoch, cause = campaign.cause.name(), "asking for promises");
-            context.memory.campaign(key);
-            let answers = apply::campaign(context, view, &campaign).await;
-            match campaign.elect(view, &answers) {
-                Ok(swap) => (swap, Some(campaign.cause)),
-                Err(waiting) => return Ok((Some(waiting), true)),
-            }
-        }
-    };
-    let Swap { to, why } = swap;
-    apply::swap(context, key, object, &to).await?;
-    tracing::info!(store = %key, version = to.version, epoch = %to.epoch, why, "changed the register");
-    if let Some(cause) = cause {
-        context.metrics.promoted(cause.name());
-    }
-    view.register = Some(to);
-    observe::listen(context, key, view);
-    Ok((None, true))
 }
 
 /// Makes the objects what they should be, and replaces a Pod if one is due.
@@ -181,7 +165,10 @@ async fn conclude(
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default();
+    finish(context, key, view);
+    let change = context.memory.change(key);
     let new = report::status(&Findings {
+        change: change.as_ref().map(|it| (&it.record, it.planned)),
         view,
         follow,
         waiting: outcome.waiting.as_ref(),
@@ -191,6 +178,11 @@ async fn conclude(
         now: Timestamp::now(),
     });
     let later = write(context, key, object, &old, &new).await?;
+    let about = reference(object);
+    for event in context.memory.news(key) {
+        tracing::info!(store = %key, reason = event.reason, note = event.note, "event");
+        context.publish(&event, &about).await;
+    }
     if let Some(error) = outcome.error {
         return Err(error);
     }
@@ -198,12 +190,30 @@ async fn conclude(
     let due = [
         outcome.unfinished.then_some(UNFINISHED),
         waits.then_some(WAITING),
+        doubt::look_again(view),
         later,
         Some(RESYNC),
     ];
     Ok(Action::requeue(
         due.into_iter().flatten().min().unwrap_or(RESYNC),
     ))
+}
+
+/// Notes how long a change of leader took, once the new one answers, and tells of it.
+fn finish(context: &Context, key: &StoreKey, view: &View) {
+    let (Some(mut change), Some(register)) = (context.memory.change(key), &view.register) else {
+        return;
+    };
+    let epoch = register.epoch.0 as i64;
+    let answers = failover::outage(view).is_none();
+    if change.record.outage_milliseconds.is_some() || change.record.epoch != epoch || !answers {
+        return;
+    }
+    let outage = change.noticed.elapsed().as_millis();
+    change.record.outage_milliseconds = i64::try_from(outage).ok();
+    let event = report::events::leader_changed(&key.namespace, &change.record, change.planned);
+    context.memory.tell_later(key, event);
+    context.memory.changed(key, change);
 }
 
 /// Writes a status that is worth it, with its events; answers when to come back if it can wait.

@@ -16,12 +16,18 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, ReplicaStatus};
+use crate::replication::admin::{
+    Assignment, ProcessStatus, PromiseAnswer, PromiseRequest, ReplicaStatus, SwitchoverRequest,
+};
 
 /// A replica in the same cluster accepts a connection at once, or its Pod is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A promise and a new configuration each wait for a sync of the disk.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// The parent of a replica's process does nothing but watch it, and a lead may hang on its answer.
+const PROCESS_TIMEOUT: Duration = Duration::from_millis(300);
+/// What a leader may need to answer beyond the deadline that it was given.
+const SWITCHOVER_MARGIN: Duration = Duration::from_secs(1);
 /// A replica says something every second.
 pub const SILENCE: Duration = Duration::from_secs(3);
 /// Nine followers fill some KiB; more than this is no status.
@@ -74,6 +80,16 @@ pub trait ReplicaAdmin: Send + Sync + 'static {
         assignment: &'a Assignment,
     ) -> BoxFuture<'a, Result<(), CallError>>;
 
+    /// Asks a leader to make room; it answers once it has promised, or that it leads on.
+    fn switchover(
+        &self,
+        at: SocketAddr,
+        request: SwitchoverRequest,
+    ) -> BoxFuture<'_, Result<PromiseAnswer, CallError>>;
+
+    /// Asks the parent of a replica's process what has become of it.
+    fn process(&self, at: SocketAddr) -> BoxFuture<'_, Result<ProcessStatus, CallError>>;
+
     /// Opens the stream of its state. An item is due within [`SILENCE`], or the stream fails.
     fn watch(&self, at: SocketAddr) -> BoxFuture<'_, Result<StatusStream, CallError>>;
 }
@@ -104,6 +120,26 @@ impl ReplicaAdmin for HttpAdmin {
             let body = json(assignment)?;
             bounded(CALL_TIMEOUT, call(at, Method::PUT, "/configuration", body)).await?;
             Ok(())
+        })
+    }
+
+    fn switchover(
+        &self,
+        at: SocketAddr,
+        request: SwitchoverRequest,
+    ) -> BoxFuture<'_, Result<PromiseAnswer, CallError>> {
+        Box::pin(async move {
+            let limit = Duration::from_millis(request.deadline_ms) + SWITCHOVER_MARGIN;
+            let body = json(&request)?;
+            let answer = bounded(limit, call(at, Method::POST, "/switchover", body)).await?;
+            read_json(&answer)
+        })
+    }
+
+    fn process(&self, at: SocketAddr) -> BoxFuture<'_, Result<ProcessStatus, CallError>> {
+        Box::pin(async move {
+            let asked = call(at, Method::GET, "/process", Bytes::new());
+            read_json(&bounded(PROCESS_TIMEOUT, asked).await?)
         })
     }
 

@@ -3,12 +3,18 @@
 //! The API server has checked most of it already, by the rules in the definition. This is for
 //! objects that are older than a rule, and turns texts into numbers once.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
+use crate::api::duration::{self, InvalidDuration};
 use crate::api::quantity::{self, InvalidQuantity};
-use crate::api::{PodTemplate, ReplicatedStore, Retention};
-use crate::replication::admin::Settings;
+use crate::api::{
+    FailoverMode, OnShortfall, PodTemplate, ReplicatedStore, ReplicationMode, Retention,
+};
+use crate::replication::admin::{Settings, Shortfall};
 
 /// The largest number of replicas.
 pub const MAX_REPLICAS: u32 = 9;
@@ -27,6 +33,14 @@ pub enum Invalid {
         field: &'static str,
         /// What is wrong with it.
         source: InvalidQuantity,
+    },
+    /// A duration is none.
+    #[error("spec.{field}: {source}")]
+    Duration {
+        /// Path below `spec`.
+        field: &'static str,
+        /// What is wrong with it.
+        source: InvalidDuration,
     },
     /// The number of replicas is out of range.
     #[error("spec.replicas is {0}; it must be between 1 and {MAX_REPLICAS}")]
@@ -62,12 +76,27 @@ pub struct ValidatedStore {
     pub size: Quantity,
     /// Storage class; `None` for the default one.
     pub storage_class: Option<String>,
+    /// Who decides that another replica takes the lead.
+    pub failover: FailoverMode,
+    /// How long a leader that nobody hears must be silent before another one is promoted.
+    pub failover_delay: Duration,
+    /// Ordinal of the Pod that should lead.
+    pub target: Option<u32>,
+    /// Ordinals of Pods that serve no client and lead nobody.
+    pub fenced: BTreeSet<u32>,
     /// What becomes of volumes.
     pub retention: Retention,
     /// What replicas are told.
     pub settings: Settings,
     /// How Pods are made.
     pub pod: PodTemplate,
+}
+
+impl ValidatedStore {
+    /// For how long a voter gives a leader its word.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.settings.lease_ms)
+    }
 }
 
 /// Checks a store.
@@ -91,10 +120,24 @@ pub fn validate(store: &ReplicatedStore) -> Result<ValidatedStore, Invalid> {
         paused: spec.paused,
         size: spec.storage.size.clone(),
         storage_class: Some(spec.storage.storage_class_name.clone()).filter(|it| !it.is_empty()),
+        failover: spec.failover.mode,
+        failover_delay: time("failover.delay", &spec.failover.delay)?,
+        target: ordinal(store, &spec.leader.target),
+        fenced: spec
+            .fenced
+            .iter()
+            .filter_map(|pod| ordinal(store, pod))
+            .collect(),
         retention: spec.storage.retention.clone(),
         settings: settings(store)?,
         pod: spec.pod.clone(),
     })
+}
+
+/// The number in the name of a Pod of this store.
+fn ordinal(store: &ReplicatedStore, pod: &str) -> Option<u32> {
+    let rest = pod.strip_prefix(store.metadata.name.as_deref()?)?;
+    rest.strip_prefix('-')?.parse().ok()
 }
 
 fn settings(store: &ReplicatedStore) -> Result<Settings, Invalid> {
@@ -108,12 +151,23 @@ fn settings(store: &ReplicatedStore) -> Result<Settings, Invalid> {
         unbounded if unbounded.0.is_empty() => 0,
         bandwidth => bytes("seeding.maxBandwidth", bandwidth)?,
     };
+    let replication = &spec.replication;
+    let lease = time("failover.leaseDuration", &spec.failover.lease_duration)?;
     Ok(Settings {
+        lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).max(1),
+        sync_replicas: match replication.mode {
+            ReplicationMode::Asynchronous => 0,
+            ReplicationMode::Synchronous => replication.sync_replicas.max(0) as u32,
+        },
+        on_shortfall: match replication.on_shortfall {
+            OnShortfall::Block => Shortfall::Block,
+            OnShortfall::Degrade => Shortfall::Degrade,
+        },
+        forward_writes: replication.forward_writes,
         log_retention,
         max_lag: bytes("replication.maxLag", &spec.replication.max_lag)?,
         seed_bandwidth,
         max_memory: max_memory(store)?,
-        ..Settings::default()
     })
 }
 
@@ -146,6 +200,10 @@ fn bytes(field: &'static str, text: &Quantity) -> Result<u64, Invalid> {
     quantity::bytes(text).map_err(|source| Invalid::Quantity { field, source })
 }
 
+fn time(field: &'static str, text: &str) -> Result<Duration, Invalid> {
+    duration::parse(text).map_err(|source| Invalid::Duration { field, source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +222,26 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(store.settings, expected, "a quarter of 1Gi is kept as log");
+    }
+
+    #[test]
+    fn durability_counts_only_in_synchronous_mode() {
+        let mut store = testing::store("orders");
+        store.spec.replication.sync_replicas = 2;
+        assert_eq!(validate(&store).unwrap().settings.sync_replicas, 0);
+        store.spec.replication.mode = ReplicationMode::Synchronous;
+        store.spec.failover.lease_duration = "500ms".into();
+        let settings = validate(&store).unwrap().settings;
+        assert_eq!((settings.sync_replicas, settings.lease_ms), (2, 500));
+    }
+
+    #[test]
+    fn pods_are_known_by_their_ordinals() {
+        let mut store = testing::store("orders");
+        store.spec.leader.target = "orders-1".into();
+        store.spec.fenced = vec!["orders-2".into(), "payments-1".into()];
+        let store = validate(&store).unwrap();
+        assert_eq!((store.target, store.fenced), (Some(1), [2].into()));
     }
 
     #[test]

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::replication::admin::{Assignment, ReplicaStatus, Role};
-use crate::replication::types::{Configuration, ReplicaId};
+use crate::replication::types::{Configuration, Epoch, ReplicaId};
 
+use super::plan::doubt::Doubt;
 use super::validate::ValidatedStore;
+
+/// A replica repeats itself every second; one that is silent for longer may be gone.
+pub const STALE: Duration = Duration::from_millis(1250);
 
 /// One store at one moment.
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ pub struct View {
     pub old_volumes: BTreeSet<u32>,
     /// Time since this operator last asked for promises in this store.
     pub since_campaign: Option<Duration>,
+    /// Time since this operator last asked a leader to make room.
+    pub since_switchover: Option<Duration>,
+    /// What looks wrong, and for how long this operator has seen it so without a break.
+    pub doubts: BTreeMap<Doubt, Duration>,
     /// What this operator has told the replicas, by ordinal.
     pub told: BTreeMap<u32, Told>,
 }
@@ -79,6 +87,8 @@ pub struct PodView {
     pub revision: String,
     /// Its role label.
     pub role: Option<String>,
+    /// Whether Kubernetes says that its container has ended and does not run now.
+    pub terminated: bool,
     /// What keeps it from running, for people; empty if nothing does.
     pub problem: String,
     /// What was last heard from its replica.
@@ -94,9 +104,33 @@ pub struct Heard {
     pub connected: bool,
     /// Seconds since 1970 (UTC) at which it was said.
     pub at: i64,
+    /// How long ago it was said.
+    pub silence: Duration,
+    /// The reign that it last claimed.
+    pub led: Option<Led>,
+    /// The process and the epoch in which it last said that it hears its leader.
+    pub heard_leader: Option<(u64, Epoch)>,
+    /// Incarnations that have ended, as the parent of the process says.
+    pub ended: Vec<u64>,
+}
+
+/// A reign: an epoch belongs to one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Led {
+    /// Which.
+    pub epoch: Epoch,
+    /// Whose data directory.
+    pub id: ReplicaId,
+    /// Which process.
+    pub incarnation: u64,
 }
 
 impl PodView {
+    /// Whether it has said nothing for longer than it ever should, though its stream is up.
+    pub fn stale(&self) -> bool {
+        self.heard.as_ref().is_some_and(|it| it.silence >= STALE)
+    }
+
     /// The replica's words, if they are of now.
     pub fn live(&self) -> Option<&ReplicaStatus> {
         let heard = self.heard.as_ref().filter(|heard| heard.connected)?;
@@ -147,6 +181,28 @@ impl View {
     pub fn name_of(&self, id: ReplicaId) -> String {
         self.ordinal_of(id)
             .map_or_else(|| id.to_string(), |ordinal| self.pod_name(ordinal))
+    }
+}
+
+impl View {
+    /// How long this has looked wrong; `None` if it does not.
+    pub fn doubted(&self, doubt: Doubt) -> Option<Duration> {
+        self.doubts.get(&doubt).copied()
+    }
+
+    /// Whether the very process that leads the register's epoch is known to have ended: its parent
+    /// has reaped it.
+    pub fn leader_ended(&self, register: &Configuration) -> bool {
+        let heard = || self.pods.values().filter_map(|pod| pod.heard.as_ref());
+        let led = heard()
+            .filter_map(|heard| heard.led)
+            .find(|led| led.epoch == register.epoch && Some(led.id) == register.leader);
+        led.is_some_and(|led| heard().any(|heard| heard.ended.contains(&led.incarnation)))
+    }
+
+    /// Whether the Pod at this ordinal is to serve nobody.
+    pub fn is_fenced(&self, ordinal: u32) -> bool {
+        self.store.fenced.contains(&ordinal)
     }
 }
 

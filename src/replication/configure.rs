@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, Effect, Following, HardState, Phase};
+use super::core::{Core, Following, Phase};
 use super::lease;
 use super::progress::{DiskWatch, Leader};
 use super::types::{Configuration, Epoch, Lsn};
+use super::words::{Effect, HardState};
 
 impl Core {
     /// The operator asks for a promise. A leader of a lower epoch stops leading at once; the

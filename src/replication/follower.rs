@@ -1,8 +1,9 @@
 //! The follower's side: the handshake, taking frames, learning what is committed.
 
-use super::core::{Core, Effect, HardState, Peer, Phase};
+use super::core::{Core, Phase};
 use super::message::{Message, PROTOCOL_VERSION};
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use super::words::{Effect, HardState, Peer};
 use std::time::Duration;
 
 /// A follower that has worked off its backlog and is at most this many bytes behind is ready.

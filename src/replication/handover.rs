@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Effect};
+use super::core::Core;
 use super::progress::DiskWatch;
 use super::types::{Epoch, ReplicaId};
+use super::words::Effect;
 
 /// A tick counts for at most this much: a process that was frozen learns nothing about its disk.
 const LONGEST_TICK: Duration = Duration::from_millis(100);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Effect, Peer};
+use super::core::Core;
 use super::lease;
 use super::message::Message;
 use super::progress::Follower;
 use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use super::words::{Effect, Peer};
 
 impl Core {
     /// Time passed: a leader that has waited for earlier leases appends its first barrier; one

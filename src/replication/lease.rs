@@ -15,7 +15,7 @@ const DRIFT: u32 = 50;
 
 /// For how long a leader believes in a lease that was granted for `lease`.
 pub(super) fn believed(lease: Duration) -> Duration {
-    lease - lease / DRIFT
+    lease.saturating_sub(lease / DRIFT)
 }
 
 /// For how long a leader waits so that `left` has passed on the clock of whoever said it.
@@ -64,7 +64,7 @@ impl Grants {
         running
             .map(|(holder, until)| Lease {
                 holder,
-                left: until - now,
+                left: until.saturating_sub(now),
             })
             .collect()
     }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_leader_stops_believing_first() {
-        assert!(believed(ms(1000)) < ms(1000) - ms(10));
+        assert!(believed(ms(1000)) + ms(10) < ms(1000));
         assert!(waited(ms(1000)) > ms(1010));
     }
 }

@@ -13,12 +13,17 @@ mod lease;
 pub mod message;
 mod progress;
 pub mod types;
+mod view;
+mod words;
 
-pub use core::{Core, CoreView, Effect, FollowerView, HardState, Input, Peer, Recovered};
+pub use core::Core;
 pub use lease::Lease;
 pub use types::{
     Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet,
 };
+
+pub use view::{CoreView, FollowerView};
+pub use words::{Effect, HardState, Input, Peer, Recovered};
 
 #[cfg(test)]
 mod tests;

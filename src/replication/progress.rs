@@ -57,16 +57,32 @@ impl Leader {
         if needed == 0 {
             return Duration::MAX;
         }
-        let mut until: BTreeMap<ReplicaId, Duration> = BTreeMap::new();
+        let ends = self.of_voters(me, configuration, |follower| follower.leased_until);
+        ends.get(needed - 1).copied().unwrap_or_default()
+    }
+
+    /// A property of each other voter that is connected, best first; of two connections of one voter
+    /// the better one counts.
+    fn of_voters<T: Ord + Copy>(
+        &self,
+        me: ReplicaId,
+        configuration: &Configuration,
+        property: impl Fn(&Follower) -> T,
+    ) -> Vec<T> {
+        let counts = |id: &ReplicaId| *id != me && configuration.voters.contains(id);
+        let mut best: Vec<(ReplicaId, T)> = Vec::with_capacity(self.followers.len());
         for follower in self.followers.values() {
-            if follower.id != me && configuration.voters.contains(&follower.id) {
-                let entry = until.entry(follower.id).or_default();
-                *entry = (*entry).max(follower.leased_until);
+            if !follower.matched || !counts(&follower.id) {
+                continue;
+            }
+            let value = property(follower);
+            match best.iter_mut().find(|(id, _)| *id == follower.id) {
+                Some((_, known)) => *known = value.max(*known),
+                None => best.push((follower.id, value)),
             }
         }
-        let mut ends: Vec<Duration> = until.into_values().collect();
-        ends.sort_unstable_by(|a, b| b.cmp(a));
-        ends.get(needed - 1).copied().unwrap_or_default()
+        best.sort_unstable_by_key(|(_, value)| std::cmp::Reverse(*value));
+        best.into_iter().map(|(_, value)| value).collect()
     }
 
     /// The highest LSN that is durable on the leader and on `min(k, N-1)` other voters.
@@ -81,18 +97,7 @@ impl Leader {
         if needed == 0 {
             return own_durable;
         }
-        let mut durable: BTreeMap<ReplicaId, Lsn> = BTreeMap::new();
-        for follower in self.followers.values() {
-            let counts = follower.matched
-                && follower.id != me
-                && configuration.voters.contains(&follower.id);
-            if counts {
-                let entry = durable.entry(follower.id).or_default();
-                *entry = (*entry).max(follower.durable);
-            }
-        }
-        let mut ends: Vec<Lsn> = durable.into_values().collect();
-        ends.sort_unstable_by(|a, b| b.cmp(a));
+        let ends = self.of_voters(me, configuration, |follower| follower.durable);
         let of_voters = ends.get(needed - 1).copied().unwrap_or(Lsn::ZERO);
         own_durable.min(of_voters)
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::message::Message;
 use super::*;
 
+mod handover;
+mod leases;
+
 const ME: ReplicaId = ReplicaId(1);
 const OTHER: ReplicaId = ReplicaId(2);
 
@@ -12,6 +15,7 @@ const OTHER: ReplicaId = ReplicaId(2);
 struct Subject {
     core: Core,
     effects: Vec<Effect>,
+    now: Duration,
 }
 
 impl Subject {
@@ -23,16 +27,17 @@ impl Subject {
         Self {
             core: Core::new(ME, found, Duration::ZERO),
             effects: Vec::new(),
+            now: Duration::from_secs(1),
         }
     }
 
     /// Drives an input and whatever is saved because of it.
     fn give(&mut self, input: Input) -> &[Effect] {
-        self.effects = self.core.step(input, Duration::from_secs(1));
+        self.effects = self.core.step(input, self.now);
         let mut at = 0;
         while let Some(effect) = self.effects.get(at) {
             if let Effect::Save(hard) = *effect {
-                let more = self.core.step(Input::Saved(hard), Duration::from_secs(1));
+                let more = self.core.step(Input::Saved(hard), self.now);
                 self.effects.extend(more);
             }
             at += 1;
@@ -344,6 +349,7 @@ fn a_follower_cuts_its_log_where_the_histories_part() {
     let mut subject = Subject {
         core: Core::new(ME, found, Duration::ZERO),
         effects: Vec::new(),
+        now: Duration::from_secs(1),
     };
     told(&mut subject, 2);
     let resume = Message::Resume { point: Lsn(30) };
@@ -424,6 +430,7 @@ fn a_log_that_is_being_cut_is_not_told_of() {
     let mut subject = Subject {
         core: Core::new(ME, found, Duration::ZERO),
         effects: Vec::new(),
+        now: Duration::from_secs(1),
     };
     told(&mut subject, 2);
     subject.give(Input::Received(7, Message::Resume { point: Lsn(30) }));

@@ -24,7 +24,7 @@ use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
 use crate::replication::admin::{
-    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings,
+    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings, SwitchoverRequest,
 };
 use crate::server::clients::Clients;
 
@@ -67,6 +67,7 @@ pub(super) async fn serve(
         .route("/status/stream", get(stream))
         .route("/configuration", get(configuration).put(configure))
         .route("/promise", post(promise))
+        .route("/switchover", post(switchover))
         .route("/digest", get(digest))
         .route(
             "/metrics",
@@ -99,6 +100,7 @@ async fn ready(State(admin): Shared) -> Response {
 async fn stream(State(admin): Shared) -> Response {
     let watching = Watching {
         changes: admin.node.changes.subscribe(),
+        urgent: admin.node.urgent.subscribe(),
         progress: admin.node.progress.subscribe(),
         states: admin.node.states.subscribe(),
         first: true,
@@ -119,6 +121,7 @@ async fn stream(State(admin): Shared) -> Response {
 struct Watching {
     admin: Arc<Admin>,
     changes: watch::Receiver<u64>,
+    urgent: watch::Receiver<u64>,
     progress: watch::Receiver<Progress>,
     states: broadcast::Receiver<ReplicaState>,
     first: bool,
@@ -131,12 +134,13 @@ impl Watching {
             return self.admin.status();
         }
         if self.states.is_empty() {
-            tokio::time::sleep(STREAM_PACE).await;
+            let _ = tokio::time::timeout(STREAM_PACE, self.urgent.changed()).await;
         }
         let beat = tokio::time::sleep(STREAM_BEAT.saturating_sub(STREAM_PACE));
         let entered = tokio::select! {
             biased;
             state = self.states.recv() => state.ok(),
+            _ = self.urgent.changed() => None,
             _ = self.changes.changed() => None,
             _ = self.progress.changed() => None,
             () = beat => None,
@@ -197,14 +201,16 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
         let present: Vec<_> = inner.members.keys().copied().collect();
         inner.durable_of.retain(|id, _| present.contains(id));
         inner.applied_of.retain(|id, _| present.contains(id));
-        apply_settings(inner, settings);
+        apply_settings(node, inner, settings);
         node.drive(inner, Input::Configure(configuration));
     });
     node.changed();
 }
 
 /// Takes over the user's settings.
-pub(super) fn apply_settings(inner: &mut super::inner::Inner, settings: Settings) {
+pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, settings: Settings) {
+    let lease = Duration::from_millis(settings.lease_ms);
+    node.drive(inner, Input::SetLease(lease));
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
         store.set_memory(entry_bytes(inner.memory_budget));
@@ -234,6 +240,31 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
             "the log is not quiet yet\n",
         )
             .into_response(),
+    }
+}
+
+/// Holds client commands, and promises once the target has everything.
+async fn switchover(State(admin): Shared, Json(request): Json<SwitchoverRequest>) -> Response {
+    let (answer, answered) = oneshot::channel();
+    let node = &admin.node;
+    let within = Duration::from_millis(request.deadline_ms);
+    node.with(|inner| {
+        inner.next_ticket += 1;
+        let ticket = inner.next_ticket;
+        inner.promises.insert(ticket, answer);
+        let (epoch, target) = (request.epoch, request.target);
+        let input = Input::Switchover {
+            epoch,
+            target,
+            within,
+            ticket,
+        };
+        node.drive(inner, input);
+    });
+    match tokio::time::timeout(within + PROMISE_DEADLINE, answered).await {
+        Ok(Ok(Ok(answer))) => Json(answer).into_response(),
+        Ok(Ok(Err(reason))) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not in time\n").into_response(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
 use super::forward::{self, Batch, Next};
@@ -27,6 +28,8 @@ const MAX_TURN_COMMANDS: usize = 2048;
 const MAX_RESERVE: usize = 16 << 20;
 /// What is read at a time.
 const READ_SIZE: usize = 64 << 10;
+/// A client gets this long to take its last replies when this replica stops.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What a turn came to.
 struct Turn {
@@ -95,6 +98,8 @@ pub(super) struct Connection {
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
+    /// Cancelled when this replica stops: what was begun is finished, and nothing more is read.
+    drain: CancellationToken,
 }
 
 impl Connection {
@@ -104,6 +109,7 @@ impl Connection {
         host: NodeHost,
         session: Session,
         stream: TcpStream,
+        drain: CancellationToken,
     ) -> Self {
         let out = Writer::new(session.protocol);
         Self {
@@ -118,15 +124,35 @@ impl Connection {
             written: Position::default(),
             handing_since: None,
             slot: Slot::new(),
+            drain,
         }
     }
 
-    /// Serves the client until it goes, or `closed` completes.
+    /// Says goodbye: what was answered must reach the client, which it would not if the connection
+    /// were closed with commands in it that nobody has read.
+    async fn close(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let rest = async {
+            self.input.clear();
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            Ok(())
+        };
+        tokio::time::timeout(GOODBYE, rest).await.unwrap_or(Ok(()))
+    }
+
+    /// Serves the client until it goes, or this replica stops.
     pub(super) async fn serve(&mut self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         self.input.reserve(READ_SIZE);
+        let drain = self.drain.clone();
         loop {
-            let read = self.stream.read_buf(&mut self.input).await?;
+            let read = self.stream.read_buf(&mut self.input);
+            let Some(read) = drain.run_until_cancelled(read).await else {
+                return self.close().await;
+            };
+            let read = read?;
             if read == 0 {
                 return Ok(());
             }
@@ -173,8 +199,9 @@ impl Connection {
         }
     }
 
-    /// Executes what has been read, up to what the leader must execute, under the lock. A store whose unflushed part has grown too
-    /// large stalls everybody until the flush has caught up, and so does a switchover for a moment.
+    /// Executes what has been read, up to what the leader must execute, under the lock. A store whose
+    /// unflushed part has grown too large stalls everybody until the flush has caught up, and so does
+    /// a switchover for a moment.
     async fn turn(&mut self) -> Turn {
         loop {
             let node = Arc::clone(&self.node);

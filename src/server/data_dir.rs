@@ -5,6 +5,7 @@
 //! identity             id and name of the replica, written once
 //! hard                 promise, begun mark, longest lease granted
 //! current              name of the state directory in use
+//! seeding              there from before the log is thrown away for a seed until that is installed
 //! log/                 segments of the replicated log
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
 //! snapshots/<id>/      hard links that followers are being seeded from
@@ -89,6 +90,9 @@ impl DataDir {
             io::ErrorKind::WouldBlock => DataDirError::Locked(path.to_owned()),
             _ => io("locking")(error),
         })?;
+        // A process that was killed may have renamed a file that is not on the disk under its new
+        // name yet: nothing that it says may be believed before it is.
+        disk.sync_dir().map_err(io("syncing"))?;
         let mut dir = Self {
             path: path.to_owned(),
             disk,
@@ -147,9 +151,25 @@ impl DataDir {
         self.read("current")
     }
 
+    /// Notes durably that the log is about to be thrown away for a seed: from then on the current
+    /// state is not the one of the log, wherever that ends.
+    pub(super) fn begin_seed(&self) -> Result<(), DataDirError> {
+        self.write("seeding", &())
+    }
+
+    /// Whether a seed was begun and not installed.
+    pub(super) fn is_seeding(&self) -> Result<bool, DataDirError> {
+        Ok(self.read::<()>("seeding")?.is_some())
+    }
+
     /// Makes `name` the current state directory, durably, and removes the others.
     pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
         self.write("current", &name)?;
+        if self.is_seeding()? {
+            let removed = self.disk.remove("seeding");
+            let removed = removed.and_then(|()| self.disk.sync_dir());
+            removed.map_err(|source| self.io("removing a note", source))?;
+        }
         for other in self.state_dirs()? {
             if other != name {
                 fs::remove_dir_all(self.path.join(&other))

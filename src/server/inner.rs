@@ -10,7 +10,9 @@ use super::gate::Gate;
 use super::lag::LagClock;
 use super::tail::Tail;
 use crate::log::Frame;
-use crate::replication::admin::{Member, PromiseAnswer, ReplicaState, SeedProgress, Settings};
+use crate::replication::admin::{
+    Divergent, Member, PromiseAnswer, ReplicaState, SeedProgress, Settings,
+};
 use crate::replication::message::{Message, SeedManifest};
 use crate::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
 use crate::store::{FlushJob, Record, Store};
@@ -78,6 +80,8 @@ pub(super) struct Inner {
     pub(super) accepting: bool,
     /// Client commands wait for a moment: a switchover is being prepared.
     pub(super) holding: bool,
+    /// The core was told that nothing is pending.
+    pub(super) quiet: bool,
     /// End of the newest frame, on disk or on its way.
     pub(super) tip: Tip,
     /// The state is the one at this end of a frame; on a leader it runs ahead with `pending`.
@@ -132,8 +136,26 @@ pub(super) struct Inner {
     /// Bytes of log that may be kept for others, as the size of the disk bounds it.
     pub(super) log_bound: u64,
     pub(super) message: String,
+    /// The process was asked to stop, and waits for another leader.
+    pub(super) leaving: bool,
+    /// Where the log and that of the leader parted, if a seed takes the place of the log.
+    pub(super) parted_at: Option<Lsn>,
+    /// The newest records that were given up and kept in a file.
+    pub(super) divergent: Option<Divergent>,
+    /// What a status stream tells without delay, as it was told last.
+    pub(super) told: Told,
     /// Whether the follower has been ready since its last seed or start.
     pub(super) ready: bool,
+}
+
+/// What the operator must hear of at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) leading: Option<Epoch>,
+    pub(super) answers: bool,
+    pub(super) leader_heard: bool,
+    pub(super) leaving: bool,
+    pub(super) promised: Epoch,
 }
 
 /// The frame boundary at which the state on disk stands.

@@ -23,14 +23,16 @@ pub(super) struct ClientContext {
     pub(super) stats: Arc<Stats>,
     pub(super) process: Arc<Process>,
     pub(super) stop: CancellationToken,
+    /// Cancelled a little before `stop`: no more clients, and those that are there are finished with.
+    pub(super) drain: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
-/// Accepts until the stop token is cancelled.
+/// Accepts until clients are drained.
 pub(super) async fn listen(listener: TcpListener, context: ClientContext) {
     loop {
         let accepted = tokio::select! {
-            () = context.stop.cancelled() => return,
+            () = context.drain.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -61,6 +63,7 @@ async fn serve(mut stream: TcpStream, context: ClientContext) {
         stats,
         process,
         stop,
+        drain,
         ..
     } = context;
     if clients.count() >= process.max_clients {
@@ -78,7 +81,7 @@ async fn serve(mut stream: TcpStream, context: ClientContext) {
     let id = session.id;
     let kill = clients.insert(&session, node.now());
     let host = NodeHost::new(Arc::clone(&node), Arc::clone(&clients), stats, process);
-    let mut connection = Connection::new(node, Arc::clone(&clients), host, session, stream);
+    let mut connection = Connection::new(node, Arc::clone(&clients), host, session, stream, drain);
     tokio::select! {
         ended = connection.serve() => {
             if let Err(error) = ended {

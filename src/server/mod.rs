@@ -9,23 +9,27 @@
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `admin`, `status`, `metrics` | the operator and people |
-//! | `state`, `data_dir`, `snapshots` | what is on disk |
+//! | `state`, `data_dir`, `snapshots`, `divergent` | what is on disk |
+//! | `parent` | the process that starts a replica, and reaps it |
 
 mod admin;
 mod applier;
 mod clients;
 mod connection;
 mod data_dir;
+mod divergent;
 mod expiry;
 mod forward;
 mod gate;
 mod host;
 mod inner;
 mod lag;
+mod leave;
 mod listener;
 mod metrics;
 mod node;
 mod options;
+mod parent;
 mod peer;
 mod process;
 mod run;
@@ -40,4 +44,5 @@ mod waiting;
 mod writer;
 
 pub use options::RunOptions;
+pub use parent::{SuperviseOptions, supervise};
 pub use run::run;

@@ -11,13 +11,13 @@ use tokio::sync::{broadcast, watch};
 
 use super::forward::Queue;
 use super::gate::Gate;
-use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, flushed_tip};
+use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::Frame;
-use crate::replication::admin::{LeaseLeft, PromiseAnswer, ReplicaState, Settings};
+use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings};
 use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
 
@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) progress: watch::Sender<Progress>,
     /// Counts changes that a status stream should tell.
     pub(super) changes: watch::Sender<u64>,
+    /// Counts those that it must tell at once.
+    pub(super) urgent: watch::Sender<u64>,
     /// Every state that this replica enters, in order: a stream must not miss a short one.
     pub(super) states: broadcast::Sender<ReplicaState>,
     /// Whom to follow.
@@ -81,6 +83,7 @@ impl Node {
             sealing: false,
             accepting: false,
             holding: false,
+            quiet: false,
             tip: Tip {
                 end,
                 chain: parts.chain,
@@ -118,6 +121,10 @@ impl Node {
             disk_used_percent: 0,
             log_bound: u64::MAX,
             message: String::new(),
+            leaving: false,
+            parted_at: None,
+            divergent: parts.divergent,
+            told: Told::default(),
             ready: false,
         };
         Self {
@@ -129,6 +136,7 @@ impl Node {
             id: parts.id,
             progress: watch::Sender::new(Progress { end, commit }),
             changes: watch::Sender::new(0),
+            urgent: watch::Sender::new(0),
             states: broadcast::Sender::new(64),
             follow: watch::Sender::new(None),
             follower_progress: watch::Sender::new(0),
@@ -195,6 +203,35 @@ impl Node {
         }
         inner.incoming = None;
         self.watch_gate(inner, now, configured);
+        self.tell_urgent(inner, now);
+    }
+
+    /// Tells the status streams without delay what the operator must hear of at once.
+    fn tell_urgent(&self, inner: &mut Inner, now: Duration) {
+        let told = Told {
+            leading: inner.core.leading(),
+            answers: inner.core.answers_until() > now,
+            leader_heard: inner.core.leader_heard(),
+            leaving: inner.leaving,
+            promised: inner.core.promised(),
+        };
+        if std::mem::replace(&mut inner.told, told) != told {
+            self.urgent();
+        }
+    }
+
+    /// As [`Self::changed`], without delay.
+    pub(super) fn urgent(&self) {
+        self.urgent.send_modify(|count| *count += 1);
+    }
+
+    /// Tells the core, once it has asked, that nothing is on its way to be sealed.
+    pub(super) fn say_quiet(&self, inner: &mut Inner) {
+        let pending = inner.sealing || inner.pending.records > 0;
+        if inner.holding && !inner.quiet && !pending {
+            inner.quiet = true;
+            self.drive(inner, Input::Quiet);
+        }
     }
 
     fn carry_out(&self, inner: &mut Inner, effect: Effect) {
@@ -246,7 +283,8 @@ impl Node {
             Effect::Stream { peer, from } => tell(inner, peer, PeerCommand::Stream(from)),
             Effect::Close(peer, reason) => tell(inner, peer, PeerCommand::Close(reason)),
             Effect::Take(_) => self.take(inner),
-            Effect::FetchSeed { .. } => {
+            Effect::FetchSeed { point, .. } => {
+                inner.parted_at = Some(point);
                 inner.ready = false;
                 inner.seeds += 1;
                 self.note_state(inner);
@@ -265,6 +303,7 @@ impl Node {
     /// Takes client commands again.
     fn resume(&self, inner: &mut Inner) {
         inner.holding = false;
+        inner.quiet = false;
         self.relief.notify_waiters();
     }
 
@@ -298,7 +337,8 @@ impl Node {
         inner.pending = Pending::default();
         if inner.sealing || inner.applied.end > inner.core.commit() {
             self.rewind(inner);
-        } else {
+        } else if inner.applied.end == inner.tip.end {
+            // Only then: a leader that had not brought its state to the end of its log yet has not.
             inner.applied = inner.tip;
         }
         inner.gate.release(&mut inner.to_wake);
@@ -437,6 +477,7 @@ pub(super) struct NodeParts {
     pub(super) chain: u32,
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
+    pub(super) divergent: Option<Divergent>,
     pub(super) clock: Arc<dyn Clock>,
 }
 

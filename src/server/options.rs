@@ -32,6 +32,12 @@ pub struct RunOptions {
     /// Lead at once, alone and without an operator.
     #[arg(long, env = "REPLICA_STANDALONE")]
     pub standalone: bool,
+    /// Seconds for which a leader that is told to stop waits until another replica leads.
+    #[arg(long, env = "REPLICA_LEAVE_TIMEOUT", default_value_t = 10)]
+    pub leave_timeout: u64,
+    /// Set by `replica supervise`: which of its replica's processes this is.
+    #[arg(long, env = "REPLICA_INCARNATION", hide = true)]
+    pub incarnation: Option<u64>,
     /// Most client connections; more are refused with an error.
     #[arg(long, env = "REPLICA_MAX_CLIENTS", default_value_t = 10_000)]
     pub max_clients: usize,

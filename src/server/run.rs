@@ -22,17 +22,23 @@ use super::state::{self, memory_budget};
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
-use super::{applier, expiry, forward, process, upkeep};
+use super::{applier, divergent, expiry, forward, leave, parent, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
 use crate::replication::{Configuration, Core, Input, ReplicaId};
 
+/// Clients' commands that were begun get this long to end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// Clients and tasks get this long to end when the replica stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Runs a replica until `stop` is cancelled, or until an error after which it must not go on.
-pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs a replica until `asked` to stop, or until an error after which it must not go on.
+pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Result<()> {
+    if options.incarnation.is_some() {
+        parent::end_with_parent();
+    }
+    let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = read_settings(options.settings.as_deref())?;
     let budget = memory_budget(&settings);
@@ -53,9 +59,11 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         chain: opened.chain,
         settings,
         memory_budget: budget,
+        divergent: divergent::newest(dir.path())?,
         clock: Arc::clone(&clock),
     };
     let node = Arc::new(Node::new(core, opened.store, parts));
+    node.with(|inner| admin::apply_settings(&node, inner, inner.settings.clone()));
     let snapshots = Arc::new(Snapshots::open(Arc::clone(&dir)).context("opening snapshots/")?);
 
     let bind = async |address, what: &str| {
@@ -83,12 +91,13 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     );
 
     let failed = CancellationToken::new();
-    let writer = Writer::new(
-        Arc::clone(&node),
-        opened.log,
-        Arc::clone(&dir),
-        stop.clone(),
-    );
+    let writer = Writer {
+        node: Arc::clone(&node),
+        log: opened.log,
+        reader: opened.reader.clone(),
+        dir: Arc::clone(&dir),
+        stop: stop.clone(),
+    };
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
     let upkeep = Upkeep {
@@ -111,6 +120,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
 
     let tasks = TaskTracker::new();
     let clients = Arc::new(Clients::default());
+    let drain = CancellationToken::new();
     let stats = Arc::new(Stats::default());
     let context = PeerContext {
         node: Arc::clone(&node),
@@ -146,7 +156,10 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
         name,
-        incarnation: rand::random::<u64>() >> 12, // exact in JSON numbers everywhere
+        // Exact in JSON numbers everywhere.
+        incarnation: options
+            .incarnation
+            .unwrap_or_else(|| rand::random::<u64>() >> 12),
         stats: Arc::clone(&stats),
         clients: Arc::clone(&clients),
         snapshots,
@@ -156,20 +169,29 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     if options.standalone {
         lead_alone(&node, &options);
     }
+    let served = Arc::clone(&clients);
     let clients_context = ClientContext {
         node: Arc::clone(&node),
         clients,
         stats,
         process,
         stop: stop.clone(),
+        drain: drain.clone(),
         tasks: tasks.clone(),
     };
     tasks.spawn(listener::listen(clients_listener, clients_context));
 
+    let patience = Duration::from_secs(options.leave_timeout);
+    let in_order = async {
+        leave::after(&asked, &node, patience).await;
+        drain.cancel();
+        leave::clients(&served, DRAIN_DEADLINE).await;
+    };
     tokio::select! {
-        () = stop.cancelled() => {}
-        () = failed.cancelled() => stop.cancel(),
+        () = in_order => {}
+        () = failed.cancelled() => {}
     }
+    stop.cancel();
     tracing::info!("stopping");
     tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, tasks.wait())

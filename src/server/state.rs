@@ -88,9 +88,15 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
         dir.set_current_state(&state_dir)?;
     }
     let flushed = store.meta().flushed;
+    // The state that a seed replaces may be of a history that this log is not of.
+    let seeding = dir.is_seeding()?;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
     let options = log::Options {
-        known_durable: flushed,
+        known_durable: if seeding {
+            crate::replication::Lsn::ZERO
+        } else {
+            flushed
+        },
         ..log::Options::default()
     };
     let (log, reader, found) = Log::open(disk, options)?;
@@ -101,7 +107,7 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
         );
     }
     // A log that begins after the state was reset for a seed that is not finished.
-    let complete = found.oldest <= flushed;
+    let complete = found.oldest <= flushed && !seeding;
     let recovered = Recovered {
         hard: dir.hard_state()?,
         history: found.history,

@@ -30,9 +30,9 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             established_version: view.established,
             answers: inner.core.answers_until() > node.now(),
             leader_heard: view.leader_heard,
-            leaving: false,
+            leaving: inner.leaving,
             fenced: inner.gate.fenced,
-            divergent: None,
+            divergent: inner.divergent.clone(),
             leader: view.leader,
             epoch: view.epoch,
             oldest_lsn: inner.core.oldest(),
@@ -147,6 +147,9 @@ fn message(inner: &Inner, view: &CoreView) -> String {
     }
     if inner.disk_low {
         return "the disk is nearly full: writes are refused".to_owned();
+    }
+    if view.stalled {
+        return "its disk did not answer for as long as a lease, so it stopped leading".to_owned();
     }
     if !inner.message.is_empty() {
         return inner.message.clone();

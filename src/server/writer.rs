@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_dir::DataDir;
+use super::divergent;
 use super::inner::{Inner, Job, Tip};
 use super::node::Node;
-use crate::log::{Frame, LogWriter};
+use crate::log::{Frame, Log, LogWriter};
 use crate::replication::{Epoch, EpochHistory, Input, Lsn};
 use crate::store::Record;
 
@@ -41,27 +42,14 @@ enum Work {
 
 /// The writer's own state.
 pub(super) struct Writer {
-    node: Arc<Node>,
-    log: LogWriter,
-    dir: Arc<DataDir>,
-    stop: tokio_util::sync::CancellationToken,
+    pub(super) node: Arc<Node>,
+    pub(super) log: LogWriter,
+    pub(super) reader: Log,
+    pub(super) dir: Arc<DataDir>,
+    pub(super) stop: tokio_util::sync::CancellationToken,
 }
 
 impl Writer {
-    pub(super) fn new(
-        node: Arc<Node>,
-        log: LogWriter,
-        dir: Arc<DataDir>,
-        stop: tokio_util::sync::CancellationToken,
-    ) -> Self {
-        Self {
-            node,
-            log,
-            dir,
-            stop,
-        }
-    }
-
     /// Runs until the stop token is cancelled and everything is written. An error is final: the
     /// process must end, since what is on disk is not known any more.
     pub(super) fn run(mut self) -> anyhow::Result<()> {
@@ -91,6 +79,7 @@ impl Writer {
     fn next(&self) -> Work {
         let node = &self.node;
         let work = node.wait(&node.work, IDLE, |inner| {
+            node.say_quiet(inner);
             let work = take(inner)?;
             Some(cut_if_wanted(node, inner, work))
         });
@@ -191,6 +180,7 @@ impl Writer {
     /// Cuts the log; a state that has more is brought back.
     fn truncate(&mut self, to: Lsn) -> anyhow::Result<()> {
         tracing::warn!(%to, from = %self.log.tip().position.lsn, "cuts its log where the histories part");
+        self.keep_divergent(to)?;
         self.log.truncate(to)?;
         let tip = self.log.tip();
         let node = &self.node;
@@ -209,8 +199,34 @@ impl Writer {
         Ok(())
     }
 
+    /// Keeps what is given up and may have been acknowledged.
+    fn keep_divergent(&self, after: Lsn) -> anyhow::Result<()> {
+        let matters = self.node.with(|inner| {
+            let asynchronous = inner.settings.sync_replicas == 0;
+            asynchronous || inner.core.commit() > after
+        });
+        if !matters {
+            return Ok(());
+        }
+        let end = self.log.tip().position.lsn;
+        if let Some(kept) = divergent::keep(self.dir.path(), &self.reader, after, end)? {
+            tracing::warn!(
+                bytes = kept.bytes,
+                file = kept.file,
+                "keeps records that no other replica has"
+            );
+            self.node.with(|inner| inner.divergent = Some(kept));
+            self.node.urgent();
+        }
+        Ok(())
+    }
+
     /// Begins the log anew at the LSN of a snapshot.
     fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
+        if let Some(point) = self.node.with(|inner| inner.parted_at.take()) {
+            self.keep_divergent(point)?;
+        }
+        self.dir.begin_seed()?;
         self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
         node.with(|inner| {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `E2E_KUBECONFIG` | the cluster: a kind cluster of `make cluster`, whose Pods this machine reaches |
 //! | `E2E_IMAGE` | the image under test, which the cluster can run |
+//! | `E2E_LONG=1` | faults are repeated more often, and last longer |
 //! | `E2E_KEEP=1` | namespaces of tests that failed are left for a look |
 
 #![allow(clippy::panic, reason = "it is how a test fails")]
@@ -16,11 +17,15 @@ mod support;
 
 mod chart;
 mod deletion;
+mod durability;
+mod failover;
 mod installation;
 mod lag;
 mod operator;
+mod partition;
 mod restarts;
 mod scaling;
 mod seeding;
+mod switchover;
 mod validation;
 mod volumes;

@@ -117,13 +117,16 @@ fn a_deposed_leader_rejoins_by_truncation() {
     let mut store = TestStore::start(3);
     write(&store, 0, 100);
     store.settle();
-    // The followers are frozen, so that the leader goes on alone, and then it is gone.
+    // The followers are frozen, so that the leader goes on alone, and then all are gone: what waits
+    // for a frozen process in its sockets must not reach it.
     store.replicas[1].freeze();
     store.replicas[2].freeze();
     write(&store, 100, 200);
     store.replicas[0].kill();
-    store.replicas[1].thaw();
-    store.replicas[2].thaw();
+    for follower in &mut store.replicas[1..] {
+        follower.kill();
+        follower.start();
+    }
     store.promote();
     store.leader_serves();
     let mut client = store.replicas[store.leader()].client();
@@ -131,6 +134,15 @@ fn a_deposed_leader_rejoins_by_truncation() {
     store.replicas[0].start();
     store.assign();
     store.assert_same();
+    let status = store.replicas[0].status().unwrap();
+    let kept = status.divergent.expect("what it had to give up");
+    assert!(kept.bytes > 100 * 10, "{kept:?}");
+    let file = store.replicas[0].dir.join(&kept.file);
+    let kept = std::fs::read(file).expect("the file that it tells of");
+    assert!(
+        kept.windows(9).any(|part| part == b"value:199"),
+        "a record of it"
+    );
 }
 
 /// Lag rises while a follower is frozen, and falls to nothing afterwards.

@@ -250,3 +250,24 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
         }
     }
 }
+
+/// A process that is killed, or ends at an error, may leave writes that are seen and not on the
+/// disk. Whoever opens the log after it says that they are there, so then they must be.
+#[test]
+fn what_is_found_at_the_start_is_durable_from_then_on() {
+    for seed in 300..310 {
+        let mut whole = Run::new(seed);
+        whole.work(12);
+        for operation in 0..=whole.disk.operations() {
+            let mut run = Run::new(seed);
+            run.disk.fail_at(operation, io::ErrorKind::Other);
+            run.work(12);
+            let Ok((_, log, _)) = Log::open(Arc::new(run.disk.clone()), SMALL) else {
+                continue;
+            };
+            let (_, after, _) = Log::open(Arc::new(run.disk.crash()), SMALL).unwrap();
+            let what = format!("seed {seed}, operation {operation}");
+            assert_eq!(after.tip(), log.tip(), "{what}");
+        }
+    }
+}

@@ -33,6 +33,9 @@ pub const PEER_PORT: u16 = 6380;
 /// Port of probes, metrics and the operator.
 pub const ADMIN_PORT: u16 = 8080;
 
+/// Port on which the parent of a replica's process says what has become of it.
+pub const PROCESS_PORT: u16 = 8081;
+
 /// Name of the volume, and the start of the names of its claims.
 pub const DATA: &str = "data";
 

@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, account_name, config_name, headless_name, metadata,
+    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, PROCESS_PORT, account_name, config_name,
+    headless_name, metadata,
 };
 use crate::api::{RetentionPolicy, Spread, labels};
 use crate::operator::validate::ValidatedStore;
@@ -181,7 +182,7 @@ fn container(store: &ValidatedStore, image: &str) -> Container {
     Container {
         name: "replica".to_owned(),
         image: Some(image.to_owned()),
-        command: Some(texts(&["/usr/local/bin/replica", "run"])),
+        command: Some(texts(&["/usr/local/bin/replica", "supervise"])),
         args: Some(args(store)),
         env: Some(vec![
             field("POD_NAME", "metadata.name"),
@@ -191,6 +192,7 @@ fn container(store: &ValidatedStore, image: &str) -> Container {
             port("redis", CLIENT_PORT),
             port("peer", PEER_PORT),
             port("admin", ADMIN_PORT),
+            port("process", PROCESS_PORT),
         ]),
         resources: store.pod.resources.clone(),
         // Recovery answers /healthz; these bounds are for a process that answers nothing at all.
@@ -232,6 +234,7 @@ fn args(store: &ValidatedStore) -> Vec<String> {
         ("--listen", format!("0.0.0.0:{CLIENT_PORT}")),
         ("--peer-listen", format!("0.0.0.0:{PEER_PORT}")),
         ("--admin-listen", format!("0.0.0.0:{ADMIN_PORT}")),
+        ("--process-listen", format!("0.0.0.0:{PROCESS_PORT}")),
         ("--name", "$(POD_NAME)".to_owned()),
         (
             "--advertise",

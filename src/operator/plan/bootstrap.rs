@@ -49,6 +49,7 @@ fn first(view: &View) -> Decision {
             epoch: highest.unwrap_or(Epoch(0)).next(),
             leader: Some(status.id),
             voters: [status.id].into(),
+            sync: view.store.settings.sync_replicas,
             ..Configuration::default()
         },
         why: format!("{} leads the new store", pod.name),

@@ -65,7 +65,7 @@ pub fn follow(view: &View) -> Follow {
         demote,
         elevate,
         replace: update::next(view)
-            .filter(|_| settled)
+            .filter(|pod| settled && !update::hands_over(view, pod))
             .map(|pod| pod.ordinal),
     }
 }
@@ -93,7 +93,7 @@ fn assignment(view: &View, register: &Configuration) -> Assignment {
             name,
             peer_address,
             client_address: format!("{host}:{}", build::CLIENT_PORT),
-            fenced: false,
+            fenced: view.is_fenced(ordinal),
         })
     });
     Assignment {
@@ -139,7 +139,10 @@ pub fn unfinished(view: &View) -> bool {
 /// The changes of role labels. A Pod that is not heard keeps its label, as nobody knows better,
 /// unless another one leads.
 fn relabel(view: &View) -> (Vec<Label>, Option<Label>) {
-    let wanted = |status: &ReplicaStatus| {
+    let wanted = |pod: &PodView, status: &ReplicaStatus| {
+        if view.is_fenced(pod.ordinal) {
+            return None;
+        }
         let leads = view
             .register
             .as_ref()
@@ -152,14 +155,15 @@ fn relabel(view: &View) -> (Vec<Label>, Option<Label>) {
     };
     let leader = view
         .live()
-        .find(|(_, status)| wanted(status) == Some(labels::LEADER));
+        .find(|(pod, status)| wanted(pod, status) == Some(labels::LEADER));
     let leader = leader.map(|(pod, _)| pod.ordinal);
     let mut demote = Vec::new();
     let mut elevate = None;
     for pod in view.pods.values() {
         let now = pod.role.as_deref();
         let to = match pod.live() {
-            Some(status) => wanted(status),
+            Some(status) => wanted(pod, status),
+            None if view.is_fenced(pod.ordinal) => None,
             None if leader.is_some() && now == Some(labels::LEADER) => None,
             None => continue,
         };

@@ -14,9 +14,13 @@
 //! that died had begun is found in the register, in the replicas' promises and on the Pods.
 
 pub mod bootstrap;
+pub mod doubt;
+pub mod election;
+pub mod failover;
 pub mod follow;
 pub mod promotion;
 pub mod scale;
+pub mod switchover;
 pub mod update;
 pub mod voters;
 
@@ -25,6 +29,7 @@ use crate::replication::types::Configuration;
 
 use super::view::{self, PodView, View};
 use promotion::{Campaign, Cause};
+use switchover::Switchover;
 
 /// Where the leader that the register names stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +82,8 @@ pub enum Decision {
     Swap(Swap),
     /// Yes, to what the promises say.
     Campaign(Campaign),
+    /// Yes, once the leader has made room.
+    Switchover(Box<Switchover>),
 }
 
 /// A change of the register.
@@ -118,6 +125,12 @@ pub enum Reason {
     LeaderInTheWay,
     /// A replica that is to be removed still counts.
     VoterInTheWay,
+    /// The leader is silent, and the user wants to wait.
+    FailoverDelayed,
+    /// The leader is silent, and the user wants to choose the next one.
+    FailoverManual,
+    /// The leader is to make room, and nobody can take its place now.
+    SwitchoverWaits,
 }
 
 impl Reason {
@@ -133,6 +146,9 @@ impl Reason {
             Self::Duplicate => "DuplicateReplica",
             Self::LeaderInTheWay => "LeaderInTheWay",
             Self::VoterInTheWay => "VoterInTheWay",
+            Self::FailoverDelayed => "FailoverDelayed",
+            Self::FailoverManual => "FailoverManual",
+            Self::SwitchoverWaits => "SwitchoverWaits",
         }
     }
 
@@ -140,7 +156,7 @@ impl Reason {
     pub fn passes(self) -> bool {
         !matches!(
             self,
-            Self::NoVoterLeft | Self::RegisterBehind | Self::Duplicate
+            Self::NoVoterLeft | Self::RegisterBehind | Self::Duplicate | Self::FailoverManual
         )
     }
 }
@@ -170,34 +186,25 @@ pub fn decide(view: &View) -> Decision {
         .live()
         .any(|(_, status)| status.promised > register.epoch);
     match leadership(view) {
-        Leadership::Lost => promotion::decide(view, register, Cause::LeaderLost),
+        Leadership::Lost => failover::take(view, register, Cause::LeaderLost),
         Leadership::Ended(_) => promotion::decide(view, register, Cause::LeaderEnded),
         Leadership::Adopting(_) | Leadership::Leads(..) if begun => {
             promotion::decide(view, register, Cause::CarriedThrough)
         }
-        Leadership::Adopting(pod) => wait(
-            Reason::LeaderStarting,
-            format!("waiting for {} to begin epoch {}", pod.name, register.epoch),
-        ),
-        Leadership::Leads(pod, leader) => voters::decide(view, register, pod, leader),
-        Leadership::Unreachable => wait(Reason::LeaderUnreachable, unreachable(view, register)),
+        Leadership::Adopting(pod) => failover::decide(view, register).unwrap_or_else(|| {
+            wait(
+                Reason::LeaderStarting,
+                format!("waiting for {} to begin epoch {}", pod.name, register.epoch),
+            )
+        }),
+        Leadership::Leads(pod, leader) => failover::decide(view, register)
+            .unwrap_or_else(|| voters::decide(view, register, pod, leader)),
+        Leadership::Unreachable => failover::decide(view, register).unwrap_or(Decision::Keep),
         Leadership::None => wait(
             Reason::RegisterBehind,
             "status.configuration names no leader: somebody has edited it; restore it",
         ),
     }
-}
-
-/// For people: why nobody else is promoted.
-fn unreachable(view: &View, register: &Configuration) -> String {
-    let leader = register
-        .leader
-        .map_or_else(|| "the leader".to_owned(), |id| view.name_of(id));
-    format!(
-        "{leader}, which leads epoch {}, does not answer; waiting for it to come back, as another \
-         leader could miss writes that it has acknowledged",
-        register.epoch
-    )
 }
 
 /// Whether a volume was copied: both replicas would keep the same promises and count as one.

@@ -1,17 +1,14 @@
-//! Promotions: who may lead next, and who has to agree (see "Promotion" of the protocol).
-//!
-//! There are no leases yet, and the operator never takes the lead from a leader that may be at
-//! work: a promotion happens when the leader's process has ended and its successor answers, or
-//! when its data directory is gone.
+//! Promotions: who is asked for promises, and how many must agree (see "Promotion" of the
+//! protocol). What comes of the answers is in [`super::election`].
 
 use std::collections::BTreeSet;
 
-use crate::replication::admin::PromiseAnswer;
 use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
 
 use super::bootstrap;
-use super::{Decision, Reason, Swap, Waiting};
-use crate::operator::view::{self, View};
+use super::doubt::Doubt;
+use super::{Decision, Leadership, Reason, Waiting, leadership};
+use crate::operator::view::{self, PodView, View};
 
 /// Why a leader is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,24 +17,41 @@ pub enum Cause {
     Bootstrap,
     /// The leader's process has ended; what has started in its place answers.
     LeaderEnded,
+    /// The leader's process has ended, and nothing has started in its place yet.
+    LeaderDied,
+    /// Neither enough voters nor the operator hear the leader.
+    LeaderSilent,
+    /// The leader says that it has no leases, and enough voters do not hear it.
+    LeaderCutOff,
+    /// The leader does not get to work.
+    LeaderStuck,
     /// The leader's data directory is gone.
     LeaderLost,
     /// Somebody had asked for promises and did not finish.
     CarriedThrough,
-    /// The leader has to make room.
-    HandOver,
+    /// The leader makes room.
+    Switchover,
 }
 
 impl Cause {
-    /// As metrics and messages spell it.
+    /// As metrics, the status and messages spell it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bootstrap => "Bootstrap",
             Self::LeaderEnded => "LeaderEnded",
+            Self::LeaderDied => "LeaderDied",
+            Self::LeaderSilent => "LeaderSilent",
+            Self::LeaderCutOff => "LeaderCutOff",
+            Self::LeaderStuck => "LeaderStuck",
             Self::LeaderLost => "LeaderLost",
             Self::CarriedThrough => "CarriedThrough",
-            Self::HandOver => "HandOver",
+            Self::Switchover => "Switchover",
         }
+    }
+
+    /// Whether the lead is taken from a leader that did not mean to give it.
+    pub fn is_failover(self) -> bool {
+        !matches!(self, Self::Bootstrap | Self::Switchover)
     }
 }
 
@@ -60,27 +74,52 @@ pub struct Campaign {
     pub sets: Vec<VoterSet>,
     /// Who must not lead: it never had data.
     pub barred: BTreeSet<ReplicaId>,
+    /// Who leads only if nobody else can: it is cut off, or does not get to work.
+    pub avoid: BTreeSet<ReplicaId>,
+    /// Who leads only if nobody else has as good a log: fenced, or on its way out.
+    pub unfit: BTreeSet<ReplicaId>,
     /// Who leads if several are equally good, best first.
     pub preference: Vec<ReplicaId>,
     /// Who is given up as a voter: its data directory is gone.
     pub lost: BTreeSet<ReplicaId>,
     /// Durability rule of the configuration that comes of it.
     pub sync: u32,
+    /// Whether the process that leads the epoch of `base` is known to have ended: its leases are
+    /// void.
+    pub ended: bool,
+}
+
+/// `L`: leases that a leader needs of a set, its own included.
+pub fn leases(set: &VoterSet) -> usize {
+    set.voters.len() / 2 + 1
+}
+
+/// `W`: copies that a record needs in a set.
+pub fn copies(set: &VoterSet) -> usize {
+    let others = set.voters.len().saturating_sub(1);
+    1 + (set.sync as usize).min(others)
 }
 
 /// How many of a set must promise before a leader may be chosen: so many that every earlier
-/// leader's acknowledgements (and, later, leases) are known to one of them.
+/// leader's leases, and with synchronous replication its acknowledgements, are known to one of
+/// them.
 pub fn needed(set: &VoterSet) -> usize {
-    let n = set.voters.len();
-    let leases = n / 2 + 1;
-    let sync = set.sync as usize;
-    let copies = 1 + sync.min(n.saturating_sub(1));
-    let intersecting = if sync == 0 {
-        leases
+    let met = if set.sync == 0 {
+        leases(set)
     } else {
-        leases.min(copies)
+        leases(set).min(copies(set))
     };
-    (n + 1).saturating_sub(intersecting)
+    (set.voters.len() + 1).saturating_sub(met)
+}
+
+/// Whether these are enough of a set.
+pub fn satisfies(set: &VoterSet, promised: &BTreeSet<ReplicaId>) -> bool {
+    set.voters.intersection(promised).count() >= needed(set)
+}
+
+/// Whether these are enough of every set that a promotion from `register` must hear.
+pub fn enough(register: &Configuration, promised: &BTreeSet<ReplicaId>) -> bool {
+    sets(register).iter().all(|set| satisfies(set, promised))
 }
 
 /// The sets that a promotion from `register` must hear.
@@ -92,46 +131,20 @@ fn sets(register: &Configuration) -> Vec<VoterSet> {
 
 /// A promotion from `register`, or what it waits for.
 pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
-    let campaign = Campaign::new(view, register, cause);
-    let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
-    match campaign.hopeless(view, &heard) {
+    let mut campaign = Campaign::new(view, register, cause);
+    if cause == Cause::LeaderCutOff {
+        campaign.avoid.extend(register.leader);
+    }
+    match campaign.hopeless_now(view) {
         Some(waiting) => Decision::Wait(waiting),
         None => Decision::Campaign(campaign),
     }
 }
 
-/// A promotion that lets the leader make room, if a follower below `limit` has all that the leader
-/// had a moment ago. It can still turn out that the leader was quicker: then it leads again.
-pub fn hand_over(view: &View, register: &Configuration, limit: u32) -> Option<Campaign> {
-    let mut campaign = Campaign::new(view, register, Cause::HandOver);
-    let leader = register.leader?;
-    let (_, status) = view.find(leader)?;
-    campaign
-        .preference
-        .retain(|id| view.ordinal_of(*id).is_some_and(|it| it < limit));
-    let synced = |id: &&ReplicaId| {
-        let follower = status.followers.iter().find(|follower| follower.id == **id);
-        register.voters.contains(id)
-            && follower.is_some_and(|follower| {
-                follower.connected
-                    && follower.lag_bytes == 0
-                    && follower.durable_lsn == status.last.lsn
-            })
-    };
-    campaign.preference.iter().find(synced)?;
-    let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
-    campaign
-        .hopeless(view, &heard)
-        .is_none()
-        .then_some(campaign)
-}
-
 impl Campaign {
     /// A promotion from `register`.
-    fn new(view: &View, register: &Configuration, cause: Cause) -> Self {
+    pub(super) fn new(view: &View, register: &Configuration, cause: Cause) -> Self {
         let voters = view::named(register);
-        // What the leader acknowledged is on its disk, and nowhere else for certain: unless that
-        // is gone, it must be heard.
         let leader = register.leader.filter(|id| !view.lost.contains(id));
         Self {
             cause,
@@ -139,12 +152,15 @@ impl Campaign {
             epoch: register.epoch.next(),
             version: register.version + 1,
             ask: asked(view, |id| voters.contains(&id)),
-            require: leader.into_iter().collect(),
+            require: require(view, register),
             sets: sets(register),
             barred: barred(view),
+            avoid: BTreeSet::new(),
+            unfit: unfit(view),
             preference: preference(view, leader),
             lost: view.lost.clone(),
             sync: register.sync,
+            ended: ended(view, register),
         }
     }
 
@@ -167,14 +183,33 @@ impl Campaign {
             require: everybody.map(|(_, status)| status.id).collect(),
             sets: Vec::new(),
             barred: barred(view),
+            avoid: BTreeSet::new(),
+            unfit: unfit(view),
             preference: preference(view, None),
             lost: BTreeSet::new(),
-            sync: 0,
+            sync: view.store.settings.sync_replicas,
+            ended: false,
         }
     }
 
+    /// Why it cannot succeed even if all that are heard answer.
+    pub(super) fn hopeless_now(&self, view: &View) -> Option<Waiting> {
+        let heard = view.live().map(|(_, status)| status.id).collect();
+        self.hopeless(view, &heard)
+    }
+
+    /// Whether these promises are all that it needs.
+    pub fn enough(&self, promised: &BTreeSet<ReplicaId>) -> bool {
+        self.require.is_subset(promised) && self.meets(promised)
+    }
+
+    /// Whether these are enough of every set.
+    pub(super) fn meets(&self, promised: &BTreeSet<ReplicaId>) -> bool {
+        self.sets.iter().all(|set| satisfies(set, promised))
+    }
+
     /// Why it cannot succeed if only `heard` answer: then nobody is asked, as a promise is for good.
-    fn hopeless(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
+    pub(super) fn hopeless(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
         if let Some(id) = self.require.iter().find(|id| !heard.contains(id)) {
             return Some(missing(&format!(
                 "waiting for {} to answer",
@@ -189,8 +224,7 @@ impl Campaign {
                     message: too_many_lost(view, set),
                 });
             }
-            let present = set.voters.intersection(heard).count();
-            if present < needed(set) {
+            if !satisfies(set, heard) {
                 return Some(missing(&too_few(view, set, heard)));
             }
         }
@@ -204,84 +238,42 @@ impl Campaign {
         let none = self.base.is_some() && able.filter(|id| voters.contains(id)).count() == 0;
         none.then(|| missing("every replica that answers is empty"))
     }
-
-    /// The configuration that the answers allow, or what is missing.
-    pub fn elect(&self, view: &View, answers: &[PromiseAnswer]) -> Result<Swap, Waiting> {
-        if let Some(refused) = answers.iter().find(|answer| !answer.granted) {
-            let name = view.name_of(refused.id);
-            return Err(missing(&format!(
-                "{name} has promised epoch {} before",
-                refused.promised
-            )));
-        }
-        let granted: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
-        if let Some(waiting) = self.hopeless(view, &granted) {
-            return Err(waiting);
-        }
-        let best = answers
-            .iter()
-            .filter(|answer| !self.barred.contains(&answer.id))
-            .max_by_key(|answer| (answer.last, self.rank(answer.id)))
-            .ok_or_else(|| missing("every replica that answered is empty"))?;
-        let to = self.configuration(best.id);
-        assert!(
-            to.epoch > self.base.as_ref().map_or(Epoch(0), |base| base.epoch),
-            "epochs rise"
-        );
-        let why = format!(
-            "{} leads epoch {} ({}): its log ends at {} of epoch {}, the best of {} that promised",
-            view.name_of(best.id),
-            to.epoch,
-            self.cause.name(),
-            best.last.lsn,
-            best.last.epoch,
-            granted.len()
-        );
-        Ok(Swap { to, why })
-    }
-
-    /// Higher is better among equally good logs.
-    fn rank(&self, id: ReplicaId) -> usize {
-        let place = self.preference.iter().position(|it| *it == id);
-        place.map_or(0, |place| self.preference.len() - place)
-    }
-
-    fn configuration(&self, leader: ReplicaId) -> Configuration {
-        let Some(base) = &self.base else {
-            return Configuration {
-                version: self.version,
-                epoch: self.epoch,
-                leader: Some(leader),
-                voters: [leader].into(),
-                sync: self.sync,
-                ..Configuration::default()
-            };
-        };
-        let mut voters: BTreeSet<ReplicaId> = base.voters.difference(&self.lost).copied().collect();
-        voters.insert(leader);
-        Configuration {
-            version: self.version,
-            epoch: self.epoch,
-            leader: Some(leader),
-            voters,
-            sync: self.sync,
-            previous: previous(base),
-            wait_ms: 0,
-        }
-    }
 }
 
-/// The list of replaced sets after one more change: a set that is in it already is not repeated.
-pub fn previous(base: &Configuration) -> Vec<VoterSet> {
-    let mut previous = base.previous.clone();
-    let current = base.current();
-    if !previous.contains(&current) {
-        previous.push(current);
-    }
-    previous
+/// What an asynchronous leader acknowledged is on its disk, and nowhere else for certain: while it
+/// answers the operator, its word is waited for, for a moment.
+fn require(view: &View, register: &Configuration) -> BTreeSet<ReplicaId> {
+    let answers = register
+        .leader
+        .and_then(|id| view.find(id))
+        .filter(|(pod, _)| !pod.stale());
+    let waited = view
+        .doubted(Doubt::Leaderless)
+        .is_some_and(|age| age >= view.store.lease());
+    let wanted = register.sync == 0 && !waited;
+    answers
+        .filter(|_| wanted)
+        .map(|(_, status)| status.id)
+        .into_iter()
+        .collect()
 }
 
-fn asked(view: &View, wanted: impl Fn(ReplicaId) -> bool) -> Vec<u32> {
+/// Whether the process that leads the register's epoch has ended: its parent says so; or it has
+/// given up that epoch for good; or, where it is known to have led, it or its successor in the
+/// same Pod leads no more. One that was not heard to lead may be about to.
+fn ended(view: &View, register: &Configuration) -> bool {
+    let given_up = |pod: &PodView| {
+        let promised = pod
+            .live()
+            .is_some_and(|status| status.promised > register.epoch);
+        let led = pod.heard.as_ref().and_then(|heard| heard.led);
+        promised || led.is_some_and(|led| led.epoch == register.epoch)
+    };
+    view.leader_ended(register)
+        || matches!(leadership(view), Leadership::Ended(pod) if given_up(pod))
+}
+
+pub(super) fn asked(view: &View, wanted: impl Fn(ReplicaId) -> bool) -> Vec<u32> {
     let asked = view.live().filter(|(_, status)| wanted(status.id));
     asked.map(|(pod, _)| pod.ordinal).collect()
 }
@@ -291,16 +283,31 @@ fn barred(view: &View) -> BTreeSet<ReplicaId> {
     empty.map(|(_, status)| status.id).collect()
 }
 
-/// The old leader first, as its clients are there; then by ordinal.
+fn unfit(view: &View) -> BTreeSet<ReplicaId> {
+    let unfit = view.live().filter(|(pod, status)| {
+        view.is_fenced(pod.ordinal)
+            || status.leaving
+            || pod.terminating
+            || pod.ordinal >= view.store.replicas
+    });
+    unfit.map(|(_, status)| status.id).collect()
+}
+
+/// Whom the user named first, then the old leader, as its clients are there; then by ordinal.
 fn preference(view: &View, leader: Option<ReplicaId>) -> Vec<ReplicaId> {
+    let target = view
+        .store
+        .target
+        .and_then(|ordinal| view.pods.get(&ordinal)?.id());
+    let first: Vec<ReplicaId> = target.into_iter().chain(leader).collect();
     let others = view
         .live()
         .map(|(_, status)| status.id)
-        .filter(|id| Some(*id) != leader);
-    leader.into_iter().chain(others).collect()
+        .filter(|id| !first.contains(id));
+    first.iter().copied().chain(others).collect()
 }
 
-fn missing(message: &str) -> Waiting {
+pub(super) fn missing(message: &str) -> Waiting {
     Waiting {
         reason: Reason::VotersMissing,
         message: format!("no new leader yet: {message}"),
@@ -311,7 +318,7 @@ fn too_few(view: &View, set: &VoterSet, heard: &BTreeSet<ReplicaId>) -> String {
     let silent = set.voters.difference(heard).map(|id| view.name_of(*id));
     let silent: Vec<String> = silent.collect();
     format!(
-        "{} of {} voters must agree; waiting for {}",
+        "{} of {} voters must agree; waiting for {}: bring its Pod back to go on",
         needed(set),
         set.voters.len(),
         silent.join(" or ")

@@ -29,8 +29,8 @@ pub fn replicas(view: &View) -> (u32, Option<Waiting>) {
         Some(leader) => Waiting {
             reason: Reason::LeaderInTheWay,
             message: format!(
-                "not scaled to {wanted} yet: {} leads, and goes only when a follower that stays has \
-                 all that it has, which is tried whenever the store is quiet for a moment",
+                "not scaled to {wanted} yet: {} leads, and goes once it has handed the lead over to a \
+                 follower that stays",
                 view.name_of(*leader)
             ),
         },

@@ -1,4 +1,5 @@
-//! Which Pod is replaced next, when the template has changed: one at a time, the leader last.
+//! Which Pod is replaced next, when the template has changed: one at a time, the leader last, and
+//! only once it has handed the lead over, if anybody can take it.
 //!
 //! The StatefulSet's strategy is `OnDelete`. Its own rolling update goes by ordinal whoever leads,
 //! and never replaces a Pod of a broken revision (kubernetes#67250).
@@ -6,6 +7,7 @@
 use crate::replication::admin::ReplicaState;
 use crate::replication::types::Configuration;
 
+use super::switchover;
 use crate::operator::view::{self, PodView, View};
 
 /// The Pods that are not of the newest template.
@@ -35,7 +37,7 @@ pub fn next(view: &View) -> Option<&PodView> {
         return Some(pod);
     }
     let register = view.register.as_ref()?;
-    if !view.pods.values().all(|pod| serves(register, pod)) {
+    if !view.pods.values().all(|pod| serves(view, register, pod)) {
         return None;
     }
     let follower = outdated
@@ -45,12 +47,22 @@ pub fn next(view: &View) -> Option<&PodView> {
     follower.or(outdated.first()).copied()
 }
 
+/// Whether a Pod that is to be replaced leads, and can hand the lead over before that.
+pub fn hands_over(view: &View, pod: &PodView) -> bool {
+    let (Some(register), Some(status)) = (&view.register, pod.live()) else {
+        return false;
+    };
+    view::leads(register, status) && switchover::possible(view, register, status)
+}
+
 /// Whether this Pod does its part, so that another one may be spared for a moment.
-fn serves(register: &Configuration, pod: &PodView) -> bool {
+fn serves(view: &View, register: &Configuration, pod: &PodView) -> bool {
+    // One that is fenced serves nobody on purpose.
+    let fenced = view.is_fenced(pod.ordinal);
     let part = pod.live().is_some_and(|status| {
-        status.ready
+        (status.ready || fenced)
             && status.state == ReplicaState::Streaming
             && (Some(status.id) != register.leader || view::leads(register, status))
     });
-    pod.ready && part
+    (pod.ready || fenced) && part
 }

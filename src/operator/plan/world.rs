@@ -1,6 +1,7 @@
-//! A small world for tests: replicas that do what the protocol says and no more, a register, and
-//! an operator that can die between any two steps.
+//! A small world for tests: replicas that do what the protocol says and no more, a register, a
+//! clock, and an operator that can die between any two steps.
 
+mod register;
 mod replica;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,15 +9,23 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decision, Swap, decide, follow};
+use super::doubt::{self, Doubt};
+use super::election::Elected;
+use super::promotion::Campaign;
+use super::switchover::Switchover;
+use super::{Decision, decide, follow};
 use crate::operator::testing;
 use crate::operator::validate::validate;
 use crate::operator::view::{self, PodView, Told, View, Workload};
-use crate::replication::admin::{
-    Assignment, FollowerStatus, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
-};
-use crate::replication::types::{Configuration, Epoch, Lsn};
-use replica::{Replica, blank, pod, restart};
+use crate::replication::admin::{Assignment, PromiseAnswer};
+use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
+use replica::{Disk, Replica};
+
+/// Milliseconds of a tick.
+pub(in crate::operator) const TICK: u64 = 100;
+/// Ticks in which nothing may happen any more before the world is held to be at rest: longer than
+/// any doubt takes to count.
+const REST: u32 = 45;
 
 /// A store and what runs of it.
 #[derive(Clone, Debug)]
@@ -24,11 +33,18 @@ pub(in crate::operator) struct World {
     pub(in crate::operator) view: View,
     pub(in crate::operator) replicas: BTreeMap<u32, Replica>,
     /// Data directories that are away with their Pods: volumes outlive them.
-    volumes: BTreeMap<u32, ReplicaStatus>,
+    volumes: BTreeMap<u32, Disk>,
     pub(in crate::operator) revision: u32,
+    /// Milliseconds since the beginning.
+    pub(in crate::operator) now: u64,
     next: u64,
-    /// The end of what a leader has acknowledged and no disk loss has taken.
-    pub(in crate::operator) acknowledged: Lsn,
+    doubted: BTreeMap<Doubt, u64>,
+    campaigned: Option<u64>,
+    switched: Option<u64>,
+    /// What leaders have acknowledged.
+    pub(in crate::operator) acknowledged: BTreeSet<Position>,
+    /// The last promotion.
+    pub(in crate::operator) elected: Option<(Campaign, Elected)>,
 }
 
 impl World {
@@ -46,19 +62,32 @@ impl World {
                 workload: None,
                 old_volumes: BTreeSet::new(),
                 since_campaign: None,
+                since_switchover: None,
+                doubts: BTreeMap::new(),
                 told: BTreeMap::new(),
             },
             replicas: BTreeMap::new(),
             volumes: BTreeMap::new(),
             revision: 1,
+            now: 10_000,
             next: 1,
-            acknowledged: Lsn(0),
+            doubted: BTreeMap::new(),
+            campaigned: None,
+            switched: None,
+            acknowledged: BTreeSet::new(),
+            elected: None,
         }
     }
 
     /// A store of so many at work.
     pub(in crate::operator) fn running(replicas: u32) -> Self {
+        Self::synchronous(replicas, 0)
+    }
+
+    /// A store of so many at work, in which writes wait for so many followers.
+    pub(in crate::operator) fn synchronous(replicas: u32, sync: u32) -> Self {
         let mut world = Self::new(replicas);
+        world.view.store.settings.sync_replicas = sync;
         world.converge();
         assert_eq!(world.register().voters.len(), replicas as usize);
         world
@@ -68,6 +97,14 @@ impl World {
         self.view.register.as_ref().unwrap()
     }
 
+    pub(in crate::operator) fn replica(&mut self, ordinal: u32) -> &mut Replica {
+        self.replicas.get_mut(&ordinal).unwrap()
+    }
+
+    pub(in crate::operator) fn id(&self, ordinal: u32) -> ReplicaId {
+        self.replicas[&ordinal].status.id
+    }
+
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -75,17 +112,9 @@ impl World {
 
     /// The StatefulSet's controller: makes the Pods that are wanted, takes away the others.
     pub(in crate::operator) fn tick_workload(&mut self) {
-        let wanted = self
-            .view
-            .workload
-            .as_ref()
-            .map_or(0, |workload| workload.replicas);
-        let gone: Vec<u32> = self
-            .replicas
-            .keys()
-            .copied()
-            .filter(|it| *it >= wanted)
-            .collect();
+        let workload = self.view.workload.as_ref();
+        let wanted = workload.map_or(0, |workload| workload.replicas);
+        let gone: Vec<u32> = self.replicas.range(wanted..).map(|it| *it.0).collect();
         for ordinal in gone {
             self.delete_pod(ordinal);
         }
@@ -94,113 +123,115 @@ impl World {
                 continue;
             }
             let id = self.fresh();
-            let mut status = self.volumes.remove(&ordinal).unwrap_or_else(|| blank(id));
-            restart(&mut status, id);
-            self.replicas.insert(
-                ordinal,
-                Replica {
-                    status,
-                    up: true,
-                    deaf: false,
-                    label: None,
-                    revision: self.revision,
-                    adopted: None,
-                },
-            );
+            let disk = self
+                .volumes
+                .remove(&ordinal)
+                .unwrap_or_else(|| Disk::blank(id));
+            let replica = disk.start(id, self.revision, self.now);
+            self.replicas.insert(ordinal, replica);
         }
     }
 
     /// Deletes a Pod; its volume stays.
     pub(in crate::operator) fn delete_pod(&mut self, ordinal: u32) {
         if let Some(replica) = self.replicas.remove(&ordinal) {
-            self.volumes.insert(ordinal, replica.status);
+            self.volumes.insert(ordinal, replica.into_disk());
         }
     }
 
-    /// Kills the process of a Pod; another one starts in its place.
+    /// Kills the process of a Pod; its parent starts another one in its place.
     pub(in crate::operator) fn restart(&mut self, ordinal: u32) {
-        let incarnation = self.fresh();
+        let (incarnation, now) = (self.fresh(), self.now);
         if let Some(replica) = self.replicas.get_mut(&ordinal) {
-            restart(&mut replica.status, incarnation);
-            replica.adopted = None;
+            replica.restart(incarnation, now);
         }
+    }
+
+    /// Kills the process of a Pod; none starts in its place for now.
+    pub(in crate::operator) fn kill(&mut self, ordinal: u32) {
+        self.restart(ordinal);
+        let replica = self.replica(ordinal);
+        replica.up = false;
+        replica.frozen = true;
     }
 
     /// Deletes a Pod and its volume.
     pub(in crate::operator) fn lose_disk(&mut self, ordinal: u32) {
-        let lost = self.replicas.remove(&ordinal);
+        self.replicas.remove(&ordinal);
         self.volumes.remove(&ordinal);
-        if lost.is_some_and(|it| {
-            self.view.register.as_ref().and_then(|r| r.leader) == Some(it.status.id)
-        }) {
-            // Asynchronous: whoever leads next has what it has.
-            self.acknowledged = Lsn(0);
-        }
     }
 
-    /// The leader takes a write; followers that are up take what they are sent.
+    /// Nobody reaches it, and it does not stop.
+    pub(in crate::operator) fn isolate(&mut self, ordinal: u32) {
+        let replica = self.replica(ordinal);
+        (replica.up, replica.cut) = (false, true);
+    }
+
+    /// Time passes: leaders speak to followers, and the leader takes a write if it may.
     pub(in crate::operator) fn tick_data(&mut self, write: bool, send: bool) {
-        let Some(leader) = self.leading() else { return };
-        if write {
-            let status = &mut self.replicas.get_mut(&leader).unwrap().status;
-            status.last.lsn = status.last.lsn.advance(10);
-            self.acknowledged = status.last.lsn;
-        }
-        let source = self.replicas[&leader].status.clone();
-        let followers = self
+        self.now += TICK;
+        self.answering();
+        let leaders: Vec<u32> = self
             .replicas
-            .iter_mut()
-            .filter(|(ordinal, it)| **ordinal != leader && it.up);
-        let mut seen = Vec::new();
-        for (_, replica) in followers {
-            let status = &mut replica.status;
-            let follows = status.leader == Some(source.id) && status.epoch == source.epoch;
-            if !follows || status.promised > source.epoch {
-                continue;
+            .iter()
+            .filter(|(_, it)| it.leads() && !it.frozen)
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        for ordinal in leaders {
+            let mut leader = self.replicas.remove(&ordinal).unwrap();
+            let answers = leader.answers(self.now);
+            leader.append_barrier(self.now);
+            if write && answers {
+                leader.append(10);
             }
-            if send {
-                status.last = source.last;
-                status.empty = false;
-                status.state = ReplicaState::Streaming;
-                status.ready = true;
+            for follower in self.replicas.values_mut() {
+                leader.speak(follower, self.now, send);
             }
-            seen.push(FollowerStatus {
-                heard: true,
-                id: status.id,
-                name: String::new(),
-                connected: true,
-                durable_lsn: status.last.lsn,
-                applied_lsn: status.last.lsn,
-                lag_bytes: source.last.lsn.since(status.last.lsn),
-                lag_seconds: 0.0,
-            });
+            leader.commit();
+            if write && leader.answers(self.now) && leader.committed() {
+                self.acknowledged.insert(leader.status.last);
+            }
+            self.replicas.insert(ordinal, leader);
         }
-        self.replicas.get_mut(&leader).unwrap().status.followers = seen;
+        self.answering();
+        for replica in self.replicas.values_mut().filter(|it| !it.frozen) {
+            replica.refresh(self.now);
+        }
     }
 
-    /// Ordinals that lead, by their own word: never more than one.
+    /// So many milliseconds in which nothing is written.
+    pub(in crate::operator) fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / TICK {
+            self.tick_data(false, true);
+        }
+    }
+
+    /// The one that answers clients as leader now: never more than one.
+    pub(in crate::operator) fn answering(&self) -> Option<u32> {
+        let answering = self.replicas.iter().filter(|(_, it)| it.answers(self.now));
+        let answering: Vec<u32> = answering.map(|(ordinal, _)| *ordinal).collect();
+        assert!(answering.len() <= 1, "two leaders: {}", self.describe());
+        answering.first().copied()
+    }
+
+    /// The one that leads in the register's epoch.
     pub(in crate::operator) fn leading(&self) -> Option<u32> {
+        let register = self.view.register.as_ref()?;
         let mut leading = self
             .replicas
             .iter()
-            .filter(|(_, it)| it.status.role == Role::Leader);
-        let first = leading.next();
-        assert!(
-            leading.next().is_none(),
-            "two leaders: {:#?}",
-            self.replicas
-        );
-        first.map(|(ordinal, _)| *ordinal)
+            .filter(|(_, it)| view::leads(register, &it.status));
+        leading.next().map(|(ordinal, _)| *ordinal)
     }
 
     /// What the operator sees now.
     pub(in crate::operator) fn look(&mut self) {
+        let view = &mut self.view;
         let pods: BTreeMap<u32, PodView> = self
             .replicas
-            .iter()
-            .map(|(ordinal, replica)| (*ordinal, pod(&self.view, *ordinal, replica)))
+            .iter_mut()
+            .map(|(ordinal, replica)| (*ordinal, replica.pod(view.pod_name(*ordinal), *ordinal)))
             .collect();
-        let view = &mut self.view;
         if let Some(workload) = &mut view.workload {
             workload.revision = Some(self.revision.to_string());
         }
@@ -217,6 +248,27 @@ impl World {
             }
         }
         view.pods = pods;
+        let now = self.now;
+        let since = |at: Option<u64>| at.map(|at| Duration::from_millis(now - at));
+        view.since_campaign = since(self.campaigned);
+        view.since_switchover = since(self.switched);
+        let doubts = doubt::doubts(view);
+        self.doubted.retain(|doubt, _| doubts.contains(doubt));
+        let ages = doubts.into_iter().map(|doubt| {
+            let at = *self.doubted.entry(doubt).or_insert(now);
+            (doubt, Duration::from_millis(now - at))
+        });
+        view.doubts = ages.collect();
+    }
+
+    /// The operator's process ends; the next one knows nothing.
+    pub(in crate::operator) fn forget(&mut self) {
+        self.view.told.clear();
+        self.doubted.clear();
+        (self.campaigned, self.switched) = (None, None);
+        for replica in self.replicas.values_mut() {
+            replica.forget();
+        }
     }
 
     /// One reconcile, which dies after `steps` steps; says whether it did anything.
@@ -239,19 +291,15 @@ impl World {
             }
             Decision::Campaign(campaign) => {
                 acted = true;
-                self.view.since_campaign = Some(Duration::ZERO);
-                let mut answers = Vec::new();
-                for ordinal in &campaign.ask {
-                    if !step() {
-                        return true;
-                    }
-                    answers.extend(self.promise(*ordinal, campaign.epoch));
+                self.campaigned = Some(self.now);
+                if !self.campaign(&campaign, Vec::new(), &mut step) {
+                    return true;
                 }
-                if let Ok(swap) = campaign.elect(&self.view, &answers) {
-                    if !step() {
-                        return true;
-                    }
-                    self.swap(swap);
+            }
+            Decision::Switchover(switchover) => {
+                acted = true;
+                if !self.switch_over(&switchover, &mut step) {
+                    return true;
                 }
             }
         }
@@ -259,6 +307,51 @@ impl World {
         let follow = follow::follow(&self.view);
         acted |= self.follow(&follow, &mut step);
         acted
+    }
+
+    /// Asks for promises and elects; says whether the operator is still alive.
+    fn campaign(
+        &mut self,
+        campaign: &Campaign,
+        mut answers: Vec<PromiseAnswer>,
+        step: &mut impl FnMut() -> bool,
+    ) -> bool {
+        for ordinal in &campaign.ask {
+            if !step() {
+                return false;
+            }
+            answers.extend(self.promise(*ordinal, campaign.epoch));
+        }
+        if let Ok(elected) = campaign.elect(&self.view, &answers) {
+            if !step() {
+                return false;
+            }
+            self.swap(elected.swap.clone());
+            self.elected = Some((campaign.clone(), elected));
+        }
+        true
+    }
+
+    fn switch_over(&mut self, switchover: &Switchover, step: &mut impl FnMut() -> bool) -> bool {
+        self.switched = Some(self.now);
+        if !step() {
+            return false;
+        }
+        let target = self.replicas.values();
+        let target = target.clone().find(|it| it.status.id == switchover.target);
+        let held = target.is_some_and(|it| {
+            self.replicas[&switchover.leader].log() == it.log()
+                && it.reaches(&self.replicas[&switchover.leader])
+        });
+        let answer = held
+            .then(|| self.promise(switchover.leader, switchover.campaign.epoch))
+            .flatten();
+        let Some(answer) = answer else {
+            return true;
+        };
+        self.switched = None;
+        self.campaigned = Some(self.now);
+        self.campaign(&switchover.campaign, vec![answer], step)
     }
 
     fn follow(&mut self, follow: &follow::Follow, step: &mut impl FnMut() -> bool) -> bool {
@@ -294,69 +387,21 @@ impl World {
         acted
     }
 
-    /// The compare-and-swap, with what must hold of it.
-    fn swap(&mut self, swap: Swap) {
-        if let Some(old) = &self.view.register {
-            assert!(swap.to.version > old.version, "versions rise");
-            assert!(swap.to.epoch >= old.epoch, "epochs never fall");
-            if swap.to.epoch == old.epoch {
-                assert_eq!(swap.to.leader, old.leader, "a leader per epoch");
-            }
-        }
-        let leader = swap.to.leader.unwrap();
-        assert!(swap.to.voters.contains(&leader), "the leader votes");
-        if let Some(old) = &self.view.register {
-            self.check_previous(old, &swap.to);
-        }
-        self.view.register = Some(swap.to);
-    }
-
-    /// Sets that were replaced count until the leader has established exactly what replaced them.
-    fn check_previous(&self, old: &Configuration, new: &Configuration) {
-        if (new.epoch, &new.voters) == (old.epoch, &old.voters) {
-            let leader = self
-                .leading()
-                .map(|ordinal| &self.replicas[&ordinal].status);
-            let established = leader.map(|status| status.established_version);
-            assert_eq!(established, Some(old.version), "emptied too early");
-            return;
-        }
-        assert!(
-            new.epoch > old.epoch || old.previous.is_empty(),
-            "one change at a time"
-        );
-        for set in old.previous.iter().chain([&old.current()]) {
-            assert!(new.previous.contains(set), "a replaced set is forgotten");
-        }
-    }
-
     fn promise(&mut self, ordinal: u32, epoch: Epoch) -> Option<PromiseAnswer> {
-        let replica = self
-            .replicas
-            .get_mut(&ordinal)
-            .filter(|replica| replica.up && !replica.deaf)?;
-        let status = &mut replica.status;
-        let granted = status.promised <= epoch;
-        if granted {
-            status.promised = epoch;
-            status.role = Role::Follower;
-            status.ready = false;
-            status.state = ReplicaState::Pending;
-        }
-        Some(PromiseAnswer {
-            leases: Vec::new(),
-            id: status.id,
-            granted,
-            promised: status.promised,
-            last: status.last,
-        })
+        let replica = self.replicas.get_mut(&ordinal)?;
+        let reached = replica.up && !replica.deaf && !replica.frozen;
+        reached.then(|| replica.promise(epoch, self.now))
     }
 
     fn tell(&mut self, ordinal: u32, assignment: &Arc<Assignment>) {
-        let Some(replica) = self.replicas.get_mut(&ordinal).filter(|replica| replica.up) else {
+        let Some(replica) = self.replicas.get_mut(&ordinal) else {
             return;
         };
-        let refusal = replica.adopt(&assignment.configuration);
+        let refusal = if replica.up && !replica.deaf && !replica.frozen {
+            replica.adopt(&assignment.configuration, self.now)
+        } else {
+            "no answer in time".to_owned()
+        };
         self.view.told.insert(
             ordinal,
             Told {
@@ -368,50 +413,51 @@ impl World {
         );
     }
 
-    /// Lets everything run until nothing is left to do. A second plan from the result is empty.
+    /// Lets everything run until nothing is left to do.
     pub(in crate::operator) fn converge(&mut self) {
-        for _ in 0..200 {
-            self.view.since_campaign = None;
+        let mut idle = 0;
+        for _ in 0..3000 {
             self.tick_workload();
             self.tick_data(false, true);
-            if !self.reconcile(usize::MAX) {
-                self.tick_data(false, true);
-                assert!(
-                    !self.reconcile(usize::MAX),
-                    "a second plan from the result is empty"
-                );
+            idle = if self.reconcile(usize::MAX) {
+                0
+            } else {
+                idle + 1
+            };
+            if idle > REST {
                 return;
             }
         }
         panic!("does not come to rest: {}", self.describe());
     }
-}
 
-impl World {
     /// The whole on a few lines.
-    fn describe(&self) -> String {
+    pub(in crate::operator) fn describe(&self) -> String {
         let mut text = format!(
-            "wanted {}, {:?}\n",
-            self.view.store.replicas, self.view.register
+            "wanted {}, {:?}\n{:?}\n",
+            self.view.store.replicas, self.view.register, self.view.doubts
         );
         for (ordinal, it) in &self.replicas {
-            let status = &it.status;
-            let _ = writeln!(
-                text,
-                "{ordinal}: {} {:?} {:?} up {} promised {} begun {} version {} last {:?} revision {} of {}",
-                status.id,
-                status.role,
-                status.state,
-                it.up,
-                status.promised,
-                status.begun,
-                status.configuration_version,
-                status.last,
-                it.revision,
-                self.revision
-            );
+            let _ = writeln!(text, "{ordinal}: {}", it.describe(self.now));
         }
-        text + &format!("{:?}", follow::follow(&self.view))
+        let follow = follow::follow(&self.view);
+        text + &format!(
+            "{:?}\n{:?} {:?} {:?}",
+            decide(&self.view),
+            follow.tell,
+            follow.elevate,
+            self.elected
+        )
+    }
+
+    /// Makes a replica's log longer than its leader's, as after a fault.
+    pub(in crate::operator) fn lengthen(&mut self, ordinal: u32, lsn: u64) {
+        let replica = self.replica(ordinal);
+        let epoch = replica.status.last.epoch;
+        replica.push(Position {
+            epoch,
+            lsn: Lsn(lsn),
+        });
     }
 }
 

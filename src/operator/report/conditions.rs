@@ -7,7 +7,8 @@ use super::{Findings, phase};
 use crate::api::{
     Condition, ConditionStatus, ConditionType, Member, MemberState, ReplicatedStoreStatus,
 };
-use crate::operator::plan::{self, Leadership, update};
+use crate::operator::plan::{self, Leadership, Reason, update};
+use crate::replication::admin::Shortfall;
 
 /// What a condition says, before it is known since when.
 struct Saying {
@@ -40,6 +41,7 @@ pub(super) fn conditions(
     let sayings = vec![
         ready(findings, status, &elected),
         synced(status, &elected),
+        durability(findings),
         progressing(findings, status),
         degraded(findings, status, &elected),
         say(ConditionType::SpecValid, true, "Accepted", ""),
@@ -129,7 +131,7 @@ fn leader_elected(findings: &Findings<'_>) -> Saying {
 }
 
 fn ready(findings: &Findings<'_>, status: &ReplicatedStoreStatus, elected: &Saying) -> Saying {
-    let wanted = findings.view.store.replicas as i32;
+    let wanted = phase::serving(status, findings.view.store.replicas);
     if elected.status == ConditionStatus::False {
         return say(
             ConditionType::Ready,
@@ -164,6 +166,7 @@ fn state(member: &Member) -> String {
         MemberState::Streaming if member.message.is_empty() => "is about to be ready",
         MemberState::Streaming => return format!("{}: {}", member.name, member.message),
         MemberState::Unreachable => "does not answer",
+        MemberState::Fenced => "is fenced",
         MemberState::Failed => "has failed",
     };
     format!("{} {word}", member.name)
@@ -182,12 +185,54 @@ fn synced(status: &ReplicatedStoreStatus, elected: &Saying) -> Saying {
     let behind = status
         .members
         .iter()
-        .filter(|it| it.state != MemberState::Streaming);
+        .filter(|it| !matches!(it.state, MemberState::Streaming | MemberState::Fenced));
     let behind: Vec<String> = behind.map(state).collect();
     if behind.is_empty() {
         return say(type_, true, "AllStreaming", "every follower is in step");
     }
     say(type_, false, "FollowersBehind", behind.join(", "))
+}
+
+/// Whether as many followers are in step as an acknowledged write is to be on.
+fn durability(findings: &Findings<'_>) -> Saying {
+    let type_ = ConditionType::DurabilityMet;
+    let view = findings.view;
+    let settings = &view.store.settings;
+    let wanted = settings.sync_replicas as usize;
+    if wanted == 0 {
+        let message = "replication is asynchronous: a write is acknowledged once the leader has it";
+        return say(type_, true, "Asynchronous", message);
+    }
+    let (Leadership::Leads(_, leader), Some(register)) = (plan::leadership(view), &view.register)
+    else {
+        return say(
+            type_,
+            false,
+            "NoLeader",
+            "nobody leads, so nobody can be in step",
+        );
+    };
+    if register.sync < settings.sync_replicas {
+        let message = format!("writes do not wait for {wanted} followers yet");
+        return say(type_, false, "Changing", message);
+    }
+    let in_step = leader.followers.iter().filter(|it| {
+        register.voters.contains(&it.id)
+            && it.connected
+            && it.heard
+            && it.lag_bytes <= settings.max_lag
+    });
+    let in_step = in_step.count();
+    if in_step >= wanted {
+        let message = format!("a write is acknowledged once {wanted} followers have it too");
+        return say(type_, true, "Met", message);
+    }
+    let then = match settings.on_shortfall {
+        Shortfall::Block => "writes wait or are refused until there are more",
+        Shortfall::Degrade => "writes are taken with fewer copies",
+    };
+    let message = format!("{in_step} of {wanted} followers are in step; {then}");
+    say(type_, false, "Shortfall", message)
 }
 
 fn progressing(findings: &Findings<'_>, status: &ReplicatedStoreStatus) -> Saying {
@@ -222,7 +267,13 @@ fn progressing(findings: &Findings<'_>, status: &ReplicatedStoreStatus) -> Sayin
         );
         return say(type_, true, "Scaling", message);
     }
-    if status.ready_replicas < view.store.replicas as i32 {
+    let waits = findings
+        .waiting
+        .filter(|it| it.reason == Reason::SwitchoverWaits);
+    if let Some(waiting) = waits {
+        return say(type_, true, "SwitchingOver", waiting.message.clone());
+    }
+    if status.ready_replicas < phase::serving(status, view.store.replicas) {
         return say(type_, true, "Starting", absent(status));
     }
     say(type_, false, "Done", "")

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType};
 
 use crate::api::{
-    Condition, ConditionStatus, ConditionType, Member, MemberState, ReplicatedStoreStatus,
+    Condition, ConditionStatus, ConditionType, LastFailover, Member, MemberState,
+    ReplicatedStoreStatus,
 };
 
 /// What happened between two reports.
@@ -34,6 +35,7 @@ pub fn events(
             None,
         ));
     }
+    shortfall(old, new, &mut events);
     refused(
         ConditionType::SpecValid,
         "SpecInvalid",
@@ -113,6 +115,18 @@ fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>)
             tell(EventType::Warning, "ReplicaFailed", note);
         }
     }
+    if let Some(tail) = new
+        .divergent
+        .as_ref()
+        .filter(|_| new.divergent != old.divergent)
+    {
+        let note = format!(
+            "{name} had to give up {} bytes of records that no later leader had; they are kept in \
+             {} on its volume",
+            tail.bytes, tail.file
+        );
+        tell(EventType::Warning, "DivergentTail", note);
+    }
     if new.ready && !old.ready {
         tell(
             EventType::Normal,
@@ -120,6 +134,63 @@ fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>)
             format!("{name} serves clients"),
         );
     }
+}
+
+/// Tells when there begin to be too few copies, and when there are enough again.
+fn shortfall(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus, events: &mut Vec<Event>) {
+    let of = |status| {
+        find(status, ConditionType::DurabilityMet)
+            .map(|it| (it.reason == "Shortfall", it.message.clone()))
+            .unwrap_or_default()
+    };
+    let ((was, _), (is, message)) = (of(old), of(new));
+    let (type_, reason) = match (was, is) {
+        (false, true) => (EventType::Warning, "ShortfallBegan"),
+        (true, false) => (EventType::Normal, "ShortfallEnded"),
+        _ => return,
+    };
+    events.push(event(type_, reason, "Supervise", &message, None));
+}
+
+/// Tells of a change of leader, once the new one answers.
+pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> Event {
+    let LastFailover {
+        from,
+        to,
+        epoch,
+        reason,
+        lost_bytes,
+        ..
+    } = change;
+    let outage = change.outage_milliseconds.unwrap_or_default();
+    let action = format!("PromoteEpoch{epoch}");
+    let about = Some(pod(namespace, to));
+    if planned {
+        let note =
+            format!("{from} has handed the lead over to {to} in {outage} ms (epoch {epoch})");
+        return event(
+            EventType::Normal,
+            "SwitchoverFinished",
+            &action,
+            &note,
+            about,
+        );
+    }
+    let candidates = change.candidates.iter();
+    let candidates: Vec<String> = candidates
+        .map(|it| {
+            format!(
+                "{} {:?} at {} of epoch {}",
+                it.name, it.verdict, it.lsn, it.epoch
+            )
+        })
+        .collect();
+    let note = format!(
+        "{to} leads epoch {epoch} after {from} ({reason}): {outage} ms without a leader, \
+         {lost_bytes} bytes lost; {}",
+        candidates.join(", ")
+    );
+    event(EventType::Normal, "FailoverFinished", &action, &note, about)
 }
 
 /// Tells of a condition that has become false, or is so for another reason.
@@ -159,7 +230,8 @@ fn is_true(status: &ReplicatedStoreStatus, type_: ConditionType) -> bool {
     find(status, type_).is_some_and(|it| it.status == ConditionStatus::True)
 }
 
-fn pod(namespace: &str, name: &str) -> ObjectReference {
+/// A Pod that an event is about.
+pub fn pod(namespace: &str, name: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

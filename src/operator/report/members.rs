@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::Findings;
-use crate::api::{Member, MemberRole, MemberState, SeedStatus};
+use crate::api::{DivergentTail, Member, MemberRole, MemberState, SeedStatus};
 use crate::operator::plan::{self, Leadership};
 use crate::operator::supervisor::significance::{bytes, disk, percent, seconds};
 use crate::operator::view::{PodView, View};
@@ -44,6 +44,10 @@ fn member(findings: &Findings<'_>, ordinal: u32) -> Member {
     if let Some(status) = pod.live() {
         member.ready = pod.ready && status.ready && !pod.terminating;
         member.message = message(view, pod, status);
+        let fenced = view.is_fenced(ordinal) || status.fenced;
+        if fenced && matches!(member.state, MemberState::Streaming | MemberState::Pending) {
+            member.state = MemberState::Fenced;
+        }
     } else {
         member.state = absent(pod, !member.id.is_empty());
         member.message = silence(pod, member.state);
@@ -76,6 +80,10 @@ fn describe(member: &mut Member, status: &ReplicaStatus) {
     member.version.clone_from(&status.version);
     member.disk_used_percent = disk(status.disk_used_percent);
     member.seed = status.seed.as_ref().map(seed);
+    member.divergent = status.divergent.as_ref().map(|tail| DivergentTail {
+        bytes: tail.bytes as i64,
+        file: tail.file.clone(),
+    });
 }
 
 fn seed(seed: &SeedProgress) -> SeedStatus {

@@ -9,6 +9,7 @@
 
 pub mod conditions;
 pub mod events;
+pub mod failover;
 mod members;
 mod phase;
 
@@ -18,7 +19,7 @@ use super::plan::follow::Follow;
 use super::plan::{self, Leadership, Waiting};
 use super::supervisor::significance::Significance;
 use super::view::View;
-use crate::api::{Member, ReplicatedStoreStatus, labels};
+use crate::api::{LastFailover, Member, ReplicatedStoreStatus, labels};
 
 /// What a report is made of.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Findings<'a> {
     pub view: &'a View,
     /// What followed from it.
     pub follow: &'a Follow,
+    /// The last change of leader that was made here, and whether it was planned.
+    pub change: Option<(&'a LastFailover, bool)>,
     /// What is waited for.
     pub waiting: Option<&'a Waiting>,
     /// What went wrong; empty if nothing did.
@@ -61,6 +64,8 @@ pub fn status(findings: &Findings<'_>) -> ReplicatedStoreStatus {
         configuration: None,
         max_lag_bytes: max(|member| member.lag_bytes),
         max_lag_seconds: max(|member| member.lag_seconds),
+        durability: failover::durability(view),
+        last_failover: failover::last(findings),
         members,
         lost_replicas: view.lost.iter().map(ToString::to_string).collect(),
         conditions: Vec::new(),
@@ -129,6 +134,9 @@ fn settled(status: &ReplicatedStoreStatus) -> ReplicatedStoreStatus {
 fn lasting(status: &ReplicatedStoreStatus) -> ReplicatedStoreStatus {
     let mut status = settled(status);
     status.max_lag_bytes = 0;
+    if let Some(durability) = &mut status.durability {
+        durability.failover_would_lose_bytes = None;
+    }
     status.max_lag_seconds = 0;
     for member in &mut status.members {
         member.lag_bytes = 0;

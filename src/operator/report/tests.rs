@@ -3,12 +3,24 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
-use crate::api::{ConditionStatus, ConditionType, MemberState, Phase};
+use crate::api::{
+    ConditionStatus, ConditionType, LastFailover, MemberState, Phase, Survives, Verdict,
+};
 use crate::operator::plan::follow;
 use crate::operator::plan::world::World;
-use crate::replication::admin::{ReplicaState, SeedProgress};
+use crate::replication::admin::{Divergent, ReplicaState, SeedProgress};
+use crate::replication::types::{Epoch, Lsn};
 
 fn report(world: &mut World, old: &ReplicatedStoreStatus, second: i64) -> ReplicatedStoreStatus {
+    report_with(world, old, second, None)
+}
+
+fn report_with(
+    world: &mut World,
+    old: &ReplicatedStoreStatus,
+    second: i64,
+    change: Option<(&LastFailover, bool)>,
+) -> ReplicatedStoreStatus {
     world.look();
     let follow = follow::follow(&world.view);
     let decision = plan::decide(&world.view);
@@ -19,6 +31,7 @@ fn report(world: &mut World, old: &ReplicatedStoreStatus, second: i64) -> Replic
     status(&Findings {
         view: &world.view,
         follow: &follow,
+        change,
         waiting,
         problem: "",
         image: "example/store:1",
@@ -103,6 +116,150 @@ fn lag_alone_can_wait_and_is_rounded() {
     assert_eq!(second.max_lag_bytes, 4096, "of 10,000");
     assert_eq!(difference(&first, &second), Significance::Soft);
     assert_eq!(second.phase, Phase::Healthy);
+}
+
+#[test]
+fn what_an_acknowledged_write_survives_is_said() {
+    for (n, sync, survives) in [
+        (1, 0, Survives::LeaderOnly),
+        (3, 0, Survives::LeaderOnly),
+        (2, 1, Survives::OneReplica),
+        (3, 1, Survives::OneReplica),
+        (3, 2, Survives::OneReplica),
+        (5, 2, Survives::TwoReplicas),
+    ] {
+        let mut world = World::synchronous(n, sync);
+        let status = report(&mut world, &ReplicatedStoreStatus::default(), 100);
+        let durability = status.durability.clone().unwrap();
+        assert_eq!(
+            durability.acknowledged_survives, survives,
+            "N = {n}, k = {sync}"
+        );
+        assert_eq!(durability.failover_would_lose_bytes, (n > 1).then_some(0));
+        assert!(
+            is(&status, ConditionType::DurabilityMet),
+            "N = {n}, k = {sync}"
+        );
+    }
+}
+
+#[test]
+fn what_a_failover_would_lose_is_rounded_and_can_wait() {
+    let (mut world, first) = running();
+    for _ in 0..1000 {
+        world.tick_data(true, false);
+    }
+    let second = report(&mut world, &first, 500);
+    let lose = |status: &ReplicatedStoreStatus| {
+        status
+            .durability
+            .as_ref()
+            .unwrap()
+            .failover_would_lose_bytes
+    };
+    assert_eq!((lose(&first), lose(&second)), (Some(0), Some(4096)));
+    assert_eq!(difference(&first, &second), Significance::Soft);
+}
+
+#[test]
+fn a_shortfall_is_said_from_beginning_to_end() {
+    let mut world = World::synchronous(3, 2);
+    let first = report(&mut world, &ReplicatedStoreStatus::default(), 100);
+    world.kill(2);
+    world.pass(1200);
+    let second = report(&mut world, &first, 500);
+    assert!(!is(&second, ConditionType::DurabilityMet));
+    assert!(reasons(&first, &second).contains(&"ShortfallBegan".to_owned()));
+    world.replica(2).up = true;
+    world.replica(2).frozen = false;
+    world.converge();
+    let third = report(&mut world, &second, 600);
+    assert!(is(&third, ConditionType::DurabilityMet));
+    assert!(reasons(&second, &third).contains(&"ShortfallEnded".to_owned()));
+}
+
+#[test]
+fn a_failover_is_told_with_who_could_have_led_and_what_it_lost() {
+    let (mut world, first) = running();
+    world.tick_data(true, false);
+    world.look();
+    world.kill(0);
+    let before = world.view.clone();
+    world.converge();
+    let (campaign, elected) = world.elected.clone().unwrap();
+    let now = Timestamp::from_second(550).unwrap();
+    let mut record = failover::record(&before, &campaign, &elected, now);
+    assert_eq!((record.reason.as_str(), record.epoch), ("LeaderDied", 2));
+    assert_eq!(
+        (record.from.as_str(), record.to.as_str()),
+        ("orders-0", "orders-1")
+    );
+    assert_eq!(record.lost_bytes, 10, "the write that nobody else had");
+    let verdicts: Vec<(&str, Verdict)> = record
+        .candidates
+        .iter()
+        .map(|it| (it.name.as_str(), it.verdict))
+        .collect();
+    let expected = [
+        ("orders-0", Verdict::Silent),
+        ("orders-1", Verdict::Elected),
+        ("orders-2", Verdict::AsGood),
+    ];
+    assert_eq!(verdicts, expected);
+    record.outage_milliseconds = Some(42);
+    let event = events::leader_changed("shop", &record, false);
+    assert_eq!(event.reason, "FailoverFinished");
+    let note = event.note.unwrap();
+    assert!(
+        note.contains("42 ms without a leader, 10 bytes lost"),
+        "{note}"
+    );
+    let second = report_with(&mut world, &first, 600, Some((&record, false)));
+    assert_eq!(second.last_failover.as_ref(), Some(&record));
+    // Another operator comes to work, and knows nothing of it.
+    let third = report(&mut world, &second, 700);
+    assert_eq!(third.last_failover, second.last_failover);
+    // One that another operator made is told with what can be seen of it.
+    let seen = report(&mut world, &first, 600).last_failover.unwrap();
+    assert_eq!(
+        (seen.reason.as_str(), seen.epoch),
+        ("MadeByAnotherOperator", 2)
+    );
+    // One that was planned is none.
+    let planned = report_with(&mut world, &first, 600, Some((&record, true)));
+    assert_eq!(planned.last_failover, None);
+}
+
+#[test]
+fn a_fenced_replica_is_not_missed() {
+    let (mut world, first) = running();
+    world.view.store.fenced = [2].into();
+    let fenced = &mut world.replica(2).status;
+    (fenced.fenced, fenced.ready) = (true, false);
+    world.converge();
+    let second = report(&mut world, &first, 500);
+    assert_eq!(second.members[2].state, MemberState::Fenced);
+    assert_eq!(
+        (second.phase, second.ready.as_str()),
+        (Phase::Healthy, "2/3")
+    );
+    assert!(is(&second, ConditionType::Ready) && is(&second, ConditionType::ReplicasSynced));
+}
+
+#[test]
+fn records_that_were_given_up_are_told_once() {
+    let (mut world, first) = running();
+    world.replica(1).status.divergent = Some(Divergent {
+        epoch: Epoch(1),
+        after: Lsn(80),
+        bytes: 300,
+        file: "divergent-1-80".into(),
+    });
+    let second = report(&mut world, &first, 500);
+    assert_eq!(reasons(&first, &second), ["DivergentTail"]);
+    assert_eq!(second.members[1].divergent.as_ref().unwrap().bytes, 300);
+    let third = report(&mut world, &second, 501);
+    assert!(reasons(&second, &third).is_empty());
 }
 
 #[test]

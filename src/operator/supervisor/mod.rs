@@ -19,12 +19,13 @@ use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::build::ADMIN_PORT;
+use super::build::{ADMIN_PORT, PROCESS_PORT};
 use super::context::StoreKey;
 use super::replica_client::{CallError, ReplicaAdmin};
-use super::view::Heard;
-use crate::replication::admin::ReplicaStatus;
+use super::view::{Heard, Led};
+use crate::replication::admin::{ReplicaStatus, Role};
 use significance::Significance;
 use wake::Wake;
 
@@ -32,6 +33,14 @@ use wake::Wake;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause: a Pod that comes up is heard this late at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// After each question to the parent of a process that was just lost.
+const PARENT_PAUSES: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+];
 
 /// A Pod to be heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +62,25 @@ pub struct Supervisor {
 /// One Pod with the task that hears it. The task ends with this.
 struct Watched {
     target: Target,
-    heard: Arc<Mutex<Option<Heard>>>,
+    heard: Arc<Mutex<Option<Hearing>>>,
     task: JoinHandle<()>,
+}
+
+/// What was heard, and when.
+#[derive(Clone, Debug)]
+struct Hearing {
+    heard: Heard,
+    at: Instant,
+}
+
+impl Hearing {
+    /// As of now.
+    fn now(&self) -> Heard {
+        Heard {
+            silence: self.at.elapsed(),
+            ..self.heard.clone()
+        }
+    }
 }
 
 impl Drop for Watched {
@@ -110,7 +136,10 @@ impl Supervisor {
         let stores = self.stores.lock();
         let watched = stores.get(store).into_iter().flatten();
         watched
-            .filter_map(|(ordinal, watched)| Some((*ordinal, watched.heard.lock().clone()?)))
+            .filter_map(|(ordinal, watched)| {
+                let heard = watched.heard.lock().as_ref()?.now();
+                Some((*ordinal, heard))
+            })
             .collect()
     }
 
@@ -128,6 +157,7 @@ impl Supervisor {
         let listener = Listener {
             admin: Arc::clone(&self.admin),
             address: SocketAddr::new(target.ip, self.port),
+            parent: SocketAddr::new(target.ip, PROCESS_PORT),
             heard: Arc::clone(&heard),
             wake: Arc::clone(&self.wake),
             store: store.clone(),
@@ -144,7 +174,8 @@ impl Supervisor {
 struct Listener {
     admin: Arc<dyn ReplicaAdmin>,
     address: SocketAddr,
-    heard: Arc<Mutex<Option<Heard>>>,
+    parent: SocketAddr,
+    heard: Arc<Mutex<Option<Hearing>>>,
     wake: Arc<Wake>,
     store: StoreKey,
 }
@@ -156,12 +187,43 @@ impl Listener {
             let error = self.listen(&mut backoff).await;
             if self.lost() {
                 tracing::info!(store = %self.store, at = %self.address, %error, "lost a replica");
+                for pause in PARENT_PAUSES {
+                    if self.ask_parent().await {
+                        break;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
             } else {
                 tracing::debug!(store = %self.store, at = %self.address, %error, "no replica there");
+                self.ask_parent().await;
+                tokio::time::sleep(backoff).await;
             }
-            tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Asks the parent of a leader's process that was lost whether it has ended, which it may learn
+    /// a moment later than we do; says whether there is nothing more to ask.
+    async fn ask_parent(&self) -> bool {
+        let led = self.heard.lock().as_ref().and_then(|it| {
+            let led = it.heard.led?.incarnation;
+            (!it.heard.connected && !it.heard.ended.contains(&led)).then_some(led)
+        });
+        let Some(led) = led else {
+            return true;
+        };
+        let Ok(status) = self.admin.process(self.parent).await else {
+            return true;
+        };
+        if !status.ended.contains(&led) {
+            return false;
+        }
+        if let Some(hearing) = self.heard.lock().as_mut() {
+            hearing.heard.ended = status.ended;
+        }
+        tracing::info!(store = %self.store, at = %self.address, "the leader's process has ended");
+        self.wake.now(&self.store);
+        true
     }
 
     /// Hears until the stream breaks.
@@ -183,17 +245,18 @@ impl Listener {
     }
 
     fn note(&self, status: ReplicaStatus) {
-        let mut heard = self.heard.lock();
-        let significance = match heard.as_ref().filter(|heard| heard.connected) {
+        let mut hearing = self.heard.lock();
+        let before = hearing.as_ref().map(|it| &it.heard);
+        let significance = match before.filter(|heard| heard.connected) {
             Some(before) => significance::compare(&before.status, &status),
             None => Significance::Hard,
         };
-        *heard = Some(Heard {
-            status,
-            connected: true,
-            at: Timestamp::now().as_second(),
+        let heard = heard(before, status);
+        *hearing = Some(Hearing {
+            heard,
+            at: Instant::now(),
         });
-        drop(heard);
+        drop(hearing);
         match significance {
             Significance::None => {}
             Significance::Soft => self.wake.soon(&self.store),
@@ -206,12 +269,33 @@ impl Listener {
         let mut heard = self.heard.lock();
         let was = heard
             .as_mut()
-            .is_some_and(|heard| std::mem::take(&mut heard.connected));
+            .is_some_and(|it| std::mem::take(&mut it.heard.connected));
         drop(heard);
         if was {
             self.wake.now(&self.store);
         }
         was
+    }
+}
+
+/// What is heard now, with what must be known of what was heard before.
+fn heard(before: Option<&Heard>, status: ReplicaStatus) -> Heard {
+    let led = (status.role == Role::Leader).then_some(Led {
+        epoch: status.epoch,
+        id: status.id,
+        incarnation: status.incarnation,
+    });
+    let hears = status
+        .leader_heard
+        .then_some((status.incarnation, status.epoch));
+    Heard {
+        connected: true,
+        at: Timestamp::now().as_second(),
+        silence: Duration::ZERO,
+        led: led.or(before.and_then(|it| it.led)),
+        heard_leader: hears.or(before.and_then(|it| it.heard_leader)),
+        ended: before.map(|it| it.ended.clone()).unwrap_or_default(),
+        status,
     }
 }
 

@@ -44,20 +44,28 @@ fn hard(status: &ReplicaStatus) -> impl PartialEq + use<'_> {
         (status.configuration_version, status.established_version),
         (status.leader, status.epoch),
         (&status.version, status.seed.is_some()),
+        (status.answers, status.leader_heard),
+        (status.leaving, status.fenced, &status.divergent),
     )
 }
 
 fn connected(status: &ReplicaStatus) -> impl PartialEq + use<> {
     let followers = status.followers.iter();
     followers
-        .map(|follower| (follower.id, follower.connected))
+        .map(|follower| (follower.id, follower.connected, follower.heard))
         .collect::<Vec<_>>()
 }
 
 /// What the status shows, as coarsely as it shows it.
 fn soft(status: &ReplicaStatus) -> impl PartialEq + use<'_> {
-    let lag =
-        |follower: &FollowerStatus| (bytes(follower.lag_bytes), seconds(follower.lag_seconds));
+    let lag = |follower: &FollowerStatus| {
+        let durable = status.last.lsn.since(follower.durable_lsn);
+        (
+            bytes(follower.lag_bytes),
+            seconds(follower.lag_seconds),
+            bytes(durable),
+        )
+    };
     (
         status.followers.iter().map(lag).collect::<Vec<_>>(),
         status.seed.as_ref().map(percent),
@@ -153,5 +161,17 @@ mod tests {
         let mut promised = before.clone();
         promised.promised = Epoch(9);
         assert_eq!(compare(&before, &promised), Significance::Hard);
+        let changes: [fn(&mut ReplicaStatus); 5] = [
+            |it| it.answers = true,
+            |it| it.leader_heard = true,
+            |it| it.leaving = true,
+            |it| it.fenced = true,
+            |it| it.followers[0].heard = false,
+        ];
+        for change in changes {
+            let mut after = before.clone();
+            change(&mut after);
+            assert_eq!(compare(&before, &after), Significance::Hard);
+        }
     }
 }

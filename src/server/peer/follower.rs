@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::SILENCE;
 use super::link::{self, LinkReader, LinkWriter};
-use super::{HEARTBEAT, SILENCE};
 use crate::log::Frame;
 use crate::replication::message::Message;
 use crate::replication::{Epoch, Input, Lsn, Peer, ReplicaId};
@@ -18,14 +19,23 @@ use crate::server::node::Node;
 
 /// A follower whose writer has this many bytes of frames to write reads no more for a while.
 const MAX_QUEUED: usize = 64 << 20;
-/// Wait before the next try to connect.
-const RETRY: Duration = Duration::from_millis(200);
+/// Wait before the next try to connect: a leader that was just named may need a moment. It doubles.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+/// The longest wait.
+const LAST_RETRY: Duration = Duration::from_millis(200);
+/// A follower that has nothing to acknowledge says so this often.
+const BEAT: Duration = Duration::from_millis(200);
 
 /// Follows whomever the core says, until `stop`.
 pub(in crate::server) async fn run(node: Arc<Node>, name: String, stop: CancellationToken) {
     let mut target = node.follow.subscribe();
+    let (mut last, mut retry) = (None, FIRST_RETRY);
     loop {
         let leader = *target.borrow_and_update();
+        if std::mem::replace(&mut last, leader) != leader {
+            retry = FIRST_RETRY;
+        }
+        let begun = Instant::now();
         let link = async {
             match leader {
                 Some(leader) => follow(&node, leader, &name).await,
@@ -43,7 +53,11 @@ pub(in crate::server) async fn run(node: Arc<Node>, name: String, stop: Cancella
                 if let Err(error) = ended {
                     tracing::info!(%error, "the connection to the leader ended");
                 }
-                tokio::time::sleep(RETRY).await;
+                if begun.elapsed() > LAST_RETRY * 5 {
+                    retry = FIRST_RETRY;
+                }
+                let _ = tokio::time::timeout(retry, target.changed()).await;
+                retry = (retry * 2).min(LAST_RETRY);
             }
         }
     }
@@ -102,7 +116,7 @@ async fn send(
     mut inbox: mpsc::UnboundedReceiver<PeerCommand>,
     name: &str,
 ) -> io::Result<()> {
-    let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut beat = tokio::time::interval(BEAT);
     loop {
         tokio::select! {
             biased;
@@ -133,6 +147,7 @@ async fn acknowledge(node: &Node, writer: &mut LinkWriter) -> io::Result<()> {
 async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result<()> {
     loop {
         let message = tokio::time::timeout(SILENCE, reader.message()).await??;
+        let heartbeat = matches!(message, Message::Heartbeat { .. });
         let frames = match &message {
             Message::Append { frame_bytes, .. } => {
                 let raw = reader.raw(*frame_bytes as usize).await?;
@@ -157,6 +172,9 @@ async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result
             node.judge(inner);
             Ok::<_, io::Error>(())
         })?;
+        if heartbeat {
+            node.acknowledge.notify_one(); // the lease must not wait for the disk
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::link::{LinkReader, LinkWriter};
-use super::{HEARTBEAT, PeerContext, SILENCE};
+use super::{PeerContext, SILENCE, heartbeat};
 use crate::log::{Frame, Log};
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer, ReplicaId};
@@ -95,19 +96,22 @@ struct Sender {
 
 impl Sender {
     async fn run(mut self) -> io::Result<()> {
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut beat_at = Instant::now();
         loop {
             let streaming = self.at.is_some();
+            let beat = tokio::time::sleep_until(beat_at);
             tokio::select! {
                 biased;
                 command = self.inbox.recv() => self.obey(command).await?,
+                () = beat, if streaming => {
+                    self.heartbeat().await?;
+                    self.stream().await?;
+                    let lease = self.node.with(|inner| inner.core.lease());
+                    beat_at = Instant::now() + heartbeat(lease);
+                }
                 changed = self.progress.changed(), if streaming => {
                     changed.map_err(io::Error::other)?;
                     self.progress.mark_unchanged();
-                    self.stream().await?;
-                }
-                _ = heartbeat.tick(), if streaming => {
-                    self.heartbeat().await?;
                     self.stream().await?;
                 }
             }

@@ -23,10 +23,17 @@ use crate::command::Stats;
 use crate::log::Log;
 use crate::replication::message::{Message, PROTOCOL_VERSION};
 
-/// A peer that says nothing for this long is gone. A leader says something five times a second.
+/// A peer that says nothing for this long is gone. A leader says something more often.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
-/// A leader that has nothing to send says so this often.
-pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
+/// A leader that has nothing to send says so this often at least, and a tenth of a lease at most.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// However short the lease, heartbeats come no denser.
+const DENSEST_HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// How often a leader that asks for leases of this length says something.
+pub(super) fn heartbeat(lease: Duration) -> Duration {
+    (lease / 10).clamp(DENSEST_HEARTBEAT, HEARTBEAT)
+}
 
 /// What the accepting side works with.
 #[derive(Clone)]

@@ -73,6 +73,35 @@ pub(crate) async fn pods(client: &Client) -> Vec<Pod> {
         .collect()
 }
 
+/// Addresses of the operator's Pods.
+pub(crate) async fn hosts(client: &Client) -> Vec<String> {
+    let pods = pods(client).await;
+    let hosts = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
+    hosts.collect()
+}
+
+/// Sets the number of the operator's Pods, and waits until it is so.
+pub(crate) async fn scale(client: &Client, replicas: u32) {
+    let deployment = deployment(client).await.name_any();
+    let (target, count) = (
+        format!("deployment/{deployment}"),
+        format!("--replicas={replicas}"),
+    );
+    sh("kubectl", &["-n", NAMESPACE, "scale", &target, &count]).await;
+    available(client, secs(120)).await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    eventually(secs(60), "Pods that are too many have ended", async || {
+        let there = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| error.to_string())?
+            .items
+            .len();
+        expect(there == replicas as usize, || format!("{there} Pods"))
+    })
+    .await;
+}
+
 /// Kills all of the operator's Pods at once, without a chance to say good-bye.
 pub(crate) async fn kill(client: &Client) {
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);

@@ -7,12 +7,17 @@ pub(crate) mod fault;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod installation;
+pub(crate) mod leadership;
+pub(crate) mod record;
+pub(crate) mod register;
+pub(crate) mod sessions;
 pub(crate) mod shell;
 pub(crate) mod store;
 pub(crate) mod wait;
 pub(crate) mod world;
 pub(crate) mod writer;
 
+pub(crate) use sessions::{Habit, Sessions};
 pub(crate) use store::Store;
 pub(crate) use wait::{eventually, secs};
 pub(crate) use world::{Gate, World, run};

@@ -45,7 +45,7 @@ fn manifest(name: &str, replicas: u32, changes: &Value) -> Value {
 }
 
 /// JSON merge patch.
-fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {
             for (key, value) in patch {

@@ -1,7 +1,9 @@
 //! Waiting for conditions with deadlines: the only place of the tests that sleeps.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Between two looks at a condition.
@@ -38,4 +40,19 @@ pub(crate) async fn eventually<T>(
 /// `Ok` if `holds`, else the reason.
 pub(crate) fn expect(holds: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(reason()) }
+}
+
+/// Lets time pass, where it is the time that matters: how long something is away.
+pub(crate) async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
+/// Does `thing`, and `after` it whatever came of it: what others need is put back also if a test fails.
+pub(crate) async fn and_always<T>(
+    thing: impl Future<Output = T>,
+    after: impl Future<Output = ()>,
+) -> T {
+    let outcome = AssertUnwindSafe(thing).catch_unwind().await;
+    after.await;
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }

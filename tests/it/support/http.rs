@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// Sends a request; the status code and the body.
-pub(super) fn request(
+pub(crate) fn request(
     address: &str,
     method: &str,
     path: &str,

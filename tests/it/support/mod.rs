@@ -6,6 +6,7 @@ mod process;
 mod store;
 
 pub(crate) use client::Client;
+pub(crate) use http::request;
 pub(crate) use process::Replica;
 pub(crate) use store::TestStore;
 

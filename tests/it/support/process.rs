@@ -25,6 +25,10 @@ pub(crate) struct Replica {
     id: Cell<Option<ReplicaId>>,
 }
 
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
@@ -36,10 +40,7 @@ impl Replica {
         Self {
             name: name.to_owned(),
             dir: root.join(name),
-            arguments: arguments
-                .iter()
-                .map(|&argument| argument.to_owned())
-                .collect(),
+            arguments: texts(&[arguments, &["--leave-timeout", "0"]].concat()),
             ports: [free_port(), free_port(), free_port()],
             child: None,
             id: Cell::new(None),
@@ -128,6 +129,18 @@ impl Replica {
             self.name,
             self.log()
         );
+    }
+
+    /// Kills the process and starts it again with other arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.kill();
+        self.arguments = texts(arguments);
+        self.start();
+    }
+
+    /// Asks the process to stop, and does not wait for it.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Waits for the end of the process.

@@ -1,6 +1,7 @@
 //! A store of several replicas, with this test in the place of the operator.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use replicated_store::replication::admin::{
     Assignment, Member, PromiseAnswer, PromiseRequest, ReplicaState, Role, Settings,
@@ -29,7 +30,13 @@ impl TestStore {
     }
 
     pub(crate) fn start_with(count: usize, settings: Settings) -> Self {
+        Self::start_in(count, settings, |_| {})
+    }
+
+    /// Starts replicas with their data in a directory that is prepared first.
+    pub(crate) fn start_in(count: usize, settings: Settings, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
+        prepare(root.path());
         let register = Configuration::default();
         let mut store = Self {
             replicas: Vec::new(),
@@ -149,48 +156,76 @@ impl TestStore {
         }
     }
 
+    /// Makes every running replica a voter, with so many synchronous followers.
+    pub(crate) fn everybody_votes(&mut self, sync: u32) {
+        let ids: Vec<ReplicaId> = (0..self.replicas.len()).map(|at| self.id(at)).collect();
+        self.register.version += 1;
+        self.register.voters.extend(ids);
+        self.register.sync = sync;
+        self.assign();
+    }
+
     /// Promotes the best of all running replicas, as the operator does.
     pub(crate) fn promote(&mut self) {
-        let epoch = self.register.epoch.next();
-        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
-        let answers: Vec<PromiseAnswer> = self
-            .running()
-            .map(|replica| {
-                let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
-                assert_eq!(code, 200, "{text}");
-                serde_json::from_str(&text).expect("a promise")
-            })
-            .collect();
-        assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
+        let answers = self.promises(|_| true);
+        let old = self.register.leader;
         let best = answers
             .iter()
-            .max_by_key(|answer| (answer.last, Some(answer.id) != self.register.leader))
-            .expect("an answer");
+            .max_by_key(|answer| (answer.last, Some(answer.id) != old));
+        let best = best.expect("an answer").id;
+        self.named(best, &answers);
+    }
+
+    /// Promotes this replica, by the promises of all that run.
+    pub(crate) fn promote_to(&mut self, index: usize) {
+        let answers = self.promises(|_| true);
+        self.named(self.id(index), &answers);
+    }
+
+    /// Promotes this replica by the promises of these.
+    pub(crate) fn promote_by(&mut self, index: usize, voters: &[usize]) {
+        let answers = self.promises(|other| voters.contains(&other));
+        self.named(self.id(index), &answers);
+    }
+
+    /// Promotes this replica by its own promise alone: nobody else is a voter.
+    pub(crate) fn promote_only(&mut self, index: usize) {
+        self.promote_by(index, &[index]);
+    }
+
+    /// Asks the running replicas that are `asked` for a promise of the next epoch.
+    fn promises(&self, asked: impl Fn(usize) -> bool) -> Vec<PromiseAnswer> {
+        let epoch = self.register.epoch.next();
+        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
+        let all = self.replicas.iter().enumerate();
+        let present = all.filter(|(at, _)| asked(*at) && !self.away.contains(at));
+        let running = present.filter(|(_, replica)| replica.status().is_some());
+        let answers = running.map(|(_, replica)| {
+            let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
+            assert_eq!(code, 200, "{text}");
+            serde_json::from_str(&text).expect("a promise")
+        });
+        let answers: Vec<PromiseAnswer> = answers.collect();
+        assert!(answers.iter().all(|answer| answer.granted), "{answers:?}");
+        answers
+    }
+
+    /// Names the leader of the next epoch. Who did not promise is given up: a leader that waited for
+    /// its leases would serve nobody.
+    fn named(&mut self, leader: ReplicaId, answers: &[PromiseAnswer]) {
         self.register.version += 1;
-        self.register.epoch = epoch;
-        self.register.leader = Some(best.id);
-        // Who does not run is given up: a leader that waited for its leases would serve nobody.
-        let alive: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
-        self.register.voters.retain(|voter| alive.contains(voter));
+        self.register.epoch = self.register.epoch.next();
+        self.register.leader = Some(leader);
+        let promised: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
+        self.register
+            .voters
+            .retain(|voter| promised.contains(voter));
+        self.register.voters.insert(leader);
         // A leader that is only frozen holds its leases until they run out.
         let leases = answers.iter().flat_map(|answer| &answer.leases);
         let frozen = !self.away.is_empty();
         let wait = leases.map(|lease| lease.left_ms).max().filter(|_| frozen);
         self.register.wait_ms = wait.unwrap_or(0);
-        self.register.voters.insert(best.id);
-        self.assign();
-    }
-
-    /// Promotes this replica by its own promise alone: nobody else is a voter.
-    pub(crate) fn promote_only(&mut self, index: usize) {
-        let epoch = self.register.epoch.next();
-        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
-        let replica = &self.replicas[index];
-        let (code, text) = replica.http("POST", "/promise", &body).expect("an answer");
-        assert_eq!(code, 200, "{text}");
-        self.register.version += 1;
-        self.register.epoch = epoch;
-        self.register.leader = Some(self.id(index));
         self.assign();
     }
 

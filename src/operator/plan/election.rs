@@ -1,0 +1,239 @@
+//! What comes of promises: who leads, who votes, and how long the new leader waits for leases of
+//! earlier ones.
+
+use std::collections::BTreeSet;
+
+use crate::replication::admin::PromiseAnswer;
+use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
+
+use super::promotion::{Campaign, copies, leases, missing};
+use super::{Swap, Waiting};
+use crate::api::Verdict;
+use crate::operator::view::View;
+
+/// The outcome of a campaign.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Elected {
+    /// The change of the register.
+    pub swap: Swap,
+    /// Who leads.
+    pub leader: ReplicaId,
+    /// The end of its log.
+    pub end: u64,
+    /// Each that answered, and why it leads or does not.
+    pub verdicts: Vec<(PromiseAnswer, Verdict)>,
+}
+
+impl Campaign {
+    /// The configuration that the answers allow, or what is missing.
+    pub fn elect(&self, view: &View, answers: &[PromiseAnswer]) -> Result<Elected, Waiting> {
+        if let Some(refused) = answers.iter().find(|answer| !answer.granted) {
+            let name = view.name_of(refused.id);
+            return Err(missing(&format!(
+                "{name} has promised epoch {} before",
+                refused.promised
+            )));
+        }
+        let granted: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
+        if let Some(waiting) = self.hopeless(view, &granted) {
+            return Err(waiting);
+        }
+        let counted = self.counted(answers);
+        let best = self
+            .best(&counted)
+            .ok_or_else(|| missing("every replica that answered is empty"))?;
+        let wait = self.longest_lease(answers, &counted);
+        let to = self.configuration(best.id, &granted, wait);
+        assert!(
+            to.epoch > self.base.as_ref().map_or(Epoch(0), |base| base.epoch),
+            "epochs rise"
+        );
+        let why = format!(
+            "{} leads epoch {} ({}) after {wait} ms: its log ends at {} of epoch {}, the best of {} \
+             that count of {} that promised",
+            view.name_of(best.id),
+            to.epoch,
+            self.cause.name(),
+            best.last.lsn,
+            best.last.epoch,
+            counted.len(),
+            granted.len()
+        );
+        let verdicts = answers.iter().map(|answer| {
+            let verdict = self.verdict(answer, best, &counted);
+            (answer.clone(), verdict)
+        });
+        Ok(Elected {
+            verdicts: verdicts.collect(),
+            leader: best.id,
+            end: best.last.lsn.0,
+            swap: Swap { to, why },
+        })
+    }
+
+    /// The answers that are taken into account. Where every set is synchronous, any that are
+    /// enough will do: then those are left out that would mean a longer wait for leases, or whose
+    /// replica should not lead. Else all count, as the best log loses least.
+    fn counted<'a>(&self, answers: &'a [PromiseAnswer]) -> Vec<&'a PromiseAnswer> {
+        let all: Vec<&PromiseAnswer> = answers.iter().collect();
+        if self.sets.is_empty() || self.sets.iter().any(|set| set.sync == 0) {
+            return all;
+        }
+        let fit = |answer: &&&PromiseAnswer| !self.unfit.contains(&answer.id);
+        let welcome = |answer: &&&PromiseAnswer| !self.avoid.contains(&answer.id);
+        let pools: [Vec<&PromiseAnswer>; 3] = [
+            all.iter().filter(welcome).filter(fit).copied().collect(),
+            all.iter().filter(welcome).copied().collect(),
+            all.clone(),
+        ];
+        let chosen = pools.iter().find_map(|pool| self.quickest(answers, pool));
+        chosen.unwrap_or(all)
+    }
+
+    /// As many of `pool` as mean the shortest wait, if they are enough and one of them may lead.
+    fn quickest<'a>(
+        &self,
+        answers: &[PromiseAnswer],
+        pool: &[&'a PromiseAnswer],
+    ) -> Option<Vec<&'a PromiseAnswer>> {
+        let wait = |answer: &PromiseAnswer| self.longest_lease(answers, &[answer]);
+        let waits: BTreeSet<u64> = pool.iter().map(|answer| wait(answer)).collect();
+        waits.into_iter().find_map(|limit| {
+            let chosen: Vec<&PromiseAnswer> = pool
+                .iter()
+                .filter(|answer| wait(answer) <= limit)
+                .copied()
+                .collect();
+            let ids = chosen.iter().map(|answer| answer.id).collect();
+            let able = chosen.iter().any(|answer| self.able(answer.id));
+            (able && self.meets(&ids)).then_some(chosen)
+        })
+    }
+
+    /// The longest time in milliseconds for which a lease told in these answers may still run. The
+    /// leases of the register's leader are void if its process has ended or has promised here; one
+    /// of an unknown holder never is, nor is one of an earlier leader.
+    fn longest_lease(&self, answers: &[PromiseAnswer], counted: &[&PromiseAnswer]) -> u64 {
+        let base = self.base.as_ref();
+        let leader = base.and_then(|base| base.leader);
+        let promised = answers.iter().any(|answer| Some(answer.id) == leader);
+        let void = base
+            .map(|base| base.epoch)
+            .filter(|_| self.ended || promised);
+        let leases = counted.iter().flat_map(|answer| &answer.leases);
+        leases
+            .filter(|lease| lease.holder.is_none() || lease.holder != void)
+            .map(|lease| lease.left_ms)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn able(&self, id: ReplicaId) -> bool {
+        !self.barred.contains(&id)
+    }
+
+    fn best<'a>(&self, counted: &[&'a PromiseAnswer]) -> Option<&'a PromiseAnswer> {
+        let able = || counted.iter().filter(|answer| self.able(answer.id));
+        let key = |answer: &&&PromiseAnswer| {
+            let fit = !self.unfit.contains(&answer.id);
+            (answer.last, fit, self.rank(answer.id))
+        };
+        // Only as long as the others alone would be enough: then theirs is the best log that counts.
+        let welcome = || able().filter(|answer| !self.avoid.contains(&answer.id));
+        let ids = welcome().map(|answer| answer.id).collect();
+        let best = welcome().max_by_key(key).filter(|_| self.meets(&ids));
+        best.or_else(|| able().max_by_key(key)).copied()
+    }
+
+    /// Higher is better among equally good logs.
+    fn rank(&self, id: ReplicaId) -> usize {
+        let place = self.preference.iter().position(|it| *it == id);
+        place.map_or(0, |place| self.preference.len() - place)
+    }
+
+    fn verdict(
+        &self,
+        answer: &PromiseAnswer,
+        best: &PromiseAnswer,
+        counted: &[&PromiseAnswer],
+    ) -> Verdict {
+        let unfit = self.unfit.contains(&answer.id) || self.avoid.contains(&answer.id);
+        if answer.id == best.id {
+            Verdict::Elected
+        } else if !self.able(answer.id) {
+            Verdict::Empty
+        } else if unfit {
+            Verdict::Unfit
+        } else if counted.iter().all(|it| it.id != answer.id) {
+            Verdict::NotNeeded
+        } else if answer.last < best.last {
+            Verdict::Behind
+        } else {
+            Verdict::AsGood
+        }
+    }
+
+    fn configuration(
+        &self,
+        leader: ReplicaId,
+        promised: &BTreeSet<ReplicaId>,
+        wait_ms: u64,
+    ) -> Configuration {
+        let Some(base) = &self.base else {
+            return Configuration {
+                version: self.version,
+                epoch: self.epoch,
+                leader: Some(leader),
+                voters: [leader].into(),
+                sync: self.sync,
+                previous: Vec::new(),
+                wait_ms,
+            };
+        };
+        Configuration {
+            version: self.version,
+            epoch: self.epoch,
+            leader: Some(leader),
+            voters: self.voters(base, leader, promised),
+            sync: self.sync,
+            previous: previous(base),
+            wait_ms,
+        }
+    }
+
+    /// Those who vote now and whose disks are there; only those that have answered, where the
+    /// leader could not get to work with the others in the set.
+    fn voters(
+        &self,
+        base: &Configuration,
+        leader: ReplicaId,
+        promised: &BTreeSet<ReplicaId>,
+    ) -> BTreeSet<ReplicaId> {
+        let mut voters: BTreeSet<ReplicaId> = base.voters.difference(&self.lost).copied().collect();
+        voters.insert(leader);
+        let set = VoterSet {
+            voters,
+            sync: self.sync,
+        };
+        let present: BTreeSet<ReplicaId> = set
+            .voters
+            .intersection(promised)
+            .filter(|id| !self.avoid.contains(id) || **id == leader)
+            .copied()
+            .collect();
+        if present.len() >= leases(&set).max(copies(&set)) {
+            return set.voters;
+        }
+        present.into_iter().chain([leader]).collect()
+    }
+}
+
+/// The list of replaced sets after one more change: a set that is in it already is not repeated.
+pub fn previous(base: &Configuration) -> Vec<VoterSet> {
+    let mut previous = base.previous.clone();
+    let current = base.current();
+    if !previous.contains(&current) {
+        previous.push(current);
+    }
+    previous
+}

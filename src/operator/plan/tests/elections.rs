@@ -1,0 +1,174 @@
+//! What comes of promises: the wait for leases, and which answers are left out.
+
+use super::super::Waiting;
+use super::super::election::Elected;
+use super::super::promotion::{Campaign, Cause};
+use super::super::world::World;
+use crate::api::Verdict;
+use crate::replication::admin::{LeaseLeft, PromiseAnswer};
+use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, VoterSet};
+
+const LEADER: ReplicaId = ReplicaId(1);
+
+fn voters(n: u128, sync: u32) -> Configuration {
+    Configuration {
+        version: 7,
+        epoch: Epoch(4),
+        leader: Some(LEADER),
+        voters: (1..=n).map(ReplicaId).collect(),
+        sync,
+        ..Configuration::default()
+    }
+}
+
+fn campaign(base: &Configuration) -> (World, Campaign) {
+    let world = World::new(3);
+    let mut campaign = Campaign::new(&world.view, base, Cause::LeaderSilent);
+    campaign.preference = base.voters.iter().copied().collect();
+    (world, campaign)
+}
+
+fn answer(id: u128, lsn: u64, leases: &[(Option<u64>, u64)]) -> PromiseAnswer {
+    let leases = leases.iter().map(|(holder, left_ms)| LeaseLeft {
+        holder: holder.map(Epoch),
+        left_ms: *left_ms,
+    });
+    PromiseAnswer {
+        id: ReplicaId(id),
+        granted: true,
+        promised: Epoch(5),
+        last: Position {
+            epoch: Epoch(4),
+            lsn: Lsn(lsn),
+        },
+        leases: leases.collect(),
+    }
+}
+
+fn elect(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> Result<Elected, Waiting> {
+    campaign.1.elect(&campaign.0.view, answers)
+}
+
+/// Who leads and for how long it waits.
+fn outcome(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> (u128, u64) {
+    let elected = elect(campaign, answers).unwrap();
+    (elected.leader.0, elected.swap.to.wait_ms)
+}
+
+#[test]
+fn the_longest_lease_is_waited_for() {
+    let campaign = campaign(&voters(3, 1));
+    let answers = [
+        answer(2, 90, &[(Some(4), 300)]),
+        answer(3, 80, &[(Some(4), 700)]),
+    ];
+    assert_eq!(outcome(&campaign, &answers), (2, 700));
+}
+
+#[test]
+fn leases_of_a_leader_that_has_ended_are_void_and_others_are_not() {
+    let mut campaign = campaign(&voters(3, 1));
+    campaign.1.ended = true;
+    let own = answer(3, 80, &[(Some(4), 700)]);
+    for (holder, expected) in [(Some(4), 0), (Some(3), 400), (None, 400)] {
+        let answers = [answer(2, 90, &[(holder, 400)]), own.clone()];
+        assert_eq!(outcome(&campaign, &answers), (2, expected), "{holder:?}");
+    }
+}
+
+#[test]
+fn leases_of_a_leader_that_promises_are_void() {
+    let campaign = campaign(&voters(3, 0));
+    let answers = [answer(1, 95, &[]), answer(2, 90, &[(Some(4), 400)])];
+    assert_eq!(outcome(&campaign, &answers), (1, 0));
+}
+
+#[test]
+fn an_answer_that_means_a_wait_is_left_out_if_the_others_are_enough() {
+    let mut campaign = campaign(&voters(3, 1));
+    campaign.1.ended = true;
+    // The old leader's successor has the longest log, and has forgotten what leases it gave.
+    let answers = [
+        answer(1, 95, &[(None, 900)]),
+        answer(2, 80, &[(Some(4), 400)]),
+        answer(3, 90, &[(Some(4), 400)]),
+    ];
+    assert_eq!(outcome(&campaign, &answers), (3, 0));
+    let verdicts = elect(&campaign, &answers).unwrap().verdicts;
+    let verdicts: Vec<Verdict> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+    assert_eq!(
+        verdicts,
+        [Verdict::NotNeeded, Verdict::Behind, Verdict::Elected]
+    );
+    // Two of three are needed.
+    assert_eq!(outcome(&campaign, &answers[..2]), (1, 900));
+}
+
+#[test]
+fn with_asynchronous_replication_every_answer_counts() {
+    let mut campaign = campaign(&voters(3, 0));
+    campaign.1.ended = true;
+    let answers = [
+        answer(1, 95, &[(None, 900)]),
+        answer(2, 80, &[]),
+        answer(3, 90, &[]),
+    ];
+    assert_eq!(
+        outcome(&campaign, &answers),
+        (1, 900),
+        "the best log loses least"
+    );
+}
+
+#[test]
+fn every_set_must_have_enough_without_those_that_are_left_out() {
+    let mut base = voters(3, 1);
+    base.previous = vec![VoterSet {
+        voters: [LEADER, ReplicaId(2)].into(),
+        sync: 1,
+    }];
+    let campaign = campaign(&base);
+    let answers = [
+        answer(1, 95, &[(None, 900)]),
+        answer(2, 80, &[(None, 500)]),
+        answer(3, 90, &[]),
+    ];
+    // One of {1, 2} is needed, and two of {1, 2, 3}.
+    assert_eq!(outcome(&campaign, &answers), (3, 500));
+}
+
+#[test]
+fn one_that_should_not_lead_is_left_out_if_that_is_safe() {
+    let mut all = campaign(&voters(3, 1));
+    all.1.unfit = [ReplicaId(2)].into();
+    let answers = [answer(1, 80, &[]), answer(2, 90, &[]), answer(3, 85, &[])];
+    assert_eq!(outcome(&all, &answers).0, 3);
+    assert_eq!(outcome(&all, &answers[..2]).0, 2, "nobody else can");
+    let mut asynchronous = campaign(&voters(3, 0));
+    asynchronous.1.unfit = [ReplicaId(2)].into();
+    assert_eq!(
+        outcome(&asynchronous, &answers).0,
+        2,
+        "it would lose writes"
+    );
+    asynchronous.1.avoid = [ReplicaId(2)].into();
+    assert_eq!(
+        outcome(&asynchronous, &answers).0,
+        3,
+        "nobody would reach it"
+    );
+}
+
+#[test]
+fn voters_that_a_leader_cannot_do_without_must_have_answered() {
+    // The other one of three is enough for leases and copies: the silent one stays.
+    let two = [answer(2, 90, &[]), answer(3, 80, &[])];
+    let elected = elect(&campaign(&voters(3, 1)), &two).unwrap();
+    assert_eq!(elected.swap.to.voters.len(), 3);
+    // If all three must have a record, it is given up.
+    let elected = elect(&campaign(&voters(3, 2)), &two).unwrap();
+    assert_eq!(elected.swap.to.voters, [ReplicaId(2), ReplicaId(3)].into());
+    let elected = elect(&campaign(&voters(2, 1)), &two[..1]).unwrap();
+    assert_eq!(elected.swap.to.voters, [ReplicaId(2)].into());
+    assert_eq!(elected.swap.to.previous, [voters(2, 1).current()]);
+}

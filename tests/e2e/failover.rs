@@ -1,0 +1,274 @@
+//! A leader that is gone is replaced, and what was acknowledged stays.
+
+use replicated_store::api::ConditionType;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::fault::{self, Way};
+use crate::support::leadership::{refusal, synchronous, times};
+use crate::support::record::spread;
+use crate::support::wait::pass;
+use crate::support::{Gate, Habit, Sessions, World, run, secs};
+
+/// Goal: when the leader's process dies, clients of the one Service can write again within a second,
+/// and nobody sees anything that one single store could not have done.
+/// Method: the process that leads is killed again and again under writes and reads; the longest time
+/// without an acknowledged write is taken from the moment before each kill.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_killed_leader_is_replaced_within_a_second() {
+    run("kill", Gate::Alone, async |world: &World| {
+        let store = synchronous(world, 3, &json!({})).await;
+        let sessions = Sessions::start(&[store.service("").await], Habit::HASTY);
+        sessions.acknowledges(300, secs(30)).await;
+        let mut gaps = Vec::new();
+        for _ in 0..times(5, 20) {
+            let before = store.reign().await;
+            let killed = Instant::now();
+            fault::signal(world, &before.leader, "SIGKILL").await;
+            store.reign_after(&before, secs(30)).await;
+            sessions.acknowledges(200, secs(30)).await;
+            gaps.push(sessions.gap(killed));
+            store.is_whole().await;
+        }
+        let record = sessions.stop().await;
+
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+        let median = spread(
+            "without an acknowledged write after a kill",
+            "kill",
+            &mut gaps,
+        );
+        assert!(median < secs(1), "{gaps:?}");
+    });
+}
+
+/// Goal: a container that ends as a whole is no different from a process that does.
+/// Method: the leader's main process is killed, once, as above.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_killed_container_is_replaced() {
+    run("kill-container", Gate::Shared, async |world: &World| {
+        let store = synchronous(world, 3, &json!({})).await;
+        let sessions = Sessions::start(&[store.service("").await], Habit::HASTY);
+        sessions.acknowledges(300, secs(30)).await;
+        let before = store.reign().await;
+        let killed = Instant::now();
+        fault::kill_parent(world, &before.leader).await;
+        store.reign_after(&before, secs(30)).await;
+        sessions.acknowledges(200, secs(30)).await;
+        let gap = sessions.gap(killed);
+        eprintln!("without an acknowledged write after the container's end: {gap:?}");
+        store.is_whole().await;
+        let record = sessions.stop().await;
+
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+        assert!(gap < secs(10), "{gap:?}");
+    });
+}
+
+/// Goal: a leader that sleeps and wakes does not answer from the past.
+/// Method: the leader's process is stopped for 10 s, while clients of its Pod wait for answers on
+/// connections that stay open, and others go on through the Service. Another leads meanwhile. What
+/// all of them saw is linearizable.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_leader_that_was_stopped_answers_nothing_stale() {
+    run("stop", Gate::Shared, async |world: &World| {
+        let store = synchronous(world, 3, &json!({})).await;
+        let before = store.reign().await;
+        let mut sessions = Sessions::start(&[store.service("").await], Habit::LIGHT);
+        sessions.also(&store.hosts(&before.leader).await, Habit::PATIENT);
+        sessions.acknowledges(300, secs(30)).await;
+
+        let stopped = Instant::now();
+        fault::signal(world, &before.leader, "SIGSTOP").await;
+        let after = store.reign_after(&before, secs(30)).await;
+        assert_ne!(after.leader, before.leader, "it leads in its sleep");
+        sessions.acknowledges(200, secs(30)).await;
+        pass(secs(10).saturating_sub(stopped.elapsed())).await;
+        fault::signal(world, &before.leader, "SIGCONT").await;
+        sessions.acknowledges(200, secs(30)).await;
+        store.is_whole().await;
+        let record = sessions.stop().await;
+
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+    });
+}
+
+/// Goal: a store survives the loss of two of three, if the second fails once the store has got over
+/// the first.
+/// Method: with `onShortfall: Degrade`, the leader is cut off; once only two vote, the next leader is
+/// cut off, too. The third goes on alone. Healed, all are voters again.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn two_failures_one_after_the_other_are_survived() {
+    run("two-failures", Gate::Shared, async |world: &World| {
+        let store = synchronous(
+            world,
+            3,
+            &json!({"replication": {"onShortfall": "Degrade"}}),
+        )
+        .await;
+        let first = store.reign().await;
+        let hosts = store.hosts(&first.leader).await;
+        let sessions = Sessions::start(
+            &hosts,
+            Habit {
+                clients: 2,
+                ..Habit::HASTY
+            },
+        );
+        sessions.acknowledges(300, secs(30)).await;
+
+        store.isolate(world, &first.leader, Way::Both).await;
+        let second = store.reign_after(&first, secs(30)).await;
+        store.has_voters(2, secs(60)).await;
+        sessions.acknowledges(100, secs(30)).await;
+        store.isolate(world, &second.leader, Way::Both).await;
+        let third = store.reign_after(&second, secs(30)).await;
+        assert!(
+            third.leader != first.leader && third.leader != second.leader,
+            "{third:?}"
+        );
+        sessions.acknowledges(100, secs(30)).await;
+        store.has_voters(1, secs(60)).await;
+
+        fault::heal(world, &first.leader).await;
+        fault::heal(world, &second.leader).await;
+        store.is_whole().await;
+        let record = sessions.stop().await;
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+    });
+}
+
+/// Goal: where two of three are lost at once nobody can know what was acknowledged: nothing is
+/// promoted, the status says why, and the store goes on when they are back.
+/// Method: the leader's and a follower's process are stopped at the same time. The third is not
+/// promoted, and the condition tells the reason. After SIGCONT, the store serves.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn two_failures_at_once_are_refused() {
+    run("both-lost", Gate::Shared, async |world: &World| {
+        let store = synchronous(world, 3, &json!({})).await;
+        let before = store.reign().await;
+        let other = store.some_follower().await;
+        let sessions = Sessions::start(&[store.service("").await], Habit::HASTY);
+        sessions.acknowledges(300, secs(30)).await;
+
+        tokio::join!(
+            fault::signal(world, &before.leader, "SIGSTOP"),
+            fault::signal(world, &other, "SIGSTOP")
+        );
+        let stopped = Instant::now();
+        let reason = refusal(&store, ConditionType::LeaderElected, secs(20)).await;
+        eprintln!("the status says: {reason}");
+        pass(secs(5)).await;
+        let meanwhile = sessions.so_far();
+        let last = meanwhile.last().expect("a write was acknowledged");
+        assert!(
+            last < stopped + secs(1),
+            "a write was acknowledged {:?} after two of three were stopped",
+            last - stopped
+        );
+        assert_eq!(
+            store.status().await.epoch,
+            before.epoch,
+            "somebody was promoted"
+        );
+
+        fault::signal(world, &before.leader, "SIGCONT").await;
+        fault::signal(world, &other, "SIGCONT").await;
+        sessions.acknowledges(200, secs(60)).await;
+        store.is_whole().await;
+        let record = sessions.stop().await;
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+    });
+}
+
+/// Goal: two replicas that may go on alone survive the loss of either.
+/// Method: with `onShortfall: Degrade`, first the follower is cut off: the leader goes on alone.
+/// Healed, both vote again; then the leader is cut off: the follower takes over.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_pair_survives_the_loss_of_either() {
+    run("pair", Gate::Shared, async |world: &World| {
+        let store = synchronous(
+            world,
+            2,
+            &json!({"replication": {"onShortfall": "Degrade"}}),
+        )
+        .await;
+        let before = store.reign().await;
+        let follower = store.some_follower().await;
+        let hosts = store.hosts(&before.leader).await;
+        let sessions = Sessions::start(&hosts, Habit::HASTY);
+        sessions.acknowledges(300, secs(30)).await;
+
+        let cut = Instant::now();
+        store.isolate(world, &follower, Way::Both).await;
+        store.has_voters(1, secs(30)).await;
+        sessions.acknowledges(200, secs(30)).await;
+        sessions.tell_gap("the follower is lost", cut);
+        assert_eq!(store.reign().await, before, "the leader was changed");
+        fault::heal(world, &follower).await;
+        store.is_whole().await;
+
+        let cut = Instant::now();
+        store.isolate(world, &before.leader, Way::Both).await;
+        let after = store.reign_after(&before, secs(30)).await;
+        assert_eq!(after.leader, follower);
+        sessions.acknowledges(200, secs(30)).await;
+        sessions.tell_gap("the leader is lost", cut);
+        fault::heal(world, &before.leader).await;
+        store.is_whole().await;
+
+        let record = sessions.stop().await;
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+        store.same_data().await;
+    });
+}
+
+/// Goal: with `failover.mode: Manual`, a person decides.
+/// Method: the leader is cut off. Nobody is promoted, and the status says what to do, until
+/// `leader.target` names a follower: that one leads then.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn manual_failover_waits_for_a_name() {
+    run("manual", Gate::Shared, async |world: &World| {
+        let store = synchronous(world, 3, &json!({"failover": {"mode": "Manual"}})).await;
+        let before = store.reign().await;
+        let chosen = store.followers().await.pop().expect("a follower");
+        let hosts = store.hosts(&before.leader).await;
+        let sessions = Sessions::start(&hosts[1..], Habit::HASTY);
+        sessions.acknowledges(300, secs(30)).await;
+
+        store.isolate(world, &before.leader, Way::Both).await;
+        let reason = refusal(&store, ConditionType::LeaderElected, secs(20)).await;
+        eprintln!("the status says: {reason}");
+        store.stays(&before, secs(8)).await;
+
+        let named = Instant::now();
+        store.change(&json!({"leader": {"target": chosen}})).await;
+        let after = store.reign_after(&before, secs(30)).await;
+        assert_eq!(after.leader, chosen);
+        sessions.acknowledges(200, secs(30)).await;
+        sessions.tell_gap("the leader is named", named);
+        fault::heal(world, &before.leader).await;
+        store.is_whole().await;
+        let record = sessions.stop().await;
+        record.is_linearizable();
+        record.nothing_lost(&store.leader_service().await).await;
+    });
+}

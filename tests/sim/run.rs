@@ -1,0 +1,138 @@
+//! Runs of the simulation over many seeds.
+
+use std::time::Duration;
+
+use super::bug::Bug;
+use super::check::Counts;
+use super::faults::Menu;
+use super::lin::{self, Verdict};
+use super::world::{Setup, World};
+
+/// For so long things go wrong.
+const TROUBLE: Duration = Duration::from_secs(8);
+/// So long after that everything is as it should be.
+const RECOVERY: Duration = Duration::from_secs(12);
+
+fn setting(name: &str, default: u64) -> u64 {
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(default)
+}
+
+/// One run: what went on, or a panic.
+pub(crate) fn run(seed: u64, setup: Setup) -> (Counts, String) {
+    let mut world = World::new(seed, setup);
+    if std::env::var("SIM_DEBUG").is_ok() {
+        while world.now < TROUBLE {
+            let next = world.now + Duration::from_millis(100);
+            world.run_until(next, |_| false);
+            eprintln!("{}", std::mem::take(&mut world.trace));
+        }
+    }
+    world.run_until(TROUBLE, |_| false);
+    world.heal();
+    let healed = world.now;
+    let settled = world.run_until(healed + RECOVERY, |world| world.is_settled(healed));
+    assert!(settled, "does not settle:\n{}", world.describe());
+    if !world.checker.gave_up {
+        let verdict = lin::check(&world.history);
+        assert_ne!(verdict, Verdict::Broken, "not linearizable");
+        world.checker.counts.undecided += u64::from(verdict == Verdict::Unknown);
+    }
+    (world.checker.counts, world.trace)
+}
+
+pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
+    Setup {
+        machines,
+        voters,
+        sync,
+        changes_sync: false,
+        bug: Bug::None,
+        menu: Menu::ALL,
+        lease: Duration::from_millis(300),
+    }
+}
+
+fn run_all(name: &str, setup: Setup) {
+    let (first, count) = (setting("SIM_FIRST", 1), setting("SIM_SEEDS", 100));
+    let mut total = Counts::default();
+    for seed in first..first + count {
+        println!("SIM_FIRST={seed} SIM_SEEDS=1 cargo test --test sim {name}");
+        let (counts, _) = run(seed, setup);
+        total.add(&counts);
+    }
+    println!("{count} seeds: {total:?}");
+    if count >= 100 {
+        total.assert_busy();
+    }
+}
+
+#[test]
+fn three_with_one_synchronous_follower() {
+    run_all("three_with_one", setup(3, 3, 1));
+}
+
+#[test]
+fn three_with_two_synchronous_followers() {
+    run_all("three_with_two", setup(3, 3, 2));
+}
+
+#[test]
+fn two_with_a_learner() {
+    run_all("two_with_a_learner", setup(3, 2, 1));
+}
+
+#[test]
+fn asynchronous() {
+    run_all("asynchronous", setup(3, 3, 0));
+}
+
+#[test]
+fn durability_that_changes() {
+    let setup = Setup {
+        changes_sync: true,
+        ..setup(3, 3, 1)
+    };
+    run_all("durability_that_changes", setup);
+}
+
+#[test]
+fn five_with_two_synchronous_followers() {
+    run_all("five", setup(5, 5, 2));
+}
+
+/// Many promotions, and a network that is slow for leases that short.
+pub(crate) fn restless(machines: usize, sync: u32) -> Setup {
+    let menu = Menu {
+        pause_us: 700_000,
+        stops: 2,
+        pauses: 2,
+        disks: 1,
+        losses: 0,
+        delay_us: 60_000,
+        whims: 40,
+        removals: 3,
+        ..Menu::ALL
+    };
+    Setup {
+        menu,
+        ..setup(machines, machines, sync)
+    }
+}
+
+#[test]
+fn restless_with_three() {
+    run_all("restless_with_three", restless(3, 1));
+}
+
+#[test]
+fn restless_with_two() {
+    run_all("restless_with_two", restless(2, 1));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let trace = |seed| run(seed, setup(3, 3, 1)).1;
+    assert_eq!(trace(7), trace(7));
+    assert_ne!(trace(7), trace(8));
+}

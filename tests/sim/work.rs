@@ -1,0 +1,272 @@
+//! What a process does one after the other: its disk's work, applying, flushing.
+
+use std::time::Duration;
+
+use replicated_store::log::{Frame, LogError};
+use replicated_store::replication::{Epoch, Input, Lsn};
+use replicated_store::store::Record;
+
+use super::bug::Bug;
+use super::node::{Job, Out, Process, Tip, note_seeding, open_store, write_hard};
+
+impl Process {
+    /// The disk's next work, if it is idle. A barrier waits until the state has been brought to
+    /// the end of the log.
+    pub(crate) fn next_job(&mut self, now: Duration) -> bool {
+        if self.busy.is_some() {
+            return false;
+        }
+        self.now = now;
+        let seals = matches!(self.jobs.front(), None | Some(Job::Barrier { .. }));
+        if seals && self.records > 0 {
+            self.seal_pending();
+            return true;
+        }
+        let waits = matches!(self.jobs.front(), Some(Job::Barrier { .. }))
+            && !self.accepting
+            && self.applied.end < self.tip.end;
+        if waits {
+            return false;
+        }
+        match self.jobs.pop_front() {
+            None => false,
+            Some(Job::Barrier { epoch, version }) => {
+                self.seal_barrier(epoch, version);
+                true
+            }
+            Some(Job::Append(mut frames)) => {
+                while let Some(Job::Append(more)) = self.jobs.front_mut() {
+                    frames.append(more);
+                    self.jobs.pop_front();
+                }
+                self.busy = Some(Job::Append(frames));
+                true
+            }
+            Some(job) => {
+                self.busy = Some(job);
+                true
+            }
+        }
+    }
+
+    fn seal_pending(&mut self) {
+        let payload = std::mem::take(&mut self.pending);
+        let records = std::mem::take(&mut self.records);
+        let epoch = self.core.leading().unwrap_or_default();
+        let frame = Frame::seal(payload, records, epoch, self.tip.end, 0, self.tip.chain);
+        self.busy = Some(Job::Write(frame.clone()));
+        self.seal(&frame, None);
+    }
+
+    fn seal_barrier(&mut self, epoch: Epoch, version: u64) {
+        let mut payload = Vec::new();
+        let record = Record::Barrier { version };
+        record.encode(&mut payload);
+        let frame = Frame::seal(payload, 1, epoch, self.tip.end, 0, self.tip.chain);
+        if let Some(store) = &mut self.store {
+            store
+                .apply(&record, frame.end())
+                .expect("memory does not fail");
+        }
+        self.applied = Tip {
+            end: frame.end(),
+            chain: frame.chain(),
+        };
+        self.accepting = true;
+        self.busy = Some(Job::Write(frame.clone()));
+        self.seal(&frame, Some(version));
+    }
+
+    /// The disk has done what it was doing. An error ends the process.
+    pub(crate) fn finish_job(&mut self, now: Duration) -> Result<(), LogError> {
+        self.now = now;
+        let frames = match self.busy.take() {
+            None => return Ok(()),
+            Some(Job::Append(frames)) => frames,
+            Some(Job::Write(frame)) => vec![frame],
+            Some(job) => return self.finish_other(job),
+        };
+        self.log.append(&frames)?;
+        let end = frames.last().map_or(Lsn::ZERO, Frame::end);
+        self.drive_core(Input::Durable(end));
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn finish_other(&mut self, job: Job) -> Result<(), LogError> {
+        match job {
+            Job::Save(hard) => {
+                if self.bug != Bug::ForgetsPromise {
+                    write_hard(&self.dir, hard).map_err(|_| LogError::Poisoned)?;
+                }
+                self.drive_core(Input::Saved(hard));
+            }
+            Job::Beat => {
+                self.log.beat()?;
+                self.drive_core(Input::Beat);
+            }
+            Job::Truncate(to) => self.truncate(to)?,
+            Job::Reset(seed) => {
+                note_seeding(&self.dir, true).map_err(|_| LogError::Poisoned)?;
+                self.replacing = Some(seed.shadow.clone());
+                self.log.reset(seed.at, seed.history.clone(), seed.chain)?;
+                self.replacing = None;
+                self.store = None;
+                self.flush = None;
+                let at = seed.at;
+                self.tip = Tip {
+                    end: at,
+                    chain: seed.chain,
+                };
+                self.applied = Tip {
+                    end: Lsn::ZERO,
+                    chain: 0,
+                };
+                self.tail.clear();
+                self.shadow = seed.shadow.clone();
+                let history = seed.history.clone();
+                self.out.push(Out::Seeded(seed));
+                self.drive_core(Input::LogReset {
+                    at,
+                    oldest: at,
+                    history,
+                });
+            }
+            Job::Append(_) | Job::Write(_) | Job::Barrier { .. } => {
+                unreachable!("those are frames")
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, to: Lsn) -> Result<(), LogError> {
+        self.cutting = Some(to);
+        self.log.truncate(to)?;
+        self.cutting = None;
+        let tip = self.log.tip();
+        self.tip = Tip {
+            end: to,
+            chain: tip.chain,
+        };
+        self.shadow.split_off(&Lsn(to.0 + 1));
+        let kept = self.tail.partition_point(|frame| frame.end() <= to);
+        self.tail.truncate(kept);
+        self.out.push(Out::Cut(to));
+        if self.applied.end > to {
+            self.rewind();
+        }
+        self.drive_core(Input::Truncated(to));
+        Ok(())
+    }
+
+    /// The copied state takes the place of the one before.
+    pub(crate) fn install(&mut self, now: Duration) {
+        self.now = now;
+        let Some(seed) = self.seed.take() else { return };
+        let store = open_store(&seed.engine);
+        let meta = store.meta();
+        assert_eq!(meta.flushed, seed.at, "the copy is the state at its LSN");
+        self.applied = Tip {
+            end: meta.flushed,
+            chain: meta.chain,
+        };
+        self.store = Some(store);
+        // The copy is in its place from here on, whatever becomes of the note.
+        self.out.push(Out::Installed(seed.engine.clone()));
+        if note_seeding(&self.dir, false).is_err() {
+            self.out.push(Out::Failed);
+        }
+        self.drive_core(Input::SeedInstalled(seed.at));
+        self.judge();
+    }
+
+    /// Brings the state forward by what is committed, and a new leader's by its whole log.
+    pub(crate) fn apply(&mut self, now: Duration) {
+        self.now = now;
+        if self.accepting || self.store.is_none() {
+            return;
+        }
+        let leading = self.core.leading().is_some();
+        let to = if leading {
+            self.tip.end
+        } else if self.bug == Bug::AppliesUncommitted {
+            self.core.last().lsn
+        } else {
+            self.core.commit()
+        };
+        if self.applied.end >= to {
+            return;
+        }
+        for frame in self.unapplied() {
+            if frame.end() > to {
+                break;
+            }
+            self.apply_frame(&frame);
+        }
+        if !leading {
+            self.drive_core(Input::Applied(self.applied.end));
+            self.judge();
+            self.acknowledge();
+        }
+    }
+
+    fn unapplied(&self) -> Vec<Frame> {
+        let from = self.applied.end;
+        if self.tail.front().is_some_and(|first| first.start() <= from) {
+            let at = self.tail.partition_point(|frame| frame.end() <= from);
+            return self.tail.range(at..).cloned().collect();
+        }
+        let read = self.reader.read_from(from, 1 << 14);
+        read.unwrap_or_else(|error| panic!("{} cannot apply from {from}: {error}", self.id))
+    }
+
+    fn apply_frame(&mut self, frame: &Frame) {
+        assert_eq!(
+            frame.start(),
+            self.applied.end,
+            "frames are applied in order"
+        );
+        assert_eq!(frame.prev_chain(), self.applied.chain, "and continue it");
+        let Some(store) = &mut self.store else { return };
+        let payload = frame.payload();
+        let (mut rest, mut lsn) = (&payload[..], frame.start());
+        while !rest.is_empty() {
+            let (record, used) = Record::decode(rest).expect("frames hold records");
+            lsn = lsn.advance(used as u64);
+            store.apply(&record, lsn).expect("memory does not fail");
+            rest = &rest[used..];
+        }
+        self.applied = Tip {
+            end: frame.end(),
+            chain: frame.chain(),
+        };
+    }
+
+    /// Judges anew whether this follower is ready.
+    pub(crate) fn judge(&mut self) {
+        self.ready = self.core.judge_ready(self.ready, 1 << 20);
+    }
+
+    /// Cuts the state, or brings a committed cut to disk; frees the log below it and `trim`.
+    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
+        self.now = now;
+        if self.flush.is_none() {
+            self.cut_state();
+        }
+        let committed = self.core.commit();
+        let Some(job) = self.flush.take_if(|job| job.cut() <= committed) else {
+            return;
+        };
+        let cut = job.cut();
+        let done = job.run().expect("memory does not fail");
+        let Some(store) = &mut self.store else { return };
+        store.finish_flush(done).expect("it is of this store");
+        while store.settle() {}
+        drop(store.take_garbage());
+        self.drive_core(Input::Flushed(cut));
+        let trimmed = trim.is_some_and(|most| self.reader.trim(cut.min(most)).is_ok());
+        if trimmed {
+            self.drive_core(Input::Trimmed(self.reader.oldest()));
+        }
+    }
+}
