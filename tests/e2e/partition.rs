@@ -177,7 +177,7 @@ fn a_store_goes_on_without_operator_and_api_server() {
             installation::scale(&world.client, 0).await;
             let api = fault::stop_api(world).await;
             let stopped = Instant::now();
-            pass(secs(if is_long() { 300 } else { 60 })).await;
+            pass(secs(if is_long() { 300 } else { 15 })).await;
             let gap = sessions.tell_gap("neither operator nor API server is there", stopped);
             api.start().await;
             gap
