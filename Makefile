@@ -44,8 +44,8 @@ deny: ## licenses, sources and bans of dependencies; advisories where their data
 unit: ## unit and integration tests
 	cargo test --locked --lib --bins --test it
 
-sim: ## simulation
-	cargo test --locked --test sim
+sim: ## simulation; SEEDS=N for so many runs of each kind, FIRST=N for where they begin
+	$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FIRST),SIM_FIRST=$(FIRST)) cargo test --locked --test sim $(if $(SEEDS),run::)
 
 e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
 	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \

@@ -89,13 +89,13 @@ use super::status::ReplicatedStoreStatus;
         "metadata.name becomes part of the names of Services and Pods: use at most 48 lower case letters, digits and '-', with a letter first and no '-' last"
     ),
     validation = Rule::new(
-        "self.spec.leader.target == '' || (self.spec.leader.target.startsWith(self.metadata.name) && self.spec.leader.target.matches('-[0-8]$') && size(self.spec.leader.target) == size(self.metadata.name) + 2)"
+        "self.spec.leader.target == '' || (self.spec.leader.target.startsWith(self.metadata.name) && self.spec.leader.target.substring(size(self.metadata.name)).matches('^-[0-8]$') && int(self.spec.leader.target.substring(size(self.metadata.name) + 1)) < self.spec.replicas)"
     )
     .message(
-        "leader.target must be the name of one of the store's Pods, <name>-0 to <name>-8; leave it empty for no preference"
+        "leader.target must be the name of one of the store's Pods, <name>-0 to <name>-<replicas less one>; leave it empty for no preference"
     ).field_path(".spec.leader.target"),
     validation = Rule::new(
-        "!has(self.spec.fenced) || self.spec.fenced.all(pod, pod.startsWith(self.metadata.name + '-') && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
+        "!has(self.spec.fenced) || self.spec.fenced.all(pod, pod.startsWith(self.metadata.name) && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
     )
     .message(
         "fenced must list names of the store's Pods, <name>-0 to <name>-8"
@@ -126,11 +126,6 @@ use super::status::ReplicatedStoreStatus;
 ).message(
     "replication.syncReplicas must be below replicas, as the leader is one of them and no write would ever be taken: lower it, raise replicas, or set replication.onShortfall to Degrade"
 ).field_path(".replication.syncReplicas"))]
-#[x_kube(validation = Rule::new(
-    "!self.leader.target.matches('-[0-8]$') || int(self.leader.target.substring(size(self.leader.target) - 1)) < self.replicas"
-).message(
-    "leader.target names a Pod beyond spec.replicas: its number must be below replicas"
-).field_path(".leader.target"))]
 #[x_kube(validation = Rule::new(
     "self.leader.target == '' || !has(self.fenced) || !(self.leader.target in self.fenced)"
 ).message(

@@ -123,6 +123,7 @@ async fn switch_over(
         }
     };
     context.memory.switchover(key, false);
+    context.memory.campaign(key);
     let mut answers = apply::campaign(context, view, &switchover.campaign).await;
     answers.push(answer);
     conclude(

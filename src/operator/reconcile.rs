@@ -39,7 +39,7 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let key = StoreKey::of(&*object);
     let begun = Instant::now();
-    let result = pipeline(&context, &key).await;
+    let result = Box::pin(pipeline(&context, &key)).await;
     let label = result.as_ref().err().map(Error::metric_label);
     context.metrics.reconciled(begun.elapsed(), label);
     if result.is_ok() {

@@ -23,6 +23,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
     ReplicaStatus {
         answers: false,
         leader_heard: false,
+        beat_ms: 1000,
         leaving: false,
         fenced: false,
         divergent: None,

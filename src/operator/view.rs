@@ -11,8 +11,8 @@ use crate::replication::types::{Configuration, Epoch, ReplicaId};
 use super::plan::doubt::Doubt;
 use super::validate::ValidatedStore;
 
-/// A replica repeats itself every second; one that is silent for longer may be gone.
-pub const STALE: Duration = Duration::from_millis(1250);
+/// A replica that says something at a set time may be late by this much.
+const LATE: Duration = Duration::from_millis(250);
 
 /// One store at one moment.
 #[derive(Clone, Debug)]
@@ -125,10 +125,19 @@ pub struct Led {
     pub incarnation: u64,
 }
 
+impl Heard {
+    /// Silence that is longer than it ever should be: it has missed a time to speak, and some more.
+    pub fn stale_after(&self) -> Duration {
+        let beat = Duration::from_millis(self.status.beat_ms);
+        beat + LATE.max(beat / 2)
+    }
+}
+
 impl PodView {
     /// Whether it has said nothing for longer than it ever should, though its stream is up.
     pub fn stale(&self) -> bool {
-        self.heard.as_ref().is_some_and(|it| it.silence >= STALE)
+        let heard = self.heard.as_ref();
+        heard.is_some_and(|it| it.silence >= it.stale_after())
     }
 
     /// The replica's words, if they are of now.

@@ -3,7 +3,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /status` | | [`ReplicaStatus`] |
-//! | `GET /status/stream` | | a [`ReplicaStatus`] a line: at once, on every change (at most five a second), and every second |
+//! | `GET /status/stream` | | a [`ReplicaStatus`] a line: at once, on every change (at most five a second), and several times a lease, at least every second |
 //! | `GET /configuration` | | the [`Assignment`] that was handed over last |
 //! | `PUT /configuration` | [`Assignment`] | 200, or 409 with the reason as text |
 //! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`] |
@@ -273,6 +273,9 @@ pub struct ReplicaStatus {
     /// Follower: it has heard of its leader within the last [`Settings::lease_ms`].
     #[serde(default)]
     pub leader_heard: bool,
+    /// Its status stream says something at least this often, in milliseconds.
+    #[serde(default = "one_second_ms")]
+    pub beat_ms: u64,
     /// It has been told to stop, and waits for somebody to take the lead from it.
     #[serde(default)]
     pub leaving: bool,
@@ -302,6 +305,10 @@ pub struct ReplicaStatus {
     pub disk_used_percent: u8,
     /// For people: what is wrong, empty if nothing is.
     pub message: String,
+}
+
+fn one_second_ms() -> u64 {
+    1000
 }
 
 /// A fingerprint of the whole state at one LSN: equal states have equal digests.

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::inner::Progress;
@@ -30,8 +31,15 @@ use crate::server::clients::Clients;
 
 /// At most so often does a stream tell a change.
 const STREAM_PACE: Duration = Duration::from_millis(200);
-/// A stream tells the status at least this often.
+/// A stream tells the status at least this often, and three times a lease.
 const STREAM_BEAT: Duration = Duration::from_secs(1);
+/// However short the lease, it is told no more often without a reason.
+const DENSEST_BEAT: Duration = Duration::from_millis(50);
+
+/// How often a stream tells the status at least.
+pub(super) fn stream_beat(lease: Duration) -> Duration {
+    (lease / 3).clamp(DENSEST_BEAT, STREAM_BEAT)
+}
 /// A promise waits for the log to be quiet and for one small write.
 const PROMISE_DEADLINE: Duration = Duration::from_secs(10);
 /// A digest reads the whole state.
@@ -133,17 +141,25 @@ impl Watching {
         if std::mem::take(&mut self.first) {
             return self.admin.status();
         }
-        if self.states.is_empty() {
-            let _ = tokio::time::timeout(STREAM_PACE, self.urgent.changed()).await;
-        }
-        let beat = tokio::time::sleep(STREAM_BEAT.saturating_sub(STREAM_PACE));
-        let entered = tokio::select! {
-            biased;
-            state = self.states.recv() => state.ok(),
-            _ = self.urgent.changed() => None,
-            _ = self.changes.changed() => None,
-            _ = self.progress.changed() => None,
-            () = beat => None,
+        let lease = self.admin.node.with(|inner| inner.core.lease());
+        let beat = Instant::now() + stream_beat(lease);
+        let pace = STREAM_PACE.min(stream_beat(lease));
+        let paced = self.states.is_empty();
+        let urgent = paced
+            && tokio::time::timeout(pace, self.urgent.changed())
+                .await
+                .is_ok();
+        let entered = if urgent {
+            None
+        } else {
+            tokio::select! {
+                biased;
+                state = self.states.recv() => state.ok(),
+                _ = self.urgent.changed() => None,
+                _ = self.changes.changed() => None,
+                _ = self.progress.changed() => None,
+                () = tokio::time::sleep_until(beat) => None,
+            }
         };
         let mut status = self.admin.status();
         match entered {

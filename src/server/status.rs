@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::admin::stream_beat;
 use super::inner::Inner;
 use super::node::Node;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
@@ -30,6 +31,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             established_version: view.established,
             answers: inner.core.answers_until() > node.now(),
             leader_heard: view.leader_heard,
+            beat_ms: stream_beat(inner.core.lease()).as_millis() as u64,
             leaving: inner.leaving,
             fenced: inner.gate.fenced,
             divergent: inner.divergent.clone(),

@@ -171,6 +171,8 @@ impl Writer {
                 };
                 inner.pending.start = frame.end();
                 inner.accepting = true;
+                // Whoever leads has all: it goes on serving reads when another one leads.
+                inner.ready = true;
             }
             Ok::<_, crate::store::StoreError>(())
         })?;

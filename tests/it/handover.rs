@@ -50,6 +50,8 @@ fn a_leader_promises_when_the_target_has_everything() {
     assert!(answer.granted && answer.leases.is_empty(), "{answer:?}");
     let target = store.replicas[1].status().unwrap();
     assert_eq!(target.last, answer.last, "the target has the whole log");
+    let read = store.replicas[0].client().get("key:499").unwrap();
+    assert_eq!(read.as_deref(), Some("value"), "it goes on serving reads");
     store.promote_to(1);
     store.leader_serves();
     assert_eq!(store.replicas[1].status().unwrap().role, Role::Leader);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use rand::rngs::SmallRng;
 use replicated_store::replication::admin::{
     FollowerStatus, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
 };
@@ -11,7 +12,7 @@ use replicated_store::replication::{Configuration, Epoch, Input, Lsn, Position, 
 
 use super::bug::Bug;
 use super::operator::{Act, Campaign, Erratic, Operator, Seen};
-use super::world::{Event, LEASE, Setup, World};
+use super::world::{Event, Setup, World};
 
 /// What is on its way to a replica or to the API server. `desk` is who asks, in its `life`.
 pub(crate) enum Ask {
@@ -74,18 +75,18 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(setup: &Setup) -> Self {
+    pub(crate) fn new(setup: &Setup, rng: &mut SmallRng) -> Self {
         let operator = Erratic {
             bug: setup.bug,
             restless: true,
+            removals: setup.menu.removals,
+            most_voters: setup.voters,
+            whims: setup.menu.whims,
             changes_sync: setup.changes_sync,
         };
         Self {
             operator: Box::new(operator),
-            seen: Seen {
-                patience: LEASE * 3,
-                ..Seen::default()
-            },
+            seen: nothing_seen(setup, rng),
             life: 0,
             campaign: None,
             answers: Vec::new(),
@@ -97,6 +98,14 @@ impl Desk {
         self.life += 1;
         self.campaign = None;
         self.answers.clear();
+    }
+}
+
+/// What an operator knows at its start. Some are quick to hold a leader to be away.
+fn nothing_seen(setup: &Setup, rng: &mut SmallRng) -> Seen {
+    Seen {
+        patience: setup.lease * rng.random_range(1..7) / 2 + Duration::from_millis(150),
+        ..Seen::default()
     }
 }
 
@@ -129,10 +138,7 @@ impl World {
         self.at(micros, Event::Operator(desk));
         if self.faults && self.rng.random_bool(0.02) {
             self.desks[desk].rest();
-            self.desks[desk].seen = Seen {
-                patience: LEASE * 3,
-                ..Seen::default()
-            };
+            self.desks[desk].seen = nothing_seen(&self.setup, &mut self.rng);
         }
         if self.desks[desk].campaign.is_some() && self.desks[desk].until > self.now {
             return;
@@ -186,7 +192,7 @@ impl World {
                     Input::Switchover {
                         epoch,
                         target,
-                        within: LEASE,
+                        within: self.setup.lease,
                         ticket,
                     },
                 );
@@ -292,7 +298,7 @@ impl World {
         let life = self.desks[desk].life;
         let epoch = campaign.epoch;
         let hand_over = campaign.hand_over;
-        self.desks[desk].until = self.now + LEASE * 2;
+        self.desks[desk].until = self.now + self.setup.lease * 2;
         self.desks[desk].campaign = Some(campaign);
         match hand_over {
             Some((slot, target)) if self.reaches(desk, slot) => self.ask(Ask::Switchover {
@@ -424,6 +430,7 @@ impl World {
             established_version: view.established,
             answers: core.answers_until() > machine.clock.local(self.now),
             leader_heard: view.leader_heard,
+            beat_ms: 1000,
             leaving: false,
             fenced: false,
             divergent: None,

@@ -10,8 +10,6 @@ pub(crate) enum Bug {
     CommitsWithoutBarrier,
     /// What a follower says of its log counts before the log is matched.
     CountsUnmatched,
-    /// A promise is answered, and frames counted, before they are on the disk.
-    PromisesUnwritten,
     /// A follower acknowledges what is on its way to the disk.
     AcknowledgesUnwritten,
     /// A follower goes on with its leader after it has promised another.

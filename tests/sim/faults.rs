@@ -10,7 +10,7 @@ use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 use super::bug::Bug;
 use super::node::Out;
 use super::operator::needed;
-use super::world::{LEASE, World, random_clock};
+use super::world::{World, random_clock};
 
 /// How often what goes wrong: weights.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,12 @@ pub(crate) struct Menu {
     pub(crate) disks: u32,
     pub(crate) losses: u32,
     pub(crate) leases: u32,
+    /// Most microseconds that a message takes, unless something is wrong.
+    pub(crate) delay_us: u64,
+    /// How often in a thousand looks an operator promotes for no reason.
+    pub(crate) whims: u32,
+    /// How often in a hundred promotions it gives voters up, or a leader those that it misses.
+    pub(crate) removals: u32,
 }
 
 impl Menu {
@@ -34,16 +40,19 @@ impl Menu {
         disks: 4,
         losses: 1,
         leases: 1,
+        delay_us: 2_000,
+        whims: 10,
+        removals: 30,
     };
 
     pub(crate) fn delay_us(&self, rng: &mut SmallRng) -> u64 {
         match rng.random_range(0..50) {
             0 => rng.random_range(1_000..100_000),
-            _ => rng.random_range(100..2_000),
+            _ => rng.random_range(100..self.delay_us),
         }
     }
 
-    pub(crate) fn disk_us(&self, rng: &mut SmallRng) -> u64 {
+    pub(crate) fn disk_us(rng: &mut SmallRng) -> u64 {
         [200, 200, 1_000, 20_000][rng.random_range(0..4)]
     }
 }
@@ -57,6 +66,8 @@ impl World {
         let micros = self.rng.random_range(1_000..menu.pause_us);
         self.at(micros, super::world::Event::Fault);
         let slot = self.rng.random_range(0..self.machines.len());
+        let leader = self.leader().filter(|_| self.rng.random_bool(0.4));
+        let slot = leader.unwrap_or(slot);
         let weights = [
             menu.cuts,
             menu.stops,
@@ -90,11 +101,16 @@ impl World {
     fn cut(&mut self, slot: usize) {
         let all = self.machines.len() + self.desks.len();
         let other = self.rng.random_range(0..all);
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..13) {
+            // Operators do not see it, and everybody else does.
+            8..10 => {
+                let desks = self.machines.len()..all;
+                self.network.cut.extend(desks.map(|desk| (desk, slot)));
+            }
             0..3 => self.network.cut.clear(),
             3 => self.network.cut.extend([(slot, other)]),
             4 => self.network.cut.extend([(other, slot)]),
-            5 => {
+            5 | 10..13 => {
                 let others = (0..all).filter(|it| *it != slot);
                 let both = others.flat_map(|it| [(slot, it), (it, slot)]);
                 self.network.cut.extend(both);
@@ -172,7 +188,7 @@ impl World {
             }
             2 => machine.log.set_capacity(1),
             3 => machine.log.set_capacity(u64::MAX),
-            _ => machine.disk_us = self.setup.menu.disk_us(&mut self.rng),
+            _ => machine.disk_us = Menu::disk_us(&mut self.rng),
         }
     }
 
@@ -218,7 +234,8 @@ impl World {
     /// The user wants leases of another length.
     fn change_lease(&mut self, slot: usize) {
         let factor = self.rng.random_range(1..5);
-        self.drive(slot, Input::SetLease(LEASE * factor / 2));
+        let lease = self.setup.lease * factor / 2;
+        self.drive(slot, Input::SetLease(lease));
     }
 
     /// No more faults.
@@ -235,7 +252,7 @@ impl World {
             machine.log.set_capacity(u64::MAX);
         }
         for slot in 0..self.machines.len() {
-            self.drive(slot, Input::SetLease(LEASE));
+            self.drive(slot, Input::SetLease(self.setup.lease));
         }
     }
 }

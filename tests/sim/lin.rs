@@ -55,8 +55,11 @@ fn relevant(ops: Vec<Op>) -> Vec<Op> {
     ops.into_iter().filter(keep).collect()
 }
 
+/// What a key holds.
+type Value = Option<u64>;
+
 /// The value after the operation, if it fits into the order here.
-fn apply(op: &Op, value: Option<u64>) -> Option<Option<u64>> {
+fn apply(op: &Op, value: Value) -> Option<Value> {
     let after = match op.command {
         Command::Get(_) => value,
         Command::Set(_, new) => Some(new),

@@ -91,6 +91,11 @@ pub(crate) struct Erratic {
     pub(crate) bug: Bug,
     /// Whether it does what nobody needs: promotions and changes at random.
     pub(crate) restless: bool,
+    /// In how many of a thousand looks it promotes for no reason.
+    pub(crate) whims: u32,
+    /// In how many of a hundred promotions it gives up voters for no reason.
+    pub(crate) removals: u32,
+    pub(crate) most_voters: usize,
     /// Whether it changes `k`.
     pub(crate) changes_sync: bool,
 }
@@ -103,7 +108,7 @@ impl Erratic {
         let words = seen.words.iter();
         let ask = words.filter(|(_, (status, _))| asked.contains(&status.id));
         let mut give_up = seen.lost.clone();
-        if self.restless && rng.random_bool(0.2) {
+        if self.restless && rng.random_ratio(self.removals, 100) {
             give_up.extend(base.voters.iter().filter(|_| rng.random_bool(0.5)));
         }
         Campaign {
@@ -125,13 +130,14 @@ impl Erratic {
         };
         let followers = leader.followers.iter().map(|follower| follower.id);
         let joining = followers.filter(|id| !register.voters.contains(id) && ready(id));
-        next.voters.extend(joining);
+        let room = self.most_voters.saturating_sub(register.voters.len());
+        next.voters.extend(joining.take(room));
         let away = |id: &ReplicaId| {
             let lost = seen.lost.contains(id);
             let at = leader.followers.iter().find(|it| it.id == *id);
             lost || (self.restless && at.is_none_or(|it| !it.heard) && *id != leader.id)
         };
-        let eager = rng.random_bool(0.3);
+        let eager = rng.random_ratio(self.removals, 100);
         next.voters.retain(|id| !(away(id) && eager));
         if self.changes_sync && rng.random_bool(0.02) {
             next.sync = rng.random_range(0..3);
@@ -215,7 +221,7 @@ impl Operator for Erratic {
         };
         let leads = leader.role == Role::Leader && leader.epoch == register.epoch;
         let over = leader.begun >= register.epoch && !leads;
-        let whim = self.restless && rng.random_bool(0.01);
+        let whim = self.restless && rng.random_ratio(self.whims, 1000);
         if begun || over || whim {
             return Act::Campaign(self.campaign(seen, rng));
         }

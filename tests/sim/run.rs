@@ -49,6 +49,7 @@ pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
         changes_sync: false,
         bug: Bug::None,
         menu: Menu::ALL,
+        lease: Duration::from_millis(300),
     }
 }
 
@@ -98,6 +99,35 @@ fn durability_that_changes() {
 #[test]
 fn five_with_two_synchronous_followers() {
     run_all("five", setup(5, 5, 2));
+}
+
+/// Many promotions, and a network that is slow for leases that short.
+pub(crate) fn restless(machines: usize, sync: u32) -> Setup {
+    let menu = Menu {
+        pause_us: 700_000,
+        stops: 2,
+        pauses: 2,
+        disks: 1,
+        losses: 0,
+        delay_us: 60_000,
+        whims: 40,
+        removals: 3,
+        ..Menu::ALL
+    };
+    Setup {
+        menu,
+        ..setup(machines, machines, sync)
+    }
+}
+
+#[test]
+fn restless_with_three() {
+    run_all("restless_with_three", restless(3, 1));
+}
+
+#[test]
+fn restless_with_two() {
+    run_all("restless_with_two", restless(2, 1));
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Process {
             && view.last.lsn == view.end
             && self.seed.as_deref().is_some_and(same);
         if !goes_on {
+            self.seed = None; // one is copied at a time
             self.jobs.push_back(Job::Reset(seed));
             return;
         }

@@ -10,12 +10,6 @@ impl Process {
     /// The input as a planted mistake lets it through, or not at all.
     pub(crate) fn spoil(&mut self, input: Input) -> Option<Input> {
         match (self.bug, input) {
-            (Bug::PromisesUnwritten, Input::Promise { epoch, ticket }) => {
-                if self.core.last().lsn < self.core.end() {
-                    self.drive_core(Input::Durable(self.core.end()));
-                }
-                Some(Input::Promise { epoch, ticket })
-            }
             (Bug::FollowsOnAfterPromise, Input::Promise { epoch, ticket })
                 if self.core.leading().is_none() && epoch > self.core.view().hard.promised =>
             {

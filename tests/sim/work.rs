@@ -247,8 +247,8 @@ impl Process {
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
     }
 
-    /// Cuts the state, or brings a committed cut to disk; with `trim`, frees the log below it.
-    pub(crate) fn upkeep(&mut self, trim: bool, now: Duration) {
+    /// Cuts the state, or brings a committed cut to disk; frees the log below it and `trim`.
+    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
         self.now = now;
         if self.flush.is_none() {
             self.cut_state();
@@ -264,7 +264,7 @@ impl Process {
         while store.settle() {}
         drop(store.take_garbage());
         self.drive_core(Input::Flushed(cut));
-        let trimmed = trim && self.reader.trim(cut).is_ok();
+        let trimmed = trim.is_some_and(|most| self.reader.trim(cut.min(most)).is_ok());
         if trimmed {
             self.drive_core(Input::Trimmed(self.reader.oldest()));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use replicated_store::replication::message::Message;
-use replicated_store::replication::{Configuration, Epoch, Input, Peer, ReplicaId};
+use replicated_store::replication::{Configuration, Epoch, Input, Lsn, Peer, ReplicaId};
 
 use super::api::{Ask, Desk, Reply};
 use super::bug::Bug;
@@ -19,10 +19,8 @@ use super::faults::Menu;
 use super::network::{End, LEADER, Network, Packet};
 use super::node::{Machine, Out};
 
-/// The lease that leaders ask for at the beginning.
-pub(crate) const LEASE: Duration = Duration::from_millis(300);
 /// A connection on which nothing came for this long is closed.
-const SILENCE: Duration = Duration::from_millis(1500);
+const SILENCE: Duration = Duration::from_millis(2500);
 
 /// What happens at a moment. Processes are named with their incarnation: what was meant for an
 /// earlier one does not happen.
@@ -83,12 +81,14 @@ impl Event {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) machines: usize,
-    /// Machines that vote from the beginning; the others are learners.
+    /// So many may vote at most; the others are learners.
     pub(crate) voters: usize,
     pub(crate) sync: u32,
     pub(crate) changes_sync: bool,
     pub(crate) bug: Bug,
     pub(crate) menu: Menu,
+    /// The lease that leaders ask for at the beginning.
+    pub(crate) lease: Duration,
 }
 
 /// See the module.
@@ -124,7 +124,7 @@ impl World {
             .map(|slot| {
                 let clock = random_clock(&mut rng);
                 let mut machine = Machine::new(ReplicaId(slot as u128 + 1), rng.random(), clock);
-                machine.disk_us = setup.menu.disk_us(&mut rng);
+                machine.disk_us = Menu::disk_us(&mut rng);
                 machine
             })
             .collect();
@@ -132,11 +132,11 @@ impl World {
             version: 1,
             epoch: Epoch(1),
             leader: Some(ReplicaId(1)),
-            voters: machines[..setup.voters].iter().map(|it| it.id).collect(),
+            voters: [ReplicaId(1)].into(),
             sync: setup.sync,
             ..Configuration::default()
         };
-        let desks = (0..2).map(|_| Desk::new(&setup)).collect();
+        let desks = (0..2).map(|_| Desk::new(&setup, &mut rng)).collect();
         let mut world = Self {
             rng,
             now: Duration::ZERO,
@@ -326,7 +326,7 @@ impl World {
                 if let Some(process) = &mut self.machines[slot].process {
                     process.seed = Some(seed);
                 }
-                self.machines[slot].told = replicated_store::replication::Lsn::ZERO;
+                self.machines[slot].told = Lsn::ZERO;
                 let micros = self.rng.random_range(1_000..300_000);
                 let incarnation = self.machines[slot].incarnation;
                 self.at(micros, Event::Install(slot, incarnation));
@@ -428,7 +428,7 @@ impl World {
             return;
         };
         if self.rng.random_bool(0.5) {
-            process.upkeep(false, now);
+            process.upkeep(None, now);
         }
         let engine = self.machines[slot].engine.clone();
         let process = self.machines[slot].process.as_ref();
@@ -484,7 +484,7 @@ impl World {
             .iter()
             .filter(|(_, link)| {
                 let mut ends = link.ends.iter();
-                ends.any(|end| end.slot == slot && end.open && self.now - end.heard_at > SILENCE)
+                ends.any(|end| end.slot == slot && end.open && end.heard_at + SILENCE < self.now)
             })
             .map(|(peer, _)| *peer)
             .collect();
@@ -537,12 +537,8 @@ impl World {
         let incarnation = self.machines[slot].incarnation;
         let micros = self.rng.random_range(20_000..400_000);
         self.at(micros, Event::Flush(slot, incarnation));
-        let wants = self.faults && self.rng.random_bool(0.3);
-        // A voter that is seeded anew is as good as lost for that time: one loss is enough.
-        let whole = |id: &ReplicaId| !self.lost.contains(id) && !self.is_seeding(*id);
-        let sets = self.register.previous.iter().map(|set| &set.voters);
-        let mut voters = sets.chain([&self.register.voters]).flatten();
-        let trim = wants && voters.all(|id| whole(id));
+        let trim = self.faults && self.rng.random_bool(0.3);
+        let trim = trim.then(|| self.dispensable());
         let now = self.local(slot);
         if let Some(process) = &mut self.machines[slot].process {
             process.upkeep(trim, now);
@@ -581,7 +577,7 @@ impl World {
             let micros = self.rng.random_range(100..20_000);
             self.at(micros, event);
         }
-        self.drive(slot, Input::SetLease(LEASE));
+        self.drive(slot, Input::SetLease(self.setup.lease));
     }
 
     /// The process ends; it is started again after a while.
@@ -619,6 +615,27 @@ impl World {
 
     fn check(&mut self, slot: usize) {
         self.checker.leaders(slot, self.now, &self.machines);
+    }
+
+    /// Up to where nobody but one voter may need the log. A voter that is seeded anew is as good as
+    /// lost for that time, and one is enough.
+    fn dispensable(&self) -> Lsn {
+        let sets = self.register.previous.iter().map(|set| &set.voters);
+        let voters: BTreeSet<ReplicaId> = sets
+            .chain([&self.register.voters])
+            .flatten()
+            .copied()
+            .collect();
+        let mut ends: Vec<Lsn> = Vec::new();
+        for id in voters {
+            if self.lost.contains(&id) || self.is_seeding(id) {
+                return Lsn::ZERO;
+            }
+            let machine = self.machines.iter().find(|machine| machine.id == id);
+            ends.extend(machine.map(|machine| machine.told));
+        }
+        ends.sort_unstable();
+        ends.get(1).copied().unwrap_or_default()
     }
 
     /// Whether a replica has no whole state.

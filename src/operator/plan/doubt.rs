@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Leadership, leadership};
+use super::{Leadership, leadership, switchover};
 use crate::operator::validate::ValidatedStore;
-use crate::operator::view::{PodView, STALE, View};
+use crate::operator::view::{PodView, View};
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, Epoch, ReplicaId};
 
@@ -142,11 +142,18 @@ pub fn look_again(view: &View) -> Option<Duration> {
     // Silence is counted by us alone.
     let silence = view.doubts.keys().any(|it| matches!(it, Doubt::Unled(_)));
     let leader = register.leader.and_then(|id| view.find(id));
-    let stale = leader.filter(|_| silence).and_then(|(pod, _)| {
+    let stale = leader.and_then(|(pod, _)| {
         let heard = pod.heard.as_ref()?;
-        STALE.checked_sub(heard.silence)
+        let stale_after = heard.stale_after();
+        let left = stale_after.checked_sub(heard.silence).filter(|_| silence);
+        // That it speaks again wakes nobody, and what was doubted must not be kept for that.
+        left.or(pod.stale().then_some(stale_after))
     });
-    let next = ripening.chain(stale).filter(|left| !left.is_zero()).min();
+    let next = ripening
+        .chain(stale)
+        .chain(switchover::pauses(view))
+        .filter(|left| !left.is_zero())
+        .min();
     // A little later, as what is due exactly then would not be seen to be.
     next.map(|left| left + Duration::from_millis(2))
 }

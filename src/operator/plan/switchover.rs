@@ -13,6 +13,8 @@ use crate::replication::types::{Configuration, ReplicaId};
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two attempts with a leader that is told to stop: there is not much time.
 const LEAVING_PAUSE: Duration = Duration::from_secs(1);
+/// What a lease may run longer than the operator counts.
+const MARGIN: Duration = Duration::from_millis(100);
 /// After so many milliseconds the leader gives up, and leads on.
 pub const DEADLINE_MS: u64 = 5000;
 
@@ -137,6 +139,14 @@ fn attempt(
     } else {
         PAUSE
     };
+    let leader = register.leader?;
+    // Leases of the leader before this one would have to be waited for.
+    let settled = view
+        .since_campaign
+        .is_none_or(|since| since >= settling(view));
+    if !settled && why != Why::Leaving {
+        return Some(Decision::Keep);
+    }
     if view.since_switchover.is_some_and(|since| since < pause) {
         return (why != Why::Leaving).then(|| {
             wait(
@@ -154,6 +164,8 @@ fn attempt(
     if campaign.hopeless_now(view).is_some() {
         return None;
     }
+    // It leads again only if nobody else can, or the two would take turns.
+    campaign.unfit.insert(leader);
     campaign.ask.retain(|ordinal| *ordinal != pod.ordinal);
     campaign.preference.retain(|id| *id != target);
     campaign.preference.insert(0, target);
@@ -163,6 +175,23 @@ fn attempt(
         why,
         campaign,
     })))
+}
+
+/// After this nobody holds a lease of the leader before the present one.
+fn settling(view: &View) -> Duration {
+    view.store.lease() + MARGIN
+}
+
+/// How long it is until another attempt may be made.
+pub(super) fn pauses(view: &View) -> impl Iterator<Item = Duration> {
+    let left = |bound: Duration, since: Option<Duration>| bound.checked_sub(since?);
+    [
+        left(settling(view), view.since_campaign),
+        left(LEAVING_PAUSE, view.since_switchover),
+        left(PAUSE, view.since_switchover),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Followers that can take the lead now, best first.

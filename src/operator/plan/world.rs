@@ -1,6 +1,7 @@
 //! A small world for tests: replicas that do what the protocol says and no more, a register, a
 //! clock, and an operator that can die between any two steps.
 
+mod register;
 mod replica;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use super::doubt::{self, Doubt};
 use super::election::Elected;
 use super::promotion::Campaign;
 use super::switchover::Switchover;
-use super::{Decision, Swap, decide, follow};
+use super::{Decision, decide, follow};
 use crate::operator::testing;
 use crate::operator::validate::validate;
 use crate::operator::view::{self, PodView, Told, View, Workload};
@@ -349,6 +350,7 @@ impl World {
             return true;
         };
         self.switched = None;
+        self.campaigned = Some(self.now);
         self.campaign(&switchover.campaign, vec![answer], step)
     }
 
@@ -383,43 +385,6 @@ impl World {
             self.delete_pod(ordinal);
         }
         acted
-    }
-
-    /// The compare-and-swap, with what must hold of it.
-    fn swap(&mut self, swap: Swap) {
-        let leader = swap.to.leader.unwrap();
-        assert!(swap.to.voters.contains(&leader), "the leader votes");
-        if let Some(old) = &self.view.register {
-            assert_eq!(swap.to.version, old.version + 1, "versions rise by one");
-            assert!(swap.to.epoch >= old.epoch, "epochs never fall");
-            if swap.to.epoch == old.epoch {
-                assert_eq!(swap.to.leader, old.leader, "a leader per epoch");
-                assert_eq!(swap.to.wait_ms, old.wait_ms, "only a promotion waits");
-            } else {
-                assert_eq!(swap.to.sync, old.sync, "a promotion keeps k");
-            }
-            self.check_previous(old, &swap.to);
-        }
-        self.view.register = Some(swap.to);
-    }
-
-    /// Sets that were replaced count until the leader has established exactly what replaced them.
-    fn check_previous(&self, old: &Configuration, new: &Configuration) {
-        if new.epoch == old.epoch && new.current() == old.current() {
-            let leader = self
-                .leading()
-                .map(|ordinal| &self.replicas[&ordinal].status);
-            let established = leader.map(|status| status.established_version);
-            assert_eq!(established, Some(old.version), "emptied too early");
-            return;
-        }
-        assert!(
-            new.epoch > old.epoch || old.previous.is_empty(),
-            "one change at a time"
-        );
-        for set in old.previous.iter().chain([&old.current()]) {
-            assert!(new.previous.contains(set), "a replaced set is forgotten");
-        }
     }
 
     fn promise(&mut self, ordinal: u32, epoch: Epoch) -> Option<PromiseAnswer> {

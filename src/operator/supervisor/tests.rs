@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::operator::replica_client::{HttpAdmin, SILENCE};
 use crate::operator::testing;
-use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, Role, Settings};
+use crate::replication::admin::{
+    Assignment, ProcessStatus, PromiseAnswer, PromiseRequest, Role, Settings, SwitchoverRequest,
+};
 use crate::replication::types::{Configuration, Epoch, Position};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
@@ -143,6 +145,47 @@ async fn a_replica_that_goes_and_comes_is_lost_and_found() {
     say(&mut stream, &testing::status(8)).await;
     setup.woken().await;
     assert!(setup.heard().unwrap().connected);
+}
+
+#[test]
+fn who_led_and_who_heard_a_leader_is_kept_when_another_process_speaks() {
+    let mut leader = testing::status(7);
+    leader.role = Role::Leader;
+    let before = heard(None, leader.clone());
+    let led = before.led.unwrap();
+    assert_eq!(
+        (led.epoch, led.incarnation),
+        (leader.epoch, leader.incarnation)
+    );
+    let mut successor = testing::status(7);
+    successor.incarnation += 1;
+    successor.leader_heard = true;
+    let after = heard(Some(&before), successor.clone());
+    assert_eq!(after.led, before.led);
+    let hears = Some((successor.incarnation, successor.epoch));
+    assert_eq!(after.heard_leader, hears);
+    successor.leader_heard = false;
+    assert_eq!(heard(Some(&after), successor).heard_leader, hears);
+}
+
+#[tokio::test]
+async fn the_parent_of_a_process_and_a_leader_are_asked() {
+    let process = ProcessStatus {
+        running: None,
+        ended: vec![5, 7],
+    };
+    let (address, asked) = answer("200 OK", serde_json::to_string(&process).unwrap()).await;
+    assert_eq!(HttpAdmin.process(address).await.unwrap(), process);
+    assert_eq!(asked.await.unwrap().0, "GET /process HTTP/1.1");
+    let (address, asked) = answer("409 Conflict", "too busy\n".into()).await;
+    let request = SwitchoverRequest {
+        epoch: Epoch(4),
+        target: testing::status(7).id,
+        deadline_ms: 100,
+    };
+    let refused = HttpAdmin.switchover(address, request).await.unwrap_err();
+    assert_eq!(refused.to_string(), "409 Conflict: too busy");
+    assert_eq!(asked.await.unwrap().0, "POST /switchover HTTP/1.1");
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ fn voters(n: u128, sync: u32) -> Configuration {
     }
 }
 
-fn campaign(base: Configuration) -> (World, Campaign) {
+fn campaign(base: &Configuration) -> (World, Campaign) {
     let world = World::new(3);
-    let mut campaign = Campaign::new(&world.view, &base, Cause::LeaderSilent);
+    let mut campaign = Campaign::new(&world.view, base, Cause::LeaderSilent);
     campaign.preference = base.voters.iter().copied().collect();
     (world, campaign)
 }
@@ -57,7 +57,7 @@ fn outcome(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> (u128, u6
 
 #[test]
 fn the_longest_lease_is_waited_for() {
-    let campaign = campaign(voters(3, 1));
+    let campaign = campaign(&voters(3, 1));
     let answers = [
         answer(2, 90, &[(Some(4), 300)]),
         answer(3, 80, &[(Some(4), 700)]),
@@ -67,7 +67,7 @@ fn the_longest_lease_is_waited_for() {
 
 #[test]
 fn leases_of_a_leader_that_has_ended_are_void_and_others_are_not() {
-    let mut campaign = campaign(voters(3, 1));
+    let mut campaign = campaign(&voters(3, 1));
     campaign.1.ended = true;
     let own = answer(3, 80, &[(Some(4), 700)]);
     for (holder, expected) in [(Some(4), 0), (Some(3), 400), (None, 400)] {
@@ -78,14 +78,14 @@ fn leases_of_a_leader_that_has_ended_are_void_and_others_are_not() {
 
 #[test]
 fn leases_of_a_leader_that_promises_are_void() {
-    let campaign = campaign(voters(3, 0));
+    let campaign = campaign(&voters(3, 0));
     let answers = [answer(1, 95, &[]), answer(2, 90, &[(Some(4), 400)])];
     assert_eq!(outcome(&campaign, &answers), (1, 0));
 }
 
 #[test]
 fn an_answer_that_means_a_wait_is_left_out_if_the_others_are_enough() {
-    let mut campaign = campaign(voters(3, 1));
+    let mut campaign = campaign(&voters(3, 1));
     campaign.1.ended = true;
     // The old leader's successor has the longest log, and has forgotten what leases it gave.
     let answers = [
@@ -106,7 +106,7 @@ fn an_answer_that_means_a_wait_is_left_out_if_the_others_are_enough() {
 
 #[test]
 fn with_asynchronous_replication_every_answer_counts() {
-    let mut campaign = campaign(voters(3, 0));
+    let mut campaign = campaign(&voters(3, 0));
     campaign.1.ended = true;
     let answers = [
         answer(1, 95, &[(None, 900)]),
@@ -127,7 +127,7 @@ fn every_set_must_have_enough_without_those_that_are_left_out() {
         voters: [LEADER, ReplicaId(2)].into(),
         sync: 1,
     }];
-    let campaign = campaign(base);
+    let campaign = campaign(&base);
     let answers = [
         answer(1, 95, &[(None, 900)]),
         answer(2, 80, &[(None, 500)]),
@@ -139,12 +139,12 @@ fn every_set_must_have_enough_without_those_that_are_left_out() {
 
 #[test]
 fn one_that_should_not_lead_is_left_out_if_that_is_safe() {
-    let mut all = campaign(voters(3, 1));
+    let mut all = campaign(&voters(3, 1));
     all.1.unfit = [ReplicaId(2)].into();
     let answers = [answer(1, 80, &[]), answer(2, 90, &[]), answer(3, 85, &[])];
     assert_eq!(outcome(&all, &answers).0, 3);
     assert_eq!(outcome(&all, &answers[..2]).0, 2, "nobody else can");
-    let mut asynchronous = campaign(voters(3, 0));
+    let mut asynchronous = campaign(&voters(3, 0));
     asynchronous.1.unfit = [ReplicaId(2)].into();
     assert_eq!(
         outcome(&asynchronous, &answers).0,
@@ -163,12 +163,12 @@ fn one_that_should_not_lead_is_left_out_if_that_is_safe() {
 fn voters_that_a_leader_cannot_do_without_must_have_answered() {
     // The other one of three is enough for leases and copies: the silent one stays.
     let two = [answer(2, 90, &[]), answer(3, 80, &[])];
-    let elected = elect(&campaign(voters(3, 1)), &two).unwrap();
+    let elected = elect(&campaign(&voters(3, 1)), &two).unwrap();
     assert_eq!(elected.swap.to.voters.len(), 3);
     // If all three must have a record, it is given up.
-    let elected = elect(&campaign(voters(3, 2)), &two).unwrap();
+    let elected = elect(&campaign(&voters(3, 2)), &two).unwrap();
     assert_eq!(elected.swap.to.voters, [ReplicaId(2), ReplicaId(3)].into());
-    let elected = elect(&campaign(voters(2, 1)), &two[..1]).unwrap();
+    let elected = elect(&campaign(&voters(2, 1)), &two[..1]).unwrap();
     assert_eq!(elected.swap.to.voters, [ReplicaId(2)].into());
     assert_eq!(elected.swap.to.previous, [voters(2, 1).current()]);
 }

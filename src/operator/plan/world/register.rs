@@ -1,0 +1,44 @@
+//! The register of the small world, and what must hold of every change of it.
+
+use super::World;
+use crate::operator::plan::Swap;
+use crate::replication::types::Configuration;
+
+impl World {
+    /// The compare-and-swap, with what must hold of it.
+    pub(super) fn swap(&mut self, swap: Swap) {
+        let leader = swap.to.leader.unwrap();
+        assert!(swap.to.voters.contains(&leader), "the leader votes");
+        if let Some(old) = &self.view.register {
+            assert_eq!(swap.to.version, old.version + 1, "versions rise by one");
+            assert!(swap.to.epoch >= old.epoch, "epochs never fall");
+            if swap.to.epoch == old.epoch {
+                assert_eq!(swap.to.leader, old.leader, "a leader per epoch");
+                assert_eq!(swap.to.wait_ms, old.wait_ms, "only a promotion waits");
+            } else {
+                assert_eq!(swap.to.sync, old.sync, "a promotion keeps k");
+            }
+            self.check_previous(old, &swap.to);
+        }
+        self.view.register = Some(swap.to);
+    }
+
+    /// Sets that were replaced count until the leader has established exactly what replaced them.
+    fn check_previous(&self, old: &Configuration, new: &Configuration) {
+        if new.epoch == old.epoch && new.current() == old.current() {
+            let leader = self
+                .leading()
+                .map(|ordinal| &self.replicas[&ordinal].status);
+            let established = leader.map(|status| status.established_version);
+            assert_eq!(established, Some(old.version), "emptied too early");
+            return;
+        }
+        assert!(
+            new.epoch > old.epoch || old.previous.is_empty(),
+            "one change at a time"
+        );
+        for set in old.previous.iter().chain([&old.current()]) {
+            assert!(new.previous.contains(set), "a replaced set is forgotten");
+        }
+    }
+}
