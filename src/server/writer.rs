@@ -70,7 +70,7 @@ impl Writer {
                 } => {
                     let time = self.node.clock.wall_ms();
                     let frame = Frame::seal(payload, records, epoch, start, time, chain);
-                    self.sealed(&frame, None, reign)?;
+                    self.sealed(&frame, reign)?;
                 }
             }
         }
@@ -91,14 +91,14 @@ impl Writer {
     }
 
     /// Tells everybody of the leader's new frame, then writes it.
-    fn sealed(&mut self, frame: &Frame, barrier: Option<u64>, reign: u64) -> anyhow::Result<()> {
+    fn sealed(&mut self, frame: &Frame, reign: u64) -> anyhow::Result<()> {
         let node = &self.node;
         let known = node.with(|inner| {
             inner.sealing = false;
             if inner.reign != reign {
                 return false; // deposed meanwhile: the records were dropped
             }
-            node.seal(inner, frame, barrier.map(|version| (version, frame.end())));
+            node.seal(inner, frame, None);
             true
         });
         if known {
@@ -153,30 +153,39 @@ impl Writer {
         }
     }
 
+    /// Seals a barrier under one lock, behind what clients have executed: a leader that takes writes
+    /// goes on meanwhile, and may be deposed since it asked for the barrier.
     fn barrier(&mut self, epoch: Epoch, version: u64) -> anyhow::Result<()> {
-        let mut payload = Vec::new();
-        Record::Barrier { version }.encode(&mut payload);
-        let (tip, reign) = self.node.with(|inner| (inner.tip, inner.reign));
-        let time = self.node.clock.wall_ms();
-        let frame = Frame::seal(payload, 1, epoch, tip.end, time, tip.chain);
         let node = Arc::clone(&self.node);
-        node.with(|inner| {
-            if inner.reign == reign {
-                if let Some(store) = &mut inner.store {
-                    store.apply(&Record::Barrier { version }, frame.end())?;
-                }
-                inner.applied = Tip {
-                    end: frame.end(),
-                    chain: frame.chain(),
-                };
-                inner.pending.start = frame.end();
-                inner.accepting = true;
-                // Whoever leads has all: it goes on serving reads when another one leads.
-                inner.ready = true;
+        let frames = node.with(|inner| {
+            let mut frames = Vec::new();
+            if inner.core.leading() != Some(epoch) {
+                return Ok(frames);
             }
-            Ok::<_, crate::store::StoreError>(())
+            if inner.pending.records > 0 {
+                frames.push(seal_now(&node, inner, epoch));
+            }
+            let record = Record::Barrier { version };
+            let mut payload = Vec::new();
+            record.encode(&mut payload);
+            let (tip, time) = (inner.tip, node.clock.wall_ms());
+            let frame = Frame::seal(payload, 1, epoch, tip.end, time, tip.chain);
+            if let Some(store) = &mut inner.store {
+                store.apply(&record, frame.end())?;
+            }
+            inner.applied = Tip {
+                end: frame.end(),
+                chain: frame.chain(),
+            };
+            inner.pending.start = frame.end();
+            inner.accepting = true;
+            // Whoever leads has all: it goes on serving reads when another one leads.
+            inner.ready = true;
+            node.seal(inner, &frame, Some((version, frame.end())));
+            frames.push(frame);
+            Ok::<_, crate::store::StoreError>(frames)
         })?;
-        self.sealed(&frame, Some(version), reign)
+        self.append(&frames)
     }
 
     /// Cuts the log; a state that has more is brought back.
@@ -257,10 +266,11 @@ impl Writer {
 }
 
 /// Takes the next work. A barrier waits until the state has been brought to the end of the log, and
-/// until then no client write is accepted; records are taken only when no job is waiting.
+/// until then no client write is accepted; records are taken only when no job is waiting, or together
+/// with a barrier.
 fn take(inner: &mut Inner) -> Option<Work> {
     match inner.jobs.front() {
-        None | Some(Job::Barrier { .. }) if inner.pending.records > 0 => Some(seal(inner)),
+        None if inner.pending.records > 0 => Some(seal(inner)),
         Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => None,
         Some(Job::Append(_)) => Some(Work::Append(take_frames(inner))),
         Some(_) => inner.jobs.pop_front().map(Work::Job),
@@ -305,12 +315,27 @@ fn take_frames(inner: &mut Inner) -> Vec<Frame> {
     frames
 }
 
-fn seal(inner: &mut Inner) -> Work {
+/// Takes what clients have executed: the records, their number, and where they start.
+fn take_pending(inner: &mut Inner) -> (Vec<u8>, u32, Lsn) {
     let room = inner.pending.buffer.len().min(MAX_ROOM);
     let payload = std::mem::replace(&mut inner.pending.buffer, Vec::with_capacity(room));
     let records = std::mem::take(&mut inner.pending.records);
     let start = inner.pending.start;
     inner.pending.start = start.advance(payload.len() as u64);
+    (payload, records, start)
+}
+
+/// Seals what clients have executed at once, under the lock.
+fn seal_now(node: &Node, inner: &mut Inner, epoch: Epoch) -> Frame {
+    let (payload, records, start) = take_pending(inner);
+    let (time, chain) = (node.clock.wall_ms(), inner.tip.chain);
+    let frame = Frame::seal(payload, records, epoch, start, time, chain);
+    node.seal(inner, &frame, None);
+    frame
+}
+
+fn seal(inner: &mut Inner) -> Work {
+    let (payload, records, start) = take_pending(inner);
     inner.sealing = true;
     Work::Seal {
         payload,

@@ -1,12 +1,14 @@
 //! Leader and followers: what is written at the leader is read everywhere.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use replicated_store::replication::admin::{Role, Settings};
 use replicated_store::resp::reply::Reply;
 
-use super::support::{TestStore, eventually};
+use super::support::{Client, TestStore, eventually};
 
 fn write(store: &TestStore, from: usize, to: usize) {
     let mut client = store.replicas[store.leader()].client();
@@ -204,4 +206,37 @@ fn a_replica_stops_at_once_while_its_status_is_watched() {
         "it took {:?}",
         start.elapsed()
     );
+}
+
+/// Goal: a configuration changes under load, and the leader goes on.
+/// Method: many changes while clients write at the leader without a pause; each becomes established,
+/// no client gets an error.
+#[test]
+fn a_configuration_changes_under_load() {
+    let mut store = TestStore::start(2);
+    store.vote_all(1);
+    let address = store.replicas[0].client_address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (address, stop) = (address.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut client = Client::connect(&address).unwrap();
+                let mut written = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    client.set(&format!("key:{writer}"), "value").unwrap();
+                    written += 1;
+                }
+                written
+            })
+        })
+        .collect();
+    for _ in 0..200 {
+        store.vote_all(1);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for writer in writers {
+        assert!(writer.join().unwrap() > 0);
+    }
+    store.assert_same();
 }
