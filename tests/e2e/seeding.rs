@@ -4,7 +4,6 @@ use replicated_store::replication::admin::ReplicaStatus;
 use serde_json::json;
 
 use crate::support::history::History;
-use crate::support::store::restarts;
 use crate::support::wait::expect;
 use crate::support::{Gate, Store, World, eventually, fault, run, secs, writer};
 
@@ -48,12 +47,11 @@ async fn cut(world: &World, victim: &str) {
     })
     .await;
 
-    let before = restarts(&store.pod(victim).await);
+    let before = store.replica(victim).await.expect("its status").incarnation;
     fault::signal(world, victim, "SIGKILL").await;
     eventually(secs(60), "the process was started again", async || {
-        expect(restarts(&store.pod(victim).await) > before, || {
-            "no restart yet".to_owned()
-        })
+        let now = store.replica(victim).await?.incarnation;
+        expect(now != before, || "no restart yet".to_owned())
     })
     .await;
     store
