@@ -2,6 +2,7 @@
 //! StatefulSet and its Pods.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -154,6 +155,7 @@ impl World {
         }
         self.register = next.clone();
         self.cluster.version += 1;
+        let _ = write!(self.trace, "{}us {next:?} ", self.now.as_micros());
         true
     }
 
