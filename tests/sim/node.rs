@@ -123,6 +123,8 @@ pub(crate) struct Process {
     pub(crate) leaving: bool,
     /// It serves no client.
     pub(crate) fenced: bool,
+    /// Of what it was told last.
+    pub(crate) stamp: u64,
     /// Fewer voters than this are too few for client writes.
     pub(crate) fewest: usize,
 }
@@ -253,6 +255,7 @@ impl Machine {
             now,
             leaving: self.pod.terminating,
             fenced: false,
+            stamp: 0,
             fewest: 0,
         });
         Ok(())
