@@ -13,7 +13,7 @@ use replicated_store::replication::{Configuration, Epoch, ReplicaId, VoterSet};
 use super::api::{Notice, Word};
 use super::bug::Bug;
 use super::cluster::Reading;
-use super::world::Setup;
+use super::world::{Operators, Setup};
 
 /// What an operator has seen, all of it perhaps long ago but the register.
 #[derive(Default)]
@@ -151,7 +151,10 @@ pub(crate) struct Erratic {
 impl Erratic {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
-            bug: setup.bug,
+            bug: match setup.operators {
+                Operators::Erratic => setup.bug,
+                Operators::Plan | Operators::Mixed => Bug::None,
+            },
             restless: true,
             removals: setup.menu.removals,
             most_voters: setup.voters,

@@ -116,6 +116,7 @@ pub(crate) fn restless(machines: usize, sync: u32) -> Setup {
         pauses: 2,
         disks: 1,
         losses: 0,
+        rots: 0,
         delay_us: 60_000,
         whims: 40,
         removals: 3,
@@ -146,7 +147,7 @@ pub(crate) fn planned(setup: Setup) -> Setup {
 }
 
 /// One operator as it is shipped, and one that does whatever the protocol allows.
-fn mixed(setup: Setup) -> Setup {
+pub(crate) fn mixed(setup: Setup) -> Setup {
     Setup {
         operators: Operators::Mixed,
         ..setup
