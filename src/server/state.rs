@@ -61,13 +61,13 @@ pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> 
 }
 
 /// The part of a memory budget that is for entries; the rest is the LSM's cache of blocks.
-pub(super) fn entry_bytes(budget: u64) -> usize {
+fn entry_bytes(budget: u64) -> usize {
     (budget / 8 * 7) as usize
 }
 
 /// How a store shares a memory budget out: most of it to entries, of which a bounded part may wait
 /// to be flushed.
-fn store_options(budget: u64) -> StoreOptions {
+pub(super) fn store_options(budget: u64) -> StoreOptions {
     let flush_bytes = (budget / 8).clamp(8 << 20, 64 << 20) as usize;
     StoreOptions {
         memory_bytes: entry_bytes(budget),

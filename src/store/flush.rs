@@ -94,6 +94,7 @@ impl Store {
             .sealed
             .take_if(|sealed| sealed.ticket.same(&done.ticket));
         let sealed = sealed.ok_or(StoreError::FlushCancelled)?;
+        self.flushes += 1;
         self.meta = sealed.contents.meta.clone();
         self.engine.retire(self.meta.generation);
         self.garbage.undos.push(sealed.undo);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 
 use super::engine::Engine;
-use super::entry::{Entry, EntryRef, buffer_for, prefix_len};
+use super::entry::{Entry, EntryRef};
 use super::error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 use super::expiry::{Expiries, Expiry, ExpiryFill};
 use super::flush::Garbage;
@@ -16,6 +16,7 @@ use super::meta::Meta;
 use super::record::Record;
 use super::scan::Scans;
 use super::table::{Hand, Slot, Table};
+use super::warm::{CacheStats, read_entry};
 use crate::replication::Lsn;
 
 /// Buckets that one change or read looks at to find entries to evict. More than one entry comes
@@ -88,11 +89,14 @@ pub struct Store {
     pub(super) expiry: Expiry,
     pub(super) scans: Scans,
     pub(super) garbage: Garbage,
+    /// Flushes that ended since the opening.
+    pub(super) flushes: u64,
+    pub(super) stats: CacheStats,
 }
 
 /// Where the newest entry of a key was found.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     Active(Slot),
     Sealed(Slot),
     Settling(usize, Slot),
@@ -126,6 +130,8 @@ impl Store {
             expiry: Expiry::default(),
             scans: Scans::new(options.seed),
             garbage: Garbage::default(),
+            flushes: 0,
+            stats: CacheStats::default(),
         })
     }
 
@@ -135,8 +141,8 @@ impl Store {
     }
 
     /// Changes the memory budget; the cache shrinks to it with the next changes and reads.
-    pub fn set_memory(&mut self, bytes: usize) {
-        self.options.memory_bytes = bytes;
+    pub fn set_options(&mut self, options: StoreOptions) {
+        self.options = options;
     }
 
     /// The engine.
@@ -201,21 +207,8 @@ impl Store {
         })
     }
 
-    /// Whether `get` would have to read from the engine, so from the disk perhaps.
-    pub fn is_cold(&self, key: &[u8]) -> bool {
-        self.locate(self.hash(key), key).is_none()
-    }
-
-    /// Reads cold keys without the lock.
-    pub fn warmer(&self) -> Warmer {
-        Warmer {
-            engine: Arc::clone(&self.engine),
-            generation: self.meta.generation,
-        }
-    }
-
     /// The newest entry in memory, if that decides what the key's value is.
-    fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
+    pub(super) fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
         if let Some(place) = self.locate_unflushed(hash, key) {
             return Some(place);
         }
@@ -263,15 +256,11 @@ impl Store {
 
     /// Reads a key from the engine into the cache.
     fn fetch(&mut self, hash: u64, key: &[u8]) -> Result<Place> {
-        if key.len() > MAX_KEY {
+        self.stats.fetched += 1;
+        let Some(entry) = read_entry(&*self.engine, self.meta.generation, key)? else {
             return Ok(Place::Absent(Lsn::ZERO));
-        }
-        let mut buffer = buffer_for(key, prefix_len(key));
-        if !self.engine.get(self.meta.generation, key, &mut buffer)? {
-            return Ok(Place::Absent(Lsn::ZERO));
-        }
-        let entry = Entry::from_buffer(buffer)?;
-        if entry.memory() > self.options.memory_bytes / 16 {
+        };
+        if !self.fits(&entry) {
             self.too_big = Some(entry);
             return Ok(Place::TooBig);
         }
@@ -288,7 +277,8 @@ impl Store {
             if self.clean.len() == 0 || self.bytes() <= self.options.memory_bytes {
                 return false;
             }
-            self.clean.evict_step(&mut self.hand);
+            let gone = self.clean.evict_step(&mut self.hand);
+            self.stats.evicted += u64::from(gone.is_some());
         }
         true
     }
@@ -387,21 +377,6 @@ impl Store {
     /// Takes over what an [`ExpiryFill`] found.
     pub fn add_expiries(&mut self, found: Expiries) {
         self.expiry.extend(found.0);
-    }
-}
-
-/// Reads keys so that the engine has them in its cache: see [`Store::warmer`].
-#[derive(Clone)]
-pub struct Warmer {
-    engine: Arc<dyn Engine>,
-    generation: u32,
-}
-
-impl Warmer {
-    /// Reads a key; what it holds is left to [`Store::get`] to find out.
-    pub fn warm(&self, key: &[u8]) -> Result<()> {
-        self.engine.get(self.generation, key, &mut Vec::new())?;
-        Ok(())
     }
 }
 
