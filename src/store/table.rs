@@ -59,12 +59,10 @@ impl Table {
         entry.expect("the table did not change since the slot was found")
     }
 
-    /// Marks an entry as read, so that the clock spares it once.
+    /// Notes that an entry was read, so that the clock spares it.
     pub(super) fn visit(&mut self, slot: Slot) {
-        if let Some(entry) = self.shards[slot.shard].get_bucket_mut(slot.bucket)
-            && !entry.visited()
-        {
-            entry.set_visited(true);
+        if let Some(entry) = self.shards[slot.shard].get_bucket_mut(slot.bucket) {
+            entry.warm();
         }
     }
 
@@ -124,8 +122,8 @@ impl Table {
         None
     }
 
-    /// One step of a clock's hand: an entry that was visited loses the mark, another one goes
-    /// and is returned. Advances the hand by one place.
+    /// One step of a clock's hand: an entry that was read cools down, one that is cold goes and is
+    /// returned. Advances the hand by one place.
     pub(super) fn evict_step(&mut self, hand: &mut Hand) -> Option<Entry> {
         let shard = &mut self.shards[hand.shard];
         let bucket = hand.bucket;
@@ -138,8 +136,7 @@ impl Table {
         }
         hand.bucket += 1;
         let mut found = shard.get_bucket_entry(bucket).ok()?;
-        if found.get().visited() {
-            found.get_mut().set_visited(false);
+        if found.get_mut().cool() {
             return None;
         }
         let (entry, _) = found.remove();
@@ -195,10 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_spares_what_was_visited_once() {
+    fn the_clock_spares_what_was_read() {
         let mut table = filled(2000);
         let key = 5_u32.to_le_bytes();
         let slot = table.find(table.hasher.hash_one(&key[..]), &key).unwrap();
+        table.visit(slot);
         table.visit(slot);
         let mut hand = Hand::default();
         while table.len() > 1 {

@@ -100,11 +100,12 @@ impl Store {
         if !same || warm.flushes != self.flushes {
             return;
         }
-        for entry in warm.entries {
+        for mut entry in warm.entries {
             let hash = self.hash(entry.key());
             if self.locate(hash, entry.key()).is_none() && self.fits(&entry) {
                 self.stats.warmed += 1;
                 self.evict();
+                entry.warm(); // it stays until it is read
                 self.clean.insert(hash, entry);
             }
         }
