@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::inner::Progress;
 use super::metrics;
 use super::node::Node;
-use super::state::{memory_budget, store_options};
+use super::state::{memory_budget, set_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
@@ -229,7 +229,7 @@ pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, setti
     node.drive(inner, Input::SetLease(lease));
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
-        store.set_options(store_options(inner.memory_budget));
+        set_budget(store, inner.memory_budget);
     }
     inner.settings = settings;
 }

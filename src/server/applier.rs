@@ -61,7 +61,7 @@ pub(super) fn run(
 }
 
 fn span(inner: &mut Inner) -> Option<Span> {
-    if inner.accepting || inner.store.is_none() {
+    if inner.accepting || inner.store.is_none() || inner.stalls_applier() {
         return None;
     }
     // A leader that is about to append its barrier needs all of its log.

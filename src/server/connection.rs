@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::clients::Clients;
 use super::forward::{self, Batch, Next};
 use super::gate::Slot;
+use super::hold::{self, Hold};
 use super::host::NodeHost;
 use super::node::Node;
 use super::view::StoreView;
@@ -62,6 +63,8 @@ enum End {
     },
     /// An EXEC of so many bytes that nobody can execute, and why.
     Refuse(usize, &'static str),
+    /// The next command waits for something that does not take the lock.
+    Hold(Hold),
     /// A read comes next, and this follower has not got what the client wrote.
     Behind,
     Close,
@@ -98,6 +101,8 @@ pub(super) struct Connection {
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
+    /// Commands at the beginning of the input whose keys have been read from the disk.
+    read_ahead: usize,
     /// Cancelled when this replica stops: what was begun is finished, and nothing more is read.
     drain: CancellationToken,
 }
@@ -124,6 +129,7 @@ impl Connection {
             written: Position::default(),
             handing_since: None,
             slot: Slot::new(),
+            read_ahead: 0,
             drain,
         }
     }
@@ -181,6 +187,10 @@ impl Connection {
                         self.flush().await?;
                         return Ok(());
                     }
+                    End::Hold(hold) => {
+                        self.read_ahead = hold.wait(&self.node).await;
+                        continue;
+                    }
                     _ => continue,
                 };
                 match next {
@@ -199,9 +209,8 @@ impl Connection {
         }
     }
 
-    /// Executes what has been read, up to what the leader must execute, under the lock. A store whose
-    /// unflushed part has grown too large stalls everybody until the flush has caught up, and so does
-    /// a switchover for a moment.
+    /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
+    /// lock. A switchover holds everybody for a moment.
     async fn turn(&mut self) -> Turn {
         loop {
             let node = Arc::clone(&self.node);
@@ -241,6 +250,11 @@ impl Connection {
                             _ if forwards => break self.elsewhere(way, consumed, used),
                             _ => {}
                         }
+                    }
+                    let read = commands < self.read_ahead;
+                    let hold = hold::before(view.inner(), &self.session, args, rest, read);
+                    if let Some(hold) = hold {
+                        break End::Hold(hold);
                     }
                     consumed += used;
                     commands += 1;
@@ -296,6 +310,7 @@ impl Connection {
         if consumed > 0 {
             self.handing_since = None;
         }
+        self.read_ahead = self.read_ahead.saturating_sub(commands);
         turn
     }
 

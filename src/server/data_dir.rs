@@ -4,6 +4,7 @@
 //! ```text
 //! identity             id and name of the replica, written once
 //! hard                 promise, begun mark, longest lease granted
+//! memory               bytes of memory that the data may take, as of the last life
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
 //! log/                 segments of the replicated log
@@ -144,6 +145,16 @@ impl DataDir {
                 lease_ms: hard.lease_ms,
             },
         )
+    }
+
+    /// The memory budget that was noted last.
+    pub(super) fn memory(&self) -> Result<Option<u64>, DataDirError> {
+        self.read("memory")
+    }
+
+    /// Notes the memory budget, for the next start.
+    pub(super) fn note_memory(&self, bytes: u64) -> Result<(), DataDirError> {
+        self.write("memory", &bytes)
     }
 
     /// The name of the current state directory, if there is one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::hold::read_keys;
 use super::node::Node;
 use crate::store::Record;
 
@@ -18,6 +19,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// Deletes expired keys while this replica leads, until `stop`.
 pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: CancellationToken) {
     loop {
+        read_ahead(&node).await;
         let deleted = expire(&node);
         expired.fetch_add(deleted as u64, Ordering::Relaxed);
         let more = deleted == BATCH;
@@ -26,6 +28,19 @@ pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: Cancella
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Reads the keys of the next batch that are on disk only, without the lock.
+async fn read_ahead(node: &Arc<Node>) {
+    let now_ms = node.clock.wall_ms();
+    let cold = node.with(|inner| {
+        let store = inner.store.as_ref().filter(|_| inner.accepting)?;
+        let keys = store.expired_and_cold(now_ms, BATCH);
+        (!keys.is_empty()).then(|| (store.warmer(), keys))
+    });
+    if let Some((warmer, keys)) = cold {
+        read_keys(node, warmer, keys).await;
     }
 }
 

@@ -178,13 +178,29 @@ impl Inner {
     }
 
     /// Whether client commands must wait a moment: a switchover is being prepared, a leader has not
-    /// begun yet and its state runs ahead of what is committed, or too much waits to be flushed.
+    /// begun yet and its state runs ahead of what is committed.
     pub(super) fn holds_clients(&self) -> bool {
-        if !self.accepting {
-            return self.holding || self.core.leading().is_some();
-        }
+        self.holding || (!self.accepting && self.core.leading().is_some())
+    }
+
+    /// Whether writes must wait until a flush has caught up. Where the disk has no room for one, they
+    /// are refused instead.
+    pub(super) fn stalls_writers(&self) -> bool {
         let store = self.store.as_ref();
-        self.holding || store.is_some_and(Store::write_stall)
+        self.accepting && !self.disk_low && store.is_some_and(Store::write_stall)
+    }
+
+    /// Whether a follower's state must wait until a flush has caught up. A cut that is not committed is
+    /// not brought to disk: a leader that has not begun yet must go on, or it never will be.
+    pub(super) fn stalls_applier(&self) -> bool {
+        let Some(store) = self.store.as_ref().filter(|store| store.write_stall()) else {
+            return false;
+        };
+        let commit = self.core.commit();
+        match &self.flush {
+            Some(job) => job.cut() <= commit,
+            None => store.is_flushing() || self.applied.end <= commit,
+        }
     }
 
     /// Appends a record of the leader and brings the state forward by it.

@@ -9,13 +9,17 @@ use crate::replication::admin::Role;
 /// Everything that is measured, as of now.
 pub(super) fn render(admin: &Admin) -> String {
     let status = admin.status();
-    let (memory, unflushed, keys, clients) = admin.node.with(|inner| {
+    let (memory, unflushed, keys, clients, budget, cache) = admin.node.with(|inner| {
         let store = inner.store.as_ref();
         (
             store.map_or(0, crate::store::Store::bytes),
             store.map_or(0, crate::store::Store::unflushed_bytes),
             store.map_or(0, crate::store::Store::len),
             admin.clients.count(),
+            inner.memory_budget,
+            store
+                .map(crate::store::Store::cache_stats)
+                .unwrap_or_default(),
         )
     });
     let mut text = String::new();
@@ -85,6 +89,24 @@ pub(super) fn render(admin: &Admin) -> String {
         "gauge",
         "Memory of what is not flushed.",
         unflushed as f64,
+    );
+    one(
+        "memory_budget_bytes",
+        "gauge",
+        "Memory that the data may take.",
+        budget as f64,
+    );
+    one(
+        "evicted_entries_total",
+        "counter",
+        "Entries that went from memory, and are on disk.",
+        cache.evicted as f64,
+    );
+    one(
+        "disk_reads_total",
+        "counter",
+        "Keys that were looked up on disk.",
+        (cache.warmed + cache.fetched) as f64,
     );
     one(
         "connected_clients",

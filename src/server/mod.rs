@@ -6,6 +6,7 @@
 //! | `node`, `inner`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who may be answered |
 //! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
+//! | `hold` | what a command waits for before it is executed: cold keys, the flush |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `admin`, `status`, `metrics` | the operator and people |
@@ -21,6 +22,7 @@ mod divergent;
 mod expiry;
 mod forward;
 mod gate;
+mod hold;
 mod host;
 mod inner;
 mod lag;

@@ -21,8 +21,9 @@ use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaStat
 use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
 
-/// Frames up to this many bytes stay in memory for senders and the applier.
-const TAIL_BYTES: usize = 64 << 20;
+/// Frames up to this many bytes stay in memory for senders and the applier; less where memory is short.
+const TAIL_BYTES: u64 = 64 << 20;
+const LEAST_TAIL_BYTES: u64 = 4 << 20;
 
 /// A replica.
 pub(super) struct Node {
@@ -89,7 +90,9 @@ impl Node {
                 chain: parts.chain,
             },
             applied,
-            tail: Tail::new(TAIL_BYTES),
+            tail: Tail::new(
+                (parts.memory_budget / 16).clamp(LEAST_TAIL_BYTES, TAIL_BYTES) as usize,
+            ),
             lag: LagClock::default(),
             jobs: VecDeque::new(),
             queued: 0,

@@ -29,6 +29,10 @@ pub struct RunOptions {
     /// JSON file with the settings at the start; an operator changes them later.
     #[arg(long, env = "REPLICA_SETTINGS")]
     pub settings: Option<PathBuf>,
+    /// Memory for the data in bytes, until an operator says otherwise; default: three quarters of what
+    /// the container, or the machine, has.
+    #[arg(long, env = "REPLICA_MAX_MEMORY")]
+    pub max_memory: Option<u64>,
     /// Lead at once, alone and without an operator.
     #[arg(long, env = "REPLICA_STANDALONE")]
     pub standalone: bool,

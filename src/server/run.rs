@@ -40,12 +40,13 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     }
     let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let settings = read_settings(options.settings.as_deref())?;
+    let mut settings = read_settings(options.settings.as_deref())?;
+    settings.max_memory = options.max_memory.unwrap_or(settings.max_memory);
     let budget = memory_budget(&settings);
     let dir = Arc::new(DataDir::open(&options.data_dir, || {
         ReplicaId(rand::random())
     })?);
-    let opened = state::open(&dir, budget)?;
+    let opened = state::open(&dir, &settings)?;
     let core = Core::new(dir.id(), opened.recovered.clone(), clock.monotonic());
     tracing::info!(
         id = %dir.id(),
@@ -102,6 +103,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
     let upkeep = Upkeep {
         node: Arc::clone(&node),
+        dir: Arc::clone(&dir),
         snapshots: Arc::clone(&snapshots),
         log: opened.reader.clone(),
         flushed_at: Arc::clone(&process.flushed_at),

@@ -9,7 +9,13 @@ use crate::env::RealDisk;
 use crate::log::{self, Log, LogError, LogWriter};
 use crate::replication::Recovered;
 use crate::replication::admin::Settings;
-use crate::store::{LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
+use crate::store::{Engine, LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
+
+/// Bounds of the cache of blocks.
+const LEAST_CACHE: u64 = 4 << 20;
+const MOST_CACHE: u64 = 1 << 30;
+/// The most where the budget is not known yet.
+const FIRST_CACHE: u64 = 32 << 20;
 
 /// Why the replica cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -47,43 +53,58 @@ pub(super) fn memory_budget(settings: &Settings) -> u64 {
     }
 }
 
-/// Opens the state in a directory.
+/// The budget of a replica that no operator has spoken to yet, and its share for the cache of blocks:
+/// the one of its last life, or else one that is small enough for most that may come.
+fn budget_at_start(dir: &DataDir, settings: &Settings) -> Result<(u64, u64), DataDirError> {
+    let last = dir.memory()?.filter(|_| settings.max_memory == 0);
+    let told = memory_budget(settings);
+    let budget = last.map_or(told, |last| last.min(told));
+    let known = last.is_some() || settings.max_memory != 0;
+    let most = if known { MOST_CACHE } else { FIRST_CACHE };
+    Ok((budget, (budget / 8).clamp(LEAST_CACHE, most)))
+}
+
+/// Opens the state in a directory. The cache of blocks gets its share of the budget for good.
 pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
-    let cache_bytes = (budget / 8).clamp(8 << 20, 1 << 30);
-    let engine = LsmEngine::open(
-        path,
-        &LsmOptions {
-            cache_bytes,
-            ..LsmOptions::default()
-        },
-    )?;
-    Store::open(Arc::new(engine), store_options(budget))
+    open_with_cache(path, budget, (budget / 8).clamp(LEAST_CACHE, MOST_CACHE))
 }
 
-/// The part of a memory budget that is for entries; the rest is the LSM's cache of blocks.
-fn entry_bytes(budget: u64) -> usize {
-    (budget / 8 * 7) as usize
+fn open_with_cache(path: &Path, budget: u64, cache_bytes: u64) -> Result<Store, StoreError> {
+    let options = LsmOptions {
+        cache_bytes,
+        ..LsmOptions::default()
+    };
+    let engine = LsmEngine::open(path, &options)?;
+    let options = store_options(budget, engine.stats().cache_capacity, rand::random());
+    Store::open(Arc::new(engine), options)
 }
 
-/// How a store shares a memory budget out: most of it to entries, of which a bounded part may wait
-/// to be flushed.
-pub(super) fn store_options(budget: u64) -> StoreOptions {
-    let flush_bytes = (budget / 8).clamp(8 << 20, 64 << 20) as usize;
+/// Gives a store another budget.
+pub(super) fn set_budget(store: &mut Store, budget: u64) {
+    let cache = store.engine().stats().cache_capacity;
+    store.set_options(store_options(budget, cache, rand::random()));
+}
+
+/// How a store shares a memory budget out: what the LSM's cache of blocks leaves is for entries, of
+/// which a bounded part may wait to be flushed.
+fn store_options(budget: u64, cache: u64, seed: u64) -> StoreOptions {
+    let flush_bytes = (budget / 8).clamp(4 << 20, 64 << 20) as usize;
     StoreOptions {
-        memory_bytes: entry_bytes(budget),
+        memory_bytes: (budget - cache.min(budget / 2)) as usize,
         flush_bytes,
         stall_bytes: flush_bytes * 3,
-        seed: rand::random(),
+        seed,
     }
 }
 
 /// Opens everything.
-pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
+pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenError> {
     let current = dir.current_state()?;
+    let (budget, cache) = budget_at_start(dir, settings)?;
     let state_dir = current
         .clone()
         .unwrap_or_else(|| format!("state-{:020}", 0));
-    let store = open_store(&dir.path().join(&state_dir), budget)?;
+    let store = open_with_cache(&dir.path().join(&state_dir), budget, cache)?;
     if current.is_none() {
         dir.set_current_state(&state_dir)?;
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
 use super::snapshots::Snapshots;
@@ -45,6 +46,7 @@ struct Due {
 /// What the thread works with.
 pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
+    pub(super) dir: Arc<DataDir>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) log: Log,
     /// Seconds since 1970 of the last flush.
@@ -56,6 +58,7 @@ impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
     pub(super) fn run(self) -> Result<(), UpkeepError> {
         let mut looked_at_disk = None::<Instant>;
+        let mut noted_memory = None;
         let node = &self.node;
         while !self.stop.is_cancelled() {
             node.wait(&node.upkeep, Duration::from_millis(100), |inner| {
@@ -65,6 +68,7 @@ impl Upkeep {
             if looked_at_disk.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
                 looked_at_disk = Some(Instant::now());
                 self.look_at_disk();
+                self.note_memory(&mut noted_memory);
                 self.snapshots.forget_idle();
             }
             self.flush()?;
@@ -75,6 +79,16 @@ impl Upkeep {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the memory budget for the next start.
+    fn note_memory(&self, noted: &mut Option<u64>) {
+        let budget = self.node.with(|inner| inner.memory_budget);
+        if noted.replace(budget) != Some(budget)
+            && let Err(error) = self.dir.note_memory(budget)
+        {
+            tracing::warn!(%error, "noting the memory budget");
+        }
     }
 
     /// Learns which of the keys that were flushed before this store was opened expire.
@@ -133,6 +147,7 @@ impl Upkeep {
         while node.with(|inner| inner.store.as_mut().is_some_and(Store::settle)) {}
         drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
+        node.apply.notify_all();
         for request in requests {
             let made = self.snapshots.make(&*engine, node.clock.wall_ms());
             let _ = request.send(made.map_err(|error| error.to_string()));

@@ -76,6 +76,8 @@ pub struct EngineStats {
     pub entries: u64,
     /// Ingestions that wait for compaction: each one costs a read some time.
     pub backlog: u64,
+    /// Bytes that the block cache may take: it cannot be changed while the engine is open.
+    pub cache_capacity: u64,
     /// Bytes of the block cache that are in use.
     pub cache_bytes: u64,
 }

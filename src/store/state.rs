@@ -165,6 +165,11 @@ impl Store {
         self.keys == 0
     }
 
+    /// About how many keys expire.
+    pub fn expiring(&self) -> u64 {
+        self.expiry.len() as u64
+    }
+
     /// Bytes of memory in use, roughly.
     pub fn bytes(&self) -> usize {
         let settling: usize = self.settling.iter().map(Table::bytes).sum();
@@ -366,6 +371,13 @@ impl Store {
             }
         }
         Ok(keys)
+    }
+
+    /// Which of the keys that [`expired`](Self::expired) looks up are on disk only: to be read before.
+    pub fn expired_and_cold(&self, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
+        let due = self.expiry.due(now_ms, limit).into_iter();
+        let cold = due.filter(|(_, key)| self.is_cold(key));
+        cold.map(|(_, key)| key.into_vec()).collect()
     }
 
     /// To be worked off once after opening: until then, [`expired`](Self::expired) misses keys

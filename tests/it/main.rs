@@ -8,6 +8,7 @@ mod crd;
 mod forwarding;
 mod gate;
 mod handover;
+mod memory;
 mod parent;
 mod replication;
 mod seeding;

@@ -18,6 +18,7 @@ use crate::replication::message::{ForwardOutcome, Message};
 use crate::replication::{Lsn, Position};
 use crate::resp::{OwnedArgs, Protocol, Writer};
 use crate::server::gate::Slot;
+use crate::server::hold;
 use crate::server::host::NodeHost;
 use crate::server::inner::Inner;
 use crate::server::node::Node;
@@ -138,6 +139,8 @@ impl Executor {
                         Protocol::Resp2
                     };
                     let watched = transaction.then_some(watched_bytes);
+                    let commands = raw.get(watched.unwrap_or(0) as usize..).unwrap_or_default();
+                    hold::read_ahead(&self.node, &self.session, commands).await;
                     let executed = self.execute(&raw, watched).await?;
                     self.settle(id, executed).await
                 }
@@ -163,7 +166,7 @@ impl Executor {
             tokio::pin!(relief);
             relief.as_mut().enable();
             let executed = node.with(|inner| {
-                if inner.holds_clients() {
+                if inner.holds_clients() || inner.stalls_writers() {
                     return None;
                 }
                 if !inner.accepting || inner.gate.bars() {

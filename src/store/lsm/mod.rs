@@ -304,6 +304,7 @@ impl Engine for LsmEngine {
     fn stats(&self) -> EngineStats {
         EngineStats {
             cache_bytes: self.cache.size(),
+            cache_capacity: self.cache.capacity(),
             ..self.view().stats()
         }
     }
