@@ -41,6 +41,10 @@ pub trait Engine: Send + Sync {
     /// that shares the files. Either all of it is there, or `dir` is not.
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint>;
 
+    /// Reads every file of the current state and tells which ones are not what was written. `pace` is
+    /// told how many bytes were read, may take its time, and ends it by `false`.
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>>;
+
     /// Figures for people and for throttling.
     fn stats(&self) -> EngineStats;
 }
@@ -63,6 +67,15 @@ pub struct CheckpointFile {
     pub size: u64,
     /// XXH3-128 (seed 0) of the whole file, where it is known without reading the file.
     pub xxh3: Option<u128>,
+}
+
+/// A file that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Path within the directory of the state.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Figures of an [`Engine`].

@@ -37,7 +37,7 @@ mod tests;
 mod warm;
 
 pub use digest::{Digest, digest};
-pub use engine::{Change, Checkpoint, CheckpointFile, Engine, EngineStats, Entries};
+pub use engine::{Change, Checkpoint, CheckpointFile, Damage, Engine, EngineStats, Entries};
 pub use entry::EntryRef;
 pub use error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 pub use expiry::{Expiries, ExpiryFill};

@@ -16,11 +16,13 @@
 //!   runs have piled up.
 //! - Files of a failed ingestion or compaction stay until the next opening: [`LsmEngine::sweep`]
 //!   removes them, or a full disk would get fuller with each try.
+//! - Opening does not check the manifest against its checksum: [`verify`] does.
 //! - There is no lock file: whoever opens the directory has to make sure to be the only one.
 //! - `clear`, key-value separation and FIFO compaction had bugs and are not used.
 
 mod checkpoint;
 mod keys;
+mod verify;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Ver
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SeqNo, SequenceNumberCounter, Tree};
 use parking_lot::{Mutex, RwLock};
 
-use super::engine::{Change, Checkpoint, Engine, EngineStats, Entries};
+use super::engine::{Change, Checkpoint, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
 use view::View;
@@ -99,6 +101,7 @@ impl LsmEngine {
         let config = Config::new(dir, counter.clone(), visible.clone())
             .use_cache(Arc::clone(&cache))
             .with_compaction_filter_factory(Some(Arc::new(Retired(Arc::clone(&retired)))));
+        verify::before_opening(dir)?;
         let AnyTree::Standard(tree) = config.open()? else {
             return Err(StoreError::Corrupt("not a standard tree".to_owned()));
         };
@@ -299,6 +302,10 @@ impl Engine for LsmEngine {
 
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint> {
         checkpoint::create(|| self.refresh(), &self.dir, dir)
+    }
+
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>> {
+        verify::verify(&self.dir, || self.refresh(), pace)
     }
 
     fn stats(&self) -> EngineStats {
