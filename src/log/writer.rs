@@ -136,6 +136,11 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Goes on in another segment with the next append, so that this one can be trimmed some day.
+    pub fn rotate(&mut self) {
+        self.active.capacity = 0;
+    }
+
     pub(super) fn check_usable(&self) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);

@@ -7,6 +7,8 @@
 //! memory               bytes of memory that the data may take, as of the last life
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
+//! damaged              what is wrong with the current state, if that is known
+//! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
 //! snapshots/<id>/      hard links that followers are being seeded from
@@ -157,6 +159,26 @@ impl DataDir {
         self.write("memory", &bytes)
     }
 
+    /// What is wrong with the current state.
+    pub(super) fn damage(&self) -> Result<Option<String>, DataDirError> {
+        self.read("damaged")
+    }
+
+    /// Notes durably that the current state is damaged.
+    pub(super) fn note_damage(&self, what: &str) -> Result<(), DataDirError> {
+        self.write("damaged", &what)
+    }
+
+    /// When everything was verified last.
+    pub(super) fn scrubbed(&self) -> Result<Option<u64>, DataDirError> {
+        self.read("scrubbed")
+    }
+
+    /// Notes when everything was verified.
+    pub(super) fn note_scrubbed(&self, seconds: u64) -> Result<(), DataDirError> {
+        self.write("scrubbed", &seconds)
+    }
+
     /// The name of the current state directory, if there is one.
     pub(super) fn current_state(&self) -> Result<Option<String>, DataDirError> {
         self.read("current")
@@ -177,9 +199,10 @@ impl DataDir {
     pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
         self.write("current", &name)?;
         if self.is_seeding()? {
-            let removed = self.disk.remove("seeding");
-            let removed = removed.and_then(|()| self.disk.sync_dir());
-            removed.map_err(|source| self.io("removing a note", source))?;
+            self.remove("seeding")?;
+        }
+        if self.damage()?.is_some() {
+            self.remove("damaged")?;
         }
         for other in self.state_dirs()? {
             if other != name {
@@ -229,6 +252,12 @@ impl DataDir {
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| damaged(error.to_string()))
+    }
+
+    fn remove(&self, file: &str) -> Result<(), DataDirError> {
+        let removed = self.disk.remove(file);
+        let removed = removed.and_then(|()| self.disk.sync_dir());
+        removed.map_err(|source| self.io("removing a note", source))
     }
 
     fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {

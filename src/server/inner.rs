@@ -29,6 +29,8 @@ pub(super) enum Job {
         version: u64,
     },
     Truncate(Lsn),
+    /// Go on in another file.
+    Rotate,
     Reset {
         at: Lsn,
         history: EpochHistory,
@@ -131,6 +133,14 @@ pub(super) struct Inner {
     pub(super) expiries_known: bool,
     /// Bytes that the data may take in memory.
     pub(super) memory_budget: u64,
+    /// What is wrong with the state on disk.
+    pub(super) damage: Option<String>,
+    /// Where the log is damaged.
+    pub(super) log_damage: Option<Lsn>,
+    /// The log is kept from here on, for a state that is being fetched anew.
+    pub(super) repair_from: Option<Lsn>,
+    /// How often everything on disk was verified since the start.
+    pub(super) scrubs: u64,
     pub(super) disk_low: bool,
     pub(super) disk_used_percent: u8,
     /// Bytes of log that may be kept for others, as the size of the disk bounds it.

@@ -152,7 +152,22 @@ pub(super) fn render(admin: &Admin) -> String {
         "Rate of the seed under way.",
         seed.rate as f64,
     );
-    let seeds = admin.node.with(|inner| inner.seeds);
+    let (seeds, damaged, scrubs) = admin.node.with(|inner| {
+        let damaged = inner.damage.is_some() || inner.log_damage.is_some();
+        (inner.seeds, damaged, inner.scrubs)
+    });
+    one(
+        "damaged",
+        "gauge",
+        "1 if something on disk is not what was written; the status says what.",
+        f64::from(u8::from(damaged)),
+    );
+    one(
+        "scrubs_total",
+        "counter",
+        "How often everything on disk was verified since the start.",
+        scrubs as f64,
+    );
     one(
         "seeds_total",
         "counter",

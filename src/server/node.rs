@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) leads: AtomicBool,
     /// Commands of clients that the leader is to execute.
     pub(super) forward: Queue,
+    /// Somebody has read what was never written: see [`Node::suspect`].
+    pub(super) suspicion: Mutex<Option<String>>,
     /// This replica began or ceased to take writes.
     pub(super) role_changed: tokio::sync::Notify,
 }
@@ -120,6 +122,10 @@ impl Node {
             state: ReplicaState::Pending,
             seeds: 0,
             memory_budget: parts.memory_budget,
+            damage: parts.damage,
+            log_damage: None,
+            repair_from: None,
+            scrubs: 0,
             disk_low: false,
             disk_used_percent: 0,
             log_bound: u64::MAX,
@@ -152,6 +158,7 @@ impl Node {
             reign: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             forward: Queue::new(),
+            suspicion: Mutex::new(None),
             role_changed: tokio::sync::Notify::new(),
         }
     }
@@ -481,6 +488,7 @@ pub(super) struct NodeParts {
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
     pub(super) divergent: Option<Divergent>,
+    pub(super) damage: Option<String>,
     pub(super) clock: Arc<dyn Clock>,
 }
 

@@ -42,6 +42,12 @@ pub struct RunOptions {
     /// Set by `replica supervise`: which of its replica's processes this is.
     #[arg(long, env = "REPLICA_INCARNATION", hide = true)]
     pub incarnation: Option<u64>,
+    /// Seconds from one verification of everything on disk to the next; 0 for none.
+    #[arg(long, env = "REPLICA_SCRUB_INTERVAL", default_value_t = 7 * 24 * 3600)]
+    pub scrub_interval: u64,
+    /// Bytes a second that a verification reads.
+    #[arg(long, env = "REPLICA_SCRUB_RATE", default_value_t = 16 << 20)]
+    pub scrub_rate: u64,
     /// Most client connections; more are refused with an error.
     #[arg(long, env = "REPLICA_MAX_CLIENTS", default_value_t = 10_000)]
     pub max_clients: usize,

@@ -17,6 +17,7 @@ use super::listener::{self, ClientContext};
 use super::node::{Node, NodeParts};
 use super::options::RunOptions;
 use super::peer::{self, PeerContext};
+use super::scrub::Scrub;
 use super::snapshots::Snapshots;
 use super::state::{self, memory_budget};
 use super::throttle::Throttle;
@@ -61,6 +62,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         settings,
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
+        damage: dir.damage()?,
         clock: Arc::clone(&clock),
     };
     let node = Arc::new(Node::new(core, opened.store, parts));
@@ -109,11 +111,20 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         flushed_at: Arc::clone(&process.flushed_at),
         stop: stop.clone(),
     };
+    let scrub = Scrub {
+        node: Arc::clone(&node),
+        dir: Arc::clone(&dir),
+        log: opened.reader.clone(),
+        every: options.scrub_interval,
+        rate: options.scrub_rate,
+        stop: stop.clone(),
+    };
     let threads = [
         thread("writer", &failed, move || writer.run())?,
         thread("applier", &failed, move || {
             Ok(applier::run(&for_applier, &log, &stopped)?)
         })?,
+        thread("scrub", &failed, move || Ok(scrub.run()?))?,
         thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
         thread("compaction", &failed, move || {
             Ok(upkeep::compact(&for_compaction, &ended)?)
@@ -126,7 +137,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let stats = Arc::new(Stats::default());
     let context = PeerContext {
         node: Arc::clone(&node),
-        log: opened.reader,
+        log: opened.reader.clone(),
         snapshots: Arc::clone(&snapshots),
         throttle: Arc::new(Throttle::new()),
         clients: Arc::clone(&clients),
@@ -144,6 +155,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let target = peer::seed_target::SeedTarget {
         node: Arc::clone(&node),
         dir: Arc::clone(&dir),
+        log: opened.reader,
     };
     tasks.spawn(target.run(stop.clone()));
     let expired = Arc::clone(&process.expired);

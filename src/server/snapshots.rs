@@ -71,6 +71,7 @@ impl Snapshots {
                 .map(|file| SeedFile {
                     name: file.name,
                     size: file.size,
+                    xxh3: file.xxh3.map(u128::to_le_bytes),
                 })
                 .collect(),
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admin::stream_beat;
+use super::damage;
 use super::inner::Inner;
 use super::node::Node;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
@@ -83,6 +84,9 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
             Err("beginning to lead")
         };
     }
+    if inner.damage.is_some() {
+        return Err("its state on disk is damaged, and fetched anew");
+    }
     // A follower that lost its leader goes on serving what it has.
     if inner.ready {
         Ok(())
@@ -146,6 +150,9 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
 fn message(inner: &Inner, view: &CoreView) -> String {
     if let Some(text) = inner.gate.message() {
         return text.to_owned();
+    }
+    if let Some(text) = damage::message(inner) {
+        return text;
     }
     if inner.disk_low {
         return "the disk is nearly full: writes are refused".to_owned();

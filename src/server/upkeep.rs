@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::damage;
 use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
@@ -71,6 +72,7 @@ impl Upkeep {
                 self.note_memory(&mut noted_memory);
                 self.snapshots.forget_idle();
             }
+            node.settle_suspicion(&self.dir);
             self.flush()?;
             self.fill_expiries()?;
             // Its failure costs nothing but speed, and a full disk is told elsewhere.
@@ -102,7 +104,16 @@ impl Upkeep {
         let Some((mut fill, engine)) = fill else {
             return Ok(());
         };
-        while let Some(found) = fill.step(FILL_STEP)? {
+        loop {
+            let found = match fill.step(FILL_STEP) {
+                // The state that takes the place of the damaged one is looked through, too.
+                Err(error) if error.is_damage() => {
+                    node.suspect(&error);
+                    break;
+                }
+                step => step?,
+            };
+            let Some(found) = found else { break };
             let same = node.with(|inner| {
                 let store = current_store(inner, &engine);
                 store.map(|store| store.add_expiries(found)).is_some()
@@ -182,10 +193,14 @@ impl Upkeep {
             tracing::info!(%error, "a flush of a state that a seed has replaced");
             return Ok(());
         }
-        if !error.is_disk_full() {
+        self.node.suspect(&error);
+        // A follower fetches its damaged state anew; a leader must make room for another one.
+        let leads = self.node.with(|inner| inner.core.leading().is_some());
+        let waits = error.is_disk_full() || (error.is_damage() && !leads);
+        if !waits {
             return Err(error.into());
         }
-        tracing::warn!(%error, "no room for a flush: what changed stays in memory");
+        tracing::warn!(%error, "a flush failed: what changed stays in memory");
         let aborted = self
             .node
             .with(|inner| inner.store.as_mut().map(Store::abort_flush));
@@ -206,10 +221,13 @@ impl Upkeep {
             } else {
                 inner.keep_from
             };
+            if inner.log_damage.is_some() {
+                return Some(flushed.min(inner.repair_from.unwrap_or(flushed)));
+            }
             let bound = inner.settings.log_retention.min(inner.log_bound);
             let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
-            Some(below)
+            Some(below.min(inner.repair_from.unwrap_or(below)))
         });
         let Some(below) = below else { return Ok(()) };
         self.log.trim(below)?;
@@ -217,6 +235,7 @@ impl Upkeep {
         node.with(|inner| {
             node.drive(inner, Input::Trimmed(oldest));
             inner.lag.forget_below(oldest);
+            damage::trimmed(inner, oldest);
         });
         Ok(())
     }
@@ -251,16 +270,23 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
 fn wants_flush(inner: &Inner) -> bool {
     let requested = !inner.snapshot_requests.is_empty();
     let large = inner.store.as_ref().is_some_and(Store::should_flush);
-    inner.store.is_some() && (requested || large)
+    inner.store.is_some() && (requested || large || damage::flush_helps(inner))
 }
 
 /// The thread that compacts: beside the flushes, so that a long compaction does not hold them up.
 pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), StoreError> {
     while !stop.is_cancelled() {
-        let engine = node.with(|inner| Some(Arc::clone(inner.store.as_ref()?.engine())));
+        let engine = node.with(|inner| {
+            let whole = inner.damage.is_none();
+            let store = inner.store.as_ref().filter(|_| whole)?;
+            Some(Arc::clone(store.engine()))
+        });
         let more = match &engine {
             Some(engine) => match engine.compact_step() {
-                Err(error) if is_current(node, engine) => return Err(error),
+                Err(error) if is_current(node, engine) => {
+                    wait_after(node, error)?;
+                    false
+                }
                 done => done.unwrap_or(false),
             },
             None => false,
@@ -272,6 +298,16 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
     Ok(())
 }
 
+/// What compaction can wait for: room on the disk, or another state.
+fn wait_after(node: &Node, error: StoreError) -> Result<(), StoreError> {
+    node.suspect(&error);
+    if error.is_disk_full() || error.is_damage() {
+        tracing::warn!(%error, "a compaction failed");
+        return Ok(());
+    }
+    Err(error)
+}
+
 /// The store, if this is still its engine: a seed replaces both.
 fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&'a mut Store> {
     let store = inner.store.as_mut();
@@ -279,7 +315,7 @@ fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&
 }
 
 /// Whether this is still the engine of the state.
-fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
+pub(super) fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
     node.with(|inner| current_store(inner, engine).is_some())
 }
 

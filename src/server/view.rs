@@ -49,7 +49,10 @@ impl<'a> StoreView<'a> {
         if !self.inner.accepting {
             return Err(ViewError::Refused(self.read_only()));
         }
-        let lsn = self.inner.append(record).map_err(|error| storage(&error))?;
+        let lsn = self
+            .inner
+            .append(record)
+            .map_err(|error| storage(self.node, &error))?;
         self.need = lsn;
         self.wrote = true;
         self.touched = true;
@@ -63,13 +66,14 @@ impl<'a> StoreView<'a> {
         };
         Ok(store
             .get(key)
-            .map_err(|error| storage(&error))?
+            .map_err(|error| storage(self.node, &error))?
             .value
             .is_some())
     }
 }
 
-fn storage(error: &StoreError) -> ViewError {
+fn storage(node: &Node, error: &StoreError) -> ViewError {
+    node.suspect(error);
     ViewError::Storage(error.to_string())
 }
 
@@ -83,7 +87,7 @@ impl View for StoreView<'_> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        let found = store.get(key).map_err(|error| storage(&error))?;
+        let found = store.get(key).map_err(|error| storage(self.node, &error))?;
         if leading {
             self.touched = true;
             self.need = self.need.max(found.lsn);
@@ -148,7 +152,7 @@ impl View for StoreView<'_> {
         };
         store
             .random_key(self.random)
-            .map_err(|error| storage(&error))
+            .map_err(|error| storage(self.node, &error))
     }
 
     fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError> {
@@ -158,7 +162,7 @@ impl View for StoreView<'_> {
         };
         store.scan(cursor, count).map_err(|error| match error {
             StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
-            other => storage(&other),
+            other => storage(self.node, &other),
         })
     }
 

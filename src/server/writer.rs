@@ -140,6 +140,10 @@ impl Writer {
             }
             Job::Barrier { epoch, version } => self.barrier(epoch, version),
             Job::Truncate(to) => self.truncate(to),
+            Job::Rotate => {
+                self.log.rotate();
+                Ok(())
+            }
             Job::Reset {
                 at,
                 history,

@@ -5,6 +5,7 @@
 mod chart;
 mod crash;
 mod crd;
+mod damage;
 mod forwarding;
 mod gate;
 mod handover;
