@@ -190,6 +190,7 @@ impl LogWriter {
         let shared = &self.log.0;
         let mut pool = shared.pool.lock();
         let (number, file, zeroed) = if let Some(ready) = pool.ready.pop_front() {
+            shared.count_reserve(&pool);
             (ready.number, ready.file, true)
         } else {
             let number = pool.take_number();

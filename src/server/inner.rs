@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::gate::Gate;
 use super::lag::LagClock;
+use super::room::{self, Disk};
 use super::tail::Tail;
-use crate::log::Frame;
+use crate::log::{Frame, Log};
 use crate::replication::admin::{
     Divergent, Member, PromiseAnswer, ReplicaState, SeedProgress, Settings,
 };
@@ -141,10 +142,10 @@ pub(super) struct Inner {
     pub(super) repair_from: Option<Lsn>,
     /// How often everything on disk was verified since the start.
     pub(super) scrubs: u64,
-    pub(super) disk_low: bool,
-    pub(super) disk_used_percent: u8,
-    /// Bytes of log that may be kept for others, as the size of the disk bounds it.
-    pub(super) log_bound: u64,
+    /// Room on the disk.
+    pub(super) disk: Disk,
+    /// The log, for its readers.
+    pub(super) log: Log,
     pub(super) message: String,
     /// The process was asked to stop, and waits for another leader.
     pub(super) leaving: bool,
@@ -197,7 +198,9 @@ impl Inner {
     /// are refused instead.
     pub(super) fn stalls_writers(&self) -> bool {
         let store = self.store.as_ref();
-        self.accepting && !self.disk_low && store.is_some_and(Store::write_stall)
+        self.accepting
+            && !self.disk.low
+            && (room::waits_for_log(self) || store.is_some_and(Store::write_stall))
     }
 
     /// Whether a follower's state must wait until a flush has caught up. A cut that is not committed is

@@ -10,7 +10,7 @@
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `admin`, `status`, `metrics` | the operator and people |
-//! | `state`, `data_dir`, `snapshots`, `divergent`, `damage` | what is on disk |
+//! | `state`, `data_dir`, `snapshots`, `divergent`, `damage`, `room` | what is on disk, and whether more fits |
 //! | `parent` | the process that starts a replica, and reaps it |
 
 mod admin;
@@ -35,6 +35,7 @@ mod options;
 mod parent;
 mod peer;
 mod process;
+mod room;
 mod run;
 mod scrub;
 mod snapshots;

@@ -13,10 +13,11 @@ use super::forward::Queue;
 use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
+use super::room::Disk;
 use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
-use crate::log::Frame;
+use crate::log::{Frame, Log};
 use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings};
 use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
@@ -126,9 +127,8 @@ impl Node {
             log_damage: None,
             repair_from: None,
             scrubs: 0,
-            disk_low: false,
-            disk_used_percent: 0,
-            log_bound: u64::MAX,
+            disk: Disk::default(),
+            log: parts.log,
             message: String::new(),
             leaving: false,
             parted_at: None,
@@ -489,6 +489,7 @@ pub(super) struct NodeParts {
     pub(super) memory_budget: u64,
     pub(super) divergent: Option<Divergent>,
     pub(super) damage: Option<String>,
+    pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
 }
 

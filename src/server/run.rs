@@ -17,6 +17,7 @@ use super::listener::{self, ClientContext};
 use super::node::{Node, NodeParts};
 use super::options::RunOptions;
 use super::peer::{self, PeerContext};
+use super::room;
 use super::scrub::Scrub;
 use super::snapshots::Snapshots;
 use super::state::{self, memory_budget};
@@ -63,9 +64,11 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
         damage: dir.damage()?,
+        log: opened.reader.clone(),
         clock: Arc::clone(&clock),
     };
     let node = Arc::new(Node::new(core, opened.store, parts));
+    room::look(&node, &dir);
     node.with(|inner| admin::apply_settings(&node, inner, inner.settings.clone()));
     let snapshots = Arc::new(Snapshots::open(Arc::clone(&dir)).context("opening snapshots/")?);
 
@@ -119,10 +122,15 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         rate: options.scrub_rate,
         stop: stop.clone(),
     };
+    let for_disk = (Arc::clone(&node), Arc::clone(&dir), stop.clone());
     let threads = [
         thread("writer", &failed, move || writer.run())?,
         thread("applier", &failed, move || {
             Ok(applier::run(&for_applier, &log, &stopped)?)
+        })?,
+        thread("disk", &failed, move || {
+            room::watch(&for_disk.0, &for_disk.1, &for_disk.2);
+            Ok(())
         })?,
         thread("scrub", &failed, move || Ok(scrub.run()?))?,
         thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
@@ -206,6 +214,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         () = failed.cancelled() => {}
     }
     stop.cancel();
+    node.with(|inner| inner.store.as_ref().map(|store| store.engine().interrupt()));
     tracing::info!("stopping");
     tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, tasks.wait())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::data_dir::{DataDir, DataDirError};
 use super::process;
+use super::room;
 use crate::env::RealDisk;
 use crate::log::{self, Log, LogError, LogWriter};
 use crate::replication::Recovered;
@@ -65,35 +66,48 @@ fn budget_at_start(dir: &DataDir, settings: &Settings) -> Result<(u64, u64), Dat
 }
 
 /// Opens the state in a directory. The cache of blocks gets its share of the budget for good.
-pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
-    open_with_cache(path, budget, (budget / 8).clamp(LEAST_CACHE, MOST_CACHE))
+pub(super) fn open_store(dir: &DataDir, path: &Path, budget: u64) -> Result<Store, StoreError> {
+    open_with_cache(
+        dir,
+        path,
+        budget,
+        (budget / 8).clamp(LEAST_CACHE, MOST_CACHE),
+    )
 }
 
-fn open_with_cache(path: &Path, budget: u64, cache_bytes: u64) -> Result<Store, StoreError> {
+fn open_with_cache(
+    dir: &DataDir,
+    path: &Path,
+    budget: u64,
+    cache_bytes: u64,
+) -> Result<Store, StoreError> {
+    let table_bytes = room::table_bytes(dir.space()?.1);
     let options = LsmOptions {
         cache_bytes,
+        table_bytes,
         ..LsmOptions::default()
     };
     let engine = LsmEngine::open(path, &options)?;
-    let options = store_options(budget, engine.stats().cache_capacity, rand::random());
+    let cache = engine.stats().cache_capacity;
+    let options = store_options(budget, cache, table_bytes);
     Store::open(Arc::new(engine), options)
 }
 
 /// Gives a store another budget.
-pub(super) fn set_budget(store: &mut Store, budget: u64) {
+pub(super) fn set_budget(store: &mut Store, budget: u64, table_bytes: u64) {
     let cache = store.engine().stats().cache_capacity;
-    store.set_options(store_options(budget, cache, rand::random()));
+    store.set_options(store_options(budget, cache, table_bytes));
 }
 
 /// How a store shares a memory budget out: what the LSM's cache of blocks leaves is for entries, of
 /// which a bounded part may wait to be flushed.
-fn store_options(budget: u64, cache: u64, seed: u64) -> StoreOptions {
-    let flush_bytes = (budget / 8).clamp(4 << 20, 64 << 20) as usize;
+fn store_options(budget: u64, cache: u64, table_bytes: u64) -> StoreOptions {
+    let flush_bytes = (budget / 8).clamp(4 << 20, 64 << 20).min(table_bytes) as usize;
     StoreOptions {
         memory_bytes: (budget - cache.min(budget / 2)) as usize,
         flush_bytes,
         stall_bytes: flush_bytes * 3,
-        seed,
+        seed: rand::random(),
     }
 }
 
@@ -104,7 +118,7 @@ pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenErr
     let state_dir = current
         .clone()
         .unwrap_or_else(|| format!("state-{:020}", 0));
-    let store = open_with_cache(&dir.path().join(&state_dir), budget, cache)?;
+    let store = open_with_cache(dir, &dir.path().join(&state_dir), budget, cache)?;
     if current.is_none() {
         dir.set_current_state(&state_dir)?;
     }
@@ -113,6 +127,7 @@ pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenErr
     let seeding = dir.is_seeding()?;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
     let options = log::Options {
+        segment_bytes: room::segment_bytes(dir.space()?.1),
         known_durable: if seeding {
             crate::replication::Lsn::ZERO
         } else {

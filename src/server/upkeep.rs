@@ -18,15 +18,12 @@ use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, FlushJob, Store, StoreError};
 
-/// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
-const LOW_WATER_PERCENT: u64 = 5;
-const LOW_WATER_BYTES: u64 = 512 << 20;
 /// A full disk is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Entries that are looked at for their expiry at a time.
 const FILL_STEP: usize = 10_000;
-/// The log kept for followers takes at most this share of the disk, whatever is configured.
-const LOG_SHARE_PERCENT: u64 = 25;
+/// While there is little room, what is flushed may free some: so often it is looked.
+const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
 /// Why the thread cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +55,18 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
     pub(super) fn run(self) -> Result<(), UpkeepError> {
-        let mut looked_at_disk = None::<Instant>;
+        let mut looked_at = None::<Instant>;
         let mut noted_memory = None;
+        let mut flushed_for_room = Instant::now();
         let node = &self.node;
         while !self.stop.is_cancelled() {
             node.wait(&node.upkeep, Duration::from_millis(100), |inner| {
                 let due = inner.flush.is_some() || wants_flush(inner);
                 due.then_some(())
             });
-            if looked_at_disk.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
-                looked_at_disk = Some(Instant::now());
-                self.look_at_disk();
+            self.flush_for_room(&mut flushed_for_room);
+            if looked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                looked_at = Some(Instant::now());
                 self.note_memory(&mut noted_memory);
                 self.snapshots.forget_idle();
             }
@@ -81,6 +79,22 @@ impl Upkeep {
             }
         }
         Ok(())
+    }
+
+    /// What was deleted takes room until that is flushed.
+    fn flush_for_room(&self, last: &mut Instant) {
+        if last.elapsed() < LOW_FLUSH_PACE {
+            return;
+        }
+        *last = Instant::now();
+        self.node.with(|inner| {
+            let store = inner.store.as_ref().filter(|store| !store.is_flushing());
+            let flushed = store.map(|store| store.meta().flushed);
+            if inner.disk.low && flushed.is_some_and(|flushed| flushed < inner.applied.end) {
+                inner.flush_wanted = true;
+                self.node.cut(inner);
+            }
+        });
     }
 
     /// Keeps the memory budget for the next start.
@@ -224,7 +238,11 @@ impl Upkeep {
             if inner.log_damage.is_some() {
                 return Some(flushed.min(inner.repair_from.unwrap_or(flushed)));
             }
-            let bound = inner.settings.log_retention.min(inner.log_bound);
+            let bound = if inner.disk.low {
+                0
+            } else {
+                inner.settings.log_retention.min(inner.disk.log_bound)
+            };
             let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
             Some(below.min(inner.repair_from.unwrap_or(below)))
@@ -238,22 +256,6 @@ impl Upkeep {
             damage::trimmed(inner, oldest);
         });
         Ok(())
-    }
-
-    fn look_at_disk(&self) {
-        let Some((free, total)) = self.snapshots.space() else {
-            return;
-        };
-        let low = free < LOW_WATER_BYTES && free * 100 < total * LOW_WATER_PERCENT;
-        self.node.with(|inner| {
-            if inner.disk_low != low {
-                inner.disk_low = low;
-                tracing::warn!(free, total, low, "disk space");
-                self.node.changed();
-            }
-            inner.disk_used_percent = used_percent(free, total);
-            inner.log_bound = total / 100 * LOG_SHARE_PERCENT;
-        });
     }
 }
 
@@ -270,19 +272,28 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
 fn wants_flush(inner: &Inner) -> bool {
     let requested = !inner.snapshot_requests.is_empty();
     let large = inner.store.as_ref().is_some_and(Store::should_flush);
-    inner.store.is_some() && (requested || large || damage::flush_helps(inner))
+    let Some(store) = &inner.store else {
+        return false;
+    };
+    // Keys that are written again and again make much log and few entries.
+    let unflushed = inner.applied.end.since(store.meta().flushed);
+    let long = !store.is_flushing() && unflushed >= inner.disk.replay_bound;
+    requested || large || long || damage::flush_helps(inner)
 }
 
 /// The thread that compacts: beside the flushes, so that a long compaction does not hold them up.
 pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), StoreError> {
+    let mut squeezed = None;
     while !stop.is_cancelled() {
-        let engine = node.with(|inner| {
+        let found = node.with(|inner| {
             let whole = inner.damage.is_none();
             let store = inner.store.as_ref().filter(|_| whole)?;
-            Some(Arc::clone(store.engine()))
+            let keys = inner.disk.low.then_some(store.meta().keys);
+            Some((Arc::clone(store.engine()), keys))
         });
-        let more = match &engine {
-            Some(engine) => match engine.compact_step() {
+        let more = match &found {
+            Some((engine, low)) => match step(&**engine, *low, &mut squeezed) {
+                Err(_) if stop.is_cancelled() => return Ok(()),
                 Err(error) if is_current(node, engine) => {
                     wait_after(node, error)?;
                     false
@@ -296,6 +307,24 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// A piece of compaction. Where there is little room, and a tenth of the `keys` has gone since the last
+/// time, everything is squeezed: deletions must give room back.
+fn step(
+    engine: &dyn Engine,
+    keys: Option<u64>,
+    squeezed: &mut Option<u64>,
+) -> Result<bool, StoreError> {
+    match (keys, &squeezed) {
+        (None, _) => *squeezed = None,
+        (Some(keys), Some(before)) if keys > before / 10 * 9 => {}
+        (Some(keys), _) => {
+            *squeezed = Some(keys);
+            engine.squeeze()?;
+        }
+    }
+    engine.compact_step()
 }
 
 /// What compaction can wait for: room on the disk, or another state.
@@ -317,9 +346,4 @@ fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&
 /// Whether this is still the engine of the state.
 pub(super) fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
     node.with(|inner| current_store(inner, engine).is_some())
-}
-
-fn used_percent(free: u64, total: u64) -> u8 {
-    let used = total.saturating_sub(free);
-    u8::try_from(used * 100 / total.max(1)).unwrap_or(100)
 }

@@ -3,6 +3,7 @@
 
 use super::inner::Inner;
 use super::node::Node;
+use super::room::{self, Room};
 use crate::command::{EntryRef, View, ViewError};
 use crate::replication::Lsn;
 use crate::store::{Record, StoreError};
@@ -75,6 +76,11 @@ impl<'a> StoreView<'a> {
 fn storage(node: &Node, error: &StoreError) -> ViewError {
     node.suspect(error);
     ViewError::Storage(error.to_string())
+}
+
+fn refused(room: Room) -> Result<(), ViewError> {
+    let refusal = room::refusal(room).map(|text| ViewError::Refused(text.into()));
+    refusal.map_or(Ok(()), Err)
 }
 
 fn loading() -> ViewError {
@@ -186,12 +192,18 @@ impl View for StoreView<'_> {
         if gate.short {
             return Err(self.short());
         }
-        if self.inner.disk_low {
-            let text = "OOM the disk of this replica is nearly full: writes are refused until \
-                        there is room, reads go on. Delete keys or give it a larger volume";
-            return Err(ViewError::Refused(text.into()));
+        match room::room(self.inner) {
+            Room::None => refused(Room::None),
+            Room::Enough | Room::Little => Ok(()),
         }
-        Ok(())
+    }
+
+    fn growable(&self) -> Result<(), ViewError> {
+        if self.inner.accepting {
+            refused(room::room(self.inner))
+        } else {
+            Ok(())
+        }
     }
 
     fn readable(&self) -> Result<(), ViewError> {

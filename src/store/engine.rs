@@ -37,6 +37,13 @@ pub trait Engine: Send + Sync {
     /// Does a bounded piece of maintenance; `false` if there was nothing to do.
     fn compact_step(&self) -> Result<bool>;
 
+    /// Writes everything anew without what is overwritten or removed, which needs as much room as what is
+    /// left takes, and gives the rest back.
+    fn squeeze(&self) -> Result<()>;
+
+    /// The engine is about to be closed: a compaction that runs fails soon.
+    fn interrupt(&self);
+
     /// Creates the directory `dir`, on the same file system, with a complete copy of the state
     /// that shares the files. Either all of it is there, or `dir` is not.
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint>;

@@ -143,6 +143,12 @@ impl Engine for MemoryEngine {
         })
     }
 
+    fn squeeze(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn interrupt(&self) {}
+
     fn verify(&self, _: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>> {
         Ok(Vec::new())
     }

@@ -187,6 +187,11 @@ impl Store {
         self.unflushed_bytes() >= self.options.stall_bytes
     }
 
+    /// Bytes of unflushed entries that there may be where no flush succeeds: room for deletions.
+    pub fn most_unflushed(&self) -> usize {
+        self.options.stall_bytes * 2
+    }
+
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }

@@ -7,6 +7,7 @@ mod crash;
 mod crd;
 mod damage;
 mod forwarding;
+mod full_disk;
 mod gate;
 mod handover;
 mod memory;

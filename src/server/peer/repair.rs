@@ -90,7 +90,7 @@ impl SeedTarget {
         );
         let replaced = tokio::task::spawn_blocking(move || {
             let budget = node.with(|inner| inner.memory_budget);
-            let mut store = open_store(&path, budget).map_err(io::Error::other)?;
+            let mut store = open_store(&dir, &path, budget).map_err(io::Error::other)?;
             let mut tip = flushed_tip(&store);
             let found = log.locate(tip.end).map_err(io::Error::other)?;
             let ours = found.position.lsn == tip.end && found.chain == tip.chain;

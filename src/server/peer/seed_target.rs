@@ -210,7 +210,7 @@ impl SeedTarget {
         let (dir, path, lsn) = (Arc::clone(&self.dir), path.to_owned(), manifest.lsn);
         let budget = self.node.with(|inner| inner.memory_budget);
         let opened = tokio::task::spawn_blocking(move || {
-            let store = open_store(&path, budget).map_err(io::Error::other)?;
+            let store = open_store(&dir, &path, budget).map_err(io::Error::other)?;
             make_current(&dir, &path)?;
             Ok::<_, io::Error>(store)
         });

@@ -22,21 +22,22 @@
 
 mod checkpoint;
 mod keys;
+mod pace;
 mod verify;
 mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use lsm_tree::compaction::filter::Context;
-use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict};
+use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SeqNo, SequenceNumberCounter, Tree};
 use parking_lot::{Mutex, RwLock};
 
 use super::engine::{Change, Checkpoint, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
+use pace::{Filters, Pace};
 use view::View;
 
 /// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
@@ -80,7 +81,8 @@ pub struct LsmEngine {
     ingesting: Mutex<()>,
     compacting: Mutex<Compacting>,
     ingested: AtomicU64,
-    retired: Arc<AtomicU32>,
+    pace: Arc<Pace>,
+    table_bytes: u64,
 }
 
 /// State of the one compaction at a time.
@@ -97,10 +99,10 @@ impl LsmEngine {
         let counter = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let cache = Arc::new(Cache::with_capacity_bytes(options.cache_bytes));
-        let retired = Arc::new(AtomicU32::new(0));
+        let pace = Arc::new(Pace::default());
         let config = Config::new(dir, counter.clone(), visible.clone())
             .use_cache(Arc::clone(&cache))
-            .with_compaction_filter_factory(Some(Arc::new(Retired(Arc::clone(&retired)))));
+            .with_compaction_filter_factory(Some(Arc::new(Filters(Arc::clone(&pace)))));
         verify::before_opening(dir)?;
         let AnyTree::Standard(tree) = config.open()? else {
             return Err(StoreError::Corrupt("not a standard tree".to_owned()));
@@ -114,6 +116,7 @@ impl LsmEngine {
             .with_table_target_size(options.table_bytes)
             .with_l0_threshold(options.l0_tables);
         let view = Arc::new(View::of(&tree));
+        pace.backlog.store(view.backlog as u64, Ordering::Relaxed);
         Ok(Self {
             dir: dir.to_owned(),
             views: Mutex::new(vec![Arc::clone(&view)]),
@@ -124,7 +127,8 @@ impl LsmEngine {
             ingesting: Mutex::default(),
             compacting: Mutex::default(),
             ingested: AtomicU64::new(0),
-            retired,
+            pace,
+            table_bytes: options.table_bytes,
         })
     }
 
@@ -144,6 +148,9 @@ impl LsmEngine {
         }
         let mut views = self.views.lock();
         let view = Arc::new(View::of(&self.tree));
+        self.pace
+            .backlog
+            .store(view.backlog as u64, Ordering::Relaxed);
         views.push(Arc::clone(&view));
         *self.view.write() = Arc::clone(&view);
         views.retain(|view| Arc::strong_count(view) > 1);
@@ -162,6 +169,21 @@ impl LsmEngine {
             }
         }
         ingestion.finish()?;
+        Ok(())
+    }
+
+    /// Waits for compaction where too many ingestions have piled up.
+    fn make_way(&self) -> Result<()> {
+        while self.view().backlog >= MAX_BACKLOG {
+            match self.compact_step() {
+                Err(_) if self.pace.interrupted.load(Ordering::Relaxed) => break,
+                more => {
+                    if !more? {
+                        break;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -186,6 +208,10 @@ impl LsmEngine {
     /// Sweeps after an error, and hands the error on.
     fn swept<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
+            // What an interruption leaves behind goes with the next opening.
+            if self.pace.interrupted.load(Ordering::Relaxed) {
+                return result;
+            }
             tracing::warn!(%error, "the LSM tree failed to write");
             if let Err(error) = self.sweep() {
                 tracing::warn!(%error, "files of the failed write could not be removed");
@@ -196,7 +222,7 @@ impl LsmEngine {
 
     /// Drops the tables that hold nothing but retired generations.
     fn drop_retired(&self, state: &mut Compacting) -> Result<bool> {
-        let retired = self.retired.load(Ordering::Acquire);
+        let retired = self.pace.retired.load(Ordering::Acquire);
         if state.dropped >= retired {
             return Ok(false);
         }
@@ -268,7 +294,7 @@ impl Engine for LsmEngine {
 
     fn ingest(&self, changes: &mut dyn Iterator<Item = Change<'_>>, meta: &Meta) -> Result<()> {
         let _one_at_a_time = self.ingesting.lock();
-        while self.view().backlog >= MAX_BACKLOG && self.compact_step()? {}
+        self.make_way()?;
         let result = self.write(changes, meta);
         if result.is_ok() {
             self.ingested.fetch_add(1, Ordering::AcqRel);
@@ -280,7 +306,7 @@ impl Engine for LsmEngine {
     }
 
     fn retire(&self, generation: u32) {
-        self.retired.fetch_max(generation, Ordering::AcqRel);
+        self.pace.retired.fetch_max(generation, Ordering::AcqRel);
     }
 
     fn compact_step(&self) -> Result<bool> {
@@ -300,6 +326,27 @@ impl Engine for LsmEngine {
         self.swept(result)
     }
 
+    fn squeeze(&self) -> Result<()> {
+        let result = {
+            let _alone = self.compacting.lock();
+            self.pace.urgent.store(true, Ordering::Relaxed);
+            let done = self.tree.major_compact(self.table_bytes, WATERMARK);
+            self.pace.urgent.store(false, Ordering::Relaxed);
+            done
+        };
+        if let Err(error) = result {
+            let _no_ingestion = self.ingesting.lock();
+            let _no_compaction = self.compacting.lock();
+            return self.swept(Err(error.into()));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    fn interrupt(&self) {
+        self.pace.interrupted.store(true, Ordering::Relaxed);
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint> {
         checkpoint::create(|| self.refresh(), &self.dir, dir)
     }
@@ -314,32 +361,6 @@ impl Engine for LsmEngine {
             cache_capacity: self.cache.capacity(),
             ..self.view().stats()
         }
-    }
-}
-
-/// Lets compaction drop the entries of retired generations.
-struct Retired(Arc<AtomicU32>);
-
-impl Factory for Retired {
-    fn name(&self) -> &'static str {
-        "retired generations"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Below(self.0.load(Ordering::Acquire)))
-    }
-}
-
-struct Below(u32);
-
-impl CompactionFilter for Below {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        let generation = keys::generation(item.key());
-        if generation.is_some_and(|generation| generation < self.0) {
-            // Older values of the key may come to light below it; nobody reads them either.
-            return Ok(Verdict::Destroy);
-        }
-        Ok(Verdict::Keep)
     }
 }
 
