@@ -212,8 +212,13 @@ pub async fn report(
 }
 
 /// Asks for promises, all at once. Who does not answer in time has not promised; once enough have,
-/// the others get a moment more.
-pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Vec<PromiseAnswer> {
+/// the others get a moment more, unless the one that a leader made room for is among them.
+pub async fn campaign(
+    context: &Context,
+    view: &View,
+    campaign: &Campaign,
+    room: Option<(PromiseAnswer, ReplicaId)>,
+) -> Vec<PromiseAnswer> {
     let request = PromiseRequest {
         epoch: campaign.epoch,
     };
@@ -231,7 +236,10 @@ pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Ve
     } else {
         GRACE
     };
-    let mut answers: Vec<PromiseAnswer> = Vec::new();
+    let (mut answers, target): (Vec<_>, _) = match room {
+        Some((answer, target)) => (vec![answer], Some(target)),
+        None => (Vec::new(), None),
+    };
     let mut until = None;
     loop {
         let answered = async {
@@ -247,7 +255,11 @@ pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Ve
         };
         answers.extend(answer);
         let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
-        if until.is_none() && campaign.enough(&promised) {
+        let enough = campaign.enough(&promised);
+        if enough && target.is_some_and(|target| promised.contains(&target)) {
+            return answers;
+        }
+        if until.is_none() && enough {
             until = Some(Instant::now() + grace);
         }
     }

@@ -73,7 +73,7 @@ pub async fn promote(
     let before = context.memory.since_campaign(key);
     let noticed = Instant::now() - failover::outage(view).unwrap_or_default();
     context.memory.campaign(key);
-    let answers = apply::campaign(context, view, campaign).await;
+    let answers = apply::campaign(context, view, campaign, None).await;
     let outcome = conclude(context, key, object, view, campaign, &answers, noticed).await;
     let failed = matches!(outcome, Ok(Outcome::Failed(_)));
     if campaign.cause.is_failover() && !(failed && before.is_some()) {
@@ -124,8 +124,8 @@ async fn switch_over(
     };
     context.memory.switchover(key, false);
     context.memory.campaign(key);
-    let mut answers = apply::campaign(context, view, &switchover.campaign).await;
-    answers.push(answer);
+    let room = Some((answer, switchover.target));
+    let answers = apply::campaign(context, view, &switchover.campaign, room).await;
     conclude(
         context,
         key,
