@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use hashbrown::DefaultHashBuilder;
-
 use super::engine::Engine;
 use super::entry::Entry;
 use super::error::{Result, StoreError};
@@ -28,10 +26,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(id: u64, hasher: DefaultHashBuilder) -> Self {
+    pub(super) fn new(id: u64, table: Table) -> Self {
         Self {
             id,
-            table: Table::new(hasher),
+            table,
             cleared: None,
             absorbed: Vec::new(),
             undo: Undo::default(),
