@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use super::forward::{self, Batch, Next};
 use super::gate::Slot;
 use super::hold::{self, Hold};
 use super::host::NodeHost;
+use super::inner::Inner;
 use super::node::Node;
 use super::view::StoreView;
 use crate::command::{Outcome, Route, Session, execute, route};
@@ -35,8 +37,9 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// What a turn came to.
 struct Turn {
     need: Lsn,
-    /// Whether the replies rest on a leader's state: then they need its leases, too.
-    rests: bool,
+    /// There if the replies rest on a leader's state: then they need its leases, too. It is woken
+    /// when they may have come.
+    waker: Option<Waker>,
     reign: u64,
     consumed: usize,
     end: End,
@@ -166,9 +169,9 @@ impl Connection {
                 .received
                 .fetch_add(read as u64, Ordering::Relaxed);
             loop {
-                let turn = self.turn().await;
+                let mut turn = self.turn().await;
                 self.input.drain(..turn.consumed);
-                if !self.answer(&turn).await? {
+                if !self.answer(&mut turn).await? {
                     return Ok(());
                 }
                 let next = match turn.end {
@@ -212,13 +215,14 @@ impl Connection {
     /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
     /// lock. A switchover holds everybody for a moment.
     async fn turn(&mut self) -> Turn {
+        let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         loop {
             let node = Arc::clone(&self.node);
             let relief = node.relief.notified();
             tokio::pin!(relief);
             relief.as_mut().enable();
-            let turn =
-                node.with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner)));
+            let turn = node
+                .with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner, &waker)));
             match turn {
                 Some(turn) => return turn,
                 None => {
@@ -228,7 +232,7 @@ impl Connection {
         }
     }
 
-    fn execute(&mut self, node: &Node, inner: &mut super::inner::Inner) -> Turn {
+    fn execute(&mut self, node: &Node, inner: &mut Inner, waker: &Waker) -> Turn {
         let mut view = StoreView::new(node, inner);
         let (follows, forwards) = (view.follows(), view.forwards());
         let mut consumed = 0;
@@ -294,12 +298,13 @@ impl Connection {
                 break End::More;
             }
         };
+        let waits = view.begin_wait(&mut self.slot, waker);
         let turn = Turn {
             need: view.need,
-            rests: view.touched,
             reign: view.reign(),
             consumed,
             end,
+            waker: waits.then(|| waker.clone()),
         };
         if view.wrote {
             let epoch = view.inner().core.leading().unwrap_or_default();
@@ -346,9 +351,11 @@ impl Connection {
     }
 
     /// Sends the replies once they may be given. `false` ends the connection.
-    async fn answer(&mut self, turn: &Turn) -> io::Result<bool> {
-        if turn.rests {
-            let settled = self.node.committed(turn.need, turn.reign, &self.slot);
+    async fn answer(&mut self, turn: &mut Turn) -> io::Result<bool> {
+        if let Some(waker) = turn.waker.take() {
+            let settled = self
+                .node
+                .committed(turn.need, turn.reign, &self.slot, Some(waker));
             if settled.await.is_err() {
                 return Ok(false); // what became of the writes is not known: a clean close, no reply
             }

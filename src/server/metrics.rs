@@ -174,6 +174,13 @@ pub(super) fn render(admin: &Admin) -> String {
         "Seeds that were begun or gone on with since the start.",
         seeds as f64,
     );
+    let lapses = admin.node.with(|inner| inner.gate.lapses);
+    one(
+        "lease_lapses_total",
+        "counter",
+        "Times that this replica led and was without leases, if only for a moment.",
+        lapses as f64,
+    );
     let followers = [
         (
             "follower_lag_bytes",

@@ -145,7 +145,7 @@ pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenErr
     // A log that begins after the state was reset for a seed that is not finished.
     let complete = found.oldest <= flushed && !seeding;
     let recovered = Recovered {
-        hard: dir.hard_state()?,
+        hard: dir.hard_state(),
         history: found.history,
         end: found.tip.position.lsn,
         oldest: found.oldest,

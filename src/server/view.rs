@@ -1,6 +1,9 @@
 //! The state as a client's command sees it: the store under the lock, with the rules of the
 //! replication about who may read and write, and the LSN that the reply must wait for.
 
+use std::task::Waker;
+
+use super::gate::Slot;
 use super::inner::Inner;
 use super::node::Node;
 use super::room::{self, Room};
@@ -39,6 +42,14 @@ impl<'a> StoreView<'a> {
     /// The end of the leader's reign up to now: see [`Node::committed`].
     pub(super) fn reign(&self) -> u64 {
         self.inner.reign
+    }
+
+    /// Begins the wait of what was executed, if an answer has to wait; says whether it has.
+    pub(super) fn begin_wait(&mut self, slot: &mut Slot, waker: &Waker) -> bool {
+        if self.touched {
+            self.node.begin_wait(self.inner, self.need, slot, waker);
+        }
+        self.touched
     }
 
     /// What the view looks at.

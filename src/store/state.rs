@@ -119,7 +119,7 @@ impl Store {
             generation: meta.generation,
             meta,
             next_layer: 1,
-            active: Layer::new(0, hasher.clone()),
+            active: Layer::new(0, Table::new(hasher.clone())),
             sealed: None,
             settling: VecDeque::new(),
             settle_shard: 0,

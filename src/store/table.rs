@@ -24,17 +24,28 @@ pub(super) struct Table {
     hasher: DefaultHashBuilder,
     len: usize,
     bytes: usize,
+    /// Room that a part makes with its first entry.
+    room: usize,
 }
 
 impl Table {
     /// An empty one. Tables among which entries move share the hasher.
     pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
+        Self::for_about(0, hasher)
+    }
+
+    /// An empty one that will hold about so many entries: it need not grow step by step, which
+    /// would hash each of them once or twice more, and wait for the memory that they lie in.
+    pub(super) fn for_about(entries: usize, hasher: DefaultHashBuilder) -> Self {
+        let average = entries / SHARDS;
         let shards = std::iter::repeat_with(HashTable::new).take(SHARDS);
         Self {
             shards: shards.collect(),
             hasher,
             len: 0,
             bytes: 0,
+            // Some parts get more than others.
+            room: average + average / 8,
         }
     }
 
@@ -75,6 +86,9 @@ impl Table {
             return Some(old);
         }
         let hasher = &self.hasher;
+        if shard.capacity() == 0 {
+            shard.reserve(self.room, |entry| hasher.hash_one(entry.key()));
+        }
         shard.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
         self.len += 1;
         None

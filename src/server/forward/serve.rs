@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,7 +106,8 @@ struct Executed {
     reply: Vec<u8>,
     need: Lsn,
     reign: u64,
-    rests: bool,
+    /// There if the reply rests on a leader's state.
+    slot: Option<Slot>,
     at: Position,
 }
 
@@ -213,14 +215,16 @@ impl Executor {
         if view.wrote {
             node.work.notify_one();
         }
+        let (need, mut slot) = (view.need, Slot::new());
+        let waits = view.begin_wait(&mut slot, Waker::noop());
         // What it saw besides is committed: so the client's later reads are no older than this.
         let core = &view.inner().core;
-        let (need, seen) = (view.need, view.need.max(core.commit()));
+        let seen = need.max(core.commit());
         Ok(Executed {
             reply: out.take(),
             need,
             reign: view.reign(),
-            rests: view.touched,
+            slot: waits.then_some(slot),
             at: Position {
                 epoch: core.history().epoch_at(seen),
                 lsn: seen,
@@ -242,8 +246,10 @@ impl Executor {
         let node = Arc::clone(&self.node);
         let settled = async move {
             let (need, reign) = (executed.need, executed.reign);
-            let slot = Slot::new();
-            let lost = executed.rests && node.committed(need, reign, &slot).await.is_err();
+            let lost = match &executed.slot {
+                Some(slot) => node.committed(need, reign, slot, None).await.is_err(),
+                None => false,
+            };
             let unknown = lost || executed.reply.len() > MAX_REPLY;
             let (outcome, reply) = if unknown {
                 (ForwardOutcome::Unknown, Vec::new())
