@@ -1,12 +1,10 @@
 //! Damage on disk of a running replica: it is found, told, and put right from another replica.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 
 use replicated_store::replication::admin::Settings;
 
-use super::support::{Replica, TestStore, eventually};
+use super::support::{Replica, TestStore, eventually, files, flip, largest_table};
 
 const KEYS: usize = 20_000;
 
@@ -40,33 +38,6 @@ fn write(store: &TestStore, round: usize) {
     }
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("a directory");
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort_by_key(|file| fs::metadata(file).map_or(0, |meta| meta.len()));
-    files
-}
-
-/// The largest table of the state.
-fn table(replica: &Replica) -> PathBuf {
-    let states = files(&replica.dir).into_iter();
-    let mut states = states.filter(|path| path.to_string_lossy().contains("/state-"));
-    let state = states.next().expect("a state");
-    files(&state.join("tables")).pop().expect("a table")
-}
-
-/// Flips a bit under the running process.
-fn flip(file: &Path, at: u64) {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(file)
-        .unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
-}
-
 fn says(replica: &Replica, text: &str) {
     eventually(&format!("{} says: {text}", replica.name), || {
         replica.status()?.message.contains(text).then_some(())
@@ -92,7 +63,7 @@ fn a_damaged_follower_fetches_its_state_anew() {
     let follower = 1 - store.leader();
     let replica = &store.replicas[follower];
     let before = replica.status().unwrap();
-    let file = table(replica);
+    let file = largest_table(&replica.dir);
     flip(&file, fs::metadata(&file).unwrap().len() / 3);
     repaired(replica);
     assert!(replica.log().contains("the state on disk is damaged"));
@@ -117,7 +88,7 @@ fn a_repair_that_is_killed_goes_on() {
     };
     let mut store = filled(settings);
     let follower = 1 - store.leader();
-    flip(&table(&store.replicas[follower]), 5000);
+    flip(&largest_table(&store.replicas[follower].dir), 5000);
     eventually("a part is copied", || {
         let seed = store.replicas[follower].status()?.seed?;
         (seed.bytes > 0).then_some(())
@@ -137,7 +108,7 @@ fn a_repair_that_is_killed_goes_on() {
 fn a_damaged_leader_is_put_right_once_another_one_leads() {
     let mut store = filled(Settings::default());
     let damaged = store.leader();
-    flip(&table(&store.replicas[damaged]), 5000);
+    flip(&largest_table(&store.replicas[damaged].dir), 5000);
     says(&store.replicas[damaged], "let another replica lead");
     store.vote_all(0);
     store.promote_to(1 - damaged);

@@ -143,3 +143,35 @@ fn room_that_comes_is_used_without_a_restart() {
     assert!(more > count + 1000, "{count} {more}");
     all_there(&mut client, 0..more);
 }
+
+/// Goal: what has to be replayed at a start is bounded, however little of it is entries.
+/// Method: one key is written again and again, much more often than the log may grow behind the state; so
+/// that is flushed, and what is before it goes from the log. After a kill the newest value is there.
+#[test]
+fn a_log_of_overwrites_does_not_grow_without_bound() {
+    let Some(disk) = SmallDisk::new(DISK) else {
+        println!("not run: it needs to mount a file system, as root");
+        return;
+    };
+    let mut store = started(&disk);
+    let mut client = store.replicas[0].client();
+    let mut number = 0;
+    eventually("the log is trimmed", || {
+        for _ in 0..500 {
+            client.set("same", &value(number)).unwrap();
+            number += 1;
+        }
+        let status = store.replicas[0].status()?;
+        let kept = status.last.lsn.since(status.oldest_lsn);
+        assert!(kept < DISK / 2, "{kept}");
+        (status.oldest_lsn.0 > 0).then_some(())
+    });
+    store.replicas[0].kill();
+    let begun = std::time::Instant::now();
+    store.replicas[0].start();
+    store.promote();
+    store.leader_serves();
+    println!("served after {:?}", begun.elapsed());
+    let newest = store.replicas[0].client().get("same").unwrap();
+    assert!(newest == Some(value(number - 1)));
+}
