@@ -22,10 +22,6 @@ use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaStat
 use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
 
-/// Frames up to this many bytes stay in memory for senders and the applier; less where memory is short.
-const TAIL_BYTES: u64 = 64 << 20;
-const LEAST_TAIL_BYTES: u64 = 4 << 20;
-
 /// A replica.
 pub(super) struct Node {
     pub(super) inner: Mutex<Inner>,
@@ -93,9 +89,7 @@ impl Node {
                 chain: parts.chain,
             },
             applied,
-            tail: Tail::new(
-                (parts.memory_budget / 16).clamp(LEAST_TAIL_BYTES, TAIL_BYTES) as usize,
-            ),
+            tail: Tail::within(parts.memory_budget),
             lag: LagClock::default(),
             jobs: VecDeque::new(),
             queued: 0,
@@ -442,6 +436,9 @@ impl Node {
         self.publish(inner);
         if inner.core.leading().is_none() {
             self.apply.notify_all();
+        }
+        if inner.flush.is_some() {
+            self.upkeep.notify_all();
         }
     }
 

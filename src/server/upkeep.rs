@@ -16,12 +16,16 @@ use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
 use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn, ReplicaId};
-use crate::store::{Engine, FlushJob, Store, StoreError};
+use crate::store::{Engine, ExpiryFill, FlushJob, Store, StoreError};
 
 /// A full disk is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// Who is not told that there is something to do looks again after this.
+const IDLE: Duration = Duration::from_millis(100);
 /// Entries that are looked at for their expiry at a time.
 const FILL_STEP: usize = 10_000;
+/// For how long, before it is looked whether something else is due.
+const FILL_TIME: Duration = Duration::from_millis(50);
 /// While there is little room, what is flushed may free some: so often it is looked.
 const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,9 @@ struct Due {
     requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
 }
 
+/// Keys that expire, as far as they have been looked for, and in what.
+type Filling = (ExpiryFill, Arc<dyn Engine>);
+
 /// What the thread works with.
 pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
@@ -56,14 +63,16 @@ impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
     pub(super) fn run(self) -> Result<(), UpkeepError> {
         let mut looked_at = None::<Instant>;
-        let mut noted_memory = None;
+        let (mut noted_memory, mut filling) = (None, None);
         let mut flushed_for_room = Instant::now();
         let node = &self.node;
         while !self.stop.is_cancelled() {
-            node.wait(&node.upkeep, Duration::from_millis(100), |inner| {
-                let due = inner.flush.is_some() || wants_flush(inner);
-                due.then_some(())
-            });
+            let idle = if filling.is_some() {
+                Duration::ZERO
+            } else {
+                IDLE
+            };
+            node.wait(&node.upkeep, idle, |inner| is_due(inner).then_some(()));
             self.flush_for_room(&mut flushed_for_room);
             if looked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
                 looked_at = Some(Instant::now());
@@ -72,7 +81,7 @@ impl Upkeep {
             }
             node.settle_suspicion(&self.dir);
             self.flush()?;
-            self.fill_expiries()?;
+            self.fill_expiries(&mut filling)?;
             // Its failure costs nothing but speed, and a full disk is told elsewhere.
             if let Err(error) = self.log.prepare() {
                 tracing::warn!(%error, "preparing a segment of the log");
@@ -107,33 +116,38 @@ impl Upkeep {
         }
     }
 
-    /// Learns which of the keys that were flushed before this store was opened expire.
-    fn fill_expiries(&self) -> Result<(), UpkeepError> {
+    /// Learns which of the keys that were flushed before this store was opened expire: a piece of it, as
+    /// flushes must not wait for all.
+    fn fill_expiries(&self, under_way: &mut Option<Filling>) -> Result<(), UpkeepError> {
         let node = &self.node;
-        let fill = node.with(|inner| {
+        let begun = node.with(|inner| {
             let store = inner.store.as_ref().filter(|_| !inner.expiries_known)?;
             inner.expiries_known = true;
             Some((store.expiry_fill(), Arc::clone(store.engine())))
         });
-        let Some((mut fill, engine)) = fill else {
-            return Ok(());
-        };
-        loop {
+        if begun.is_some() {
+            *under_way = begun;
+        }
+        let started = Instant::now();
+        while let Some((fill, engine)) = under_way
+            && started.elapsed() < FILL_TIME
+        {
             let found = match fill.step(FILL_STEP) {
                 // The state that takes the place of the damaged one is looked through, too.
                 Err(error) if error.is_damage() => {
                     node.suspect(&error);
-                    break;
+                    None
                 }
                 step => step?,
             };
-            let Some(found) = found else { break };
-            let same = node.with(|inner| {
-                let store = current_store(inner, &engine);
-                store.map(|store| store.add_expiries(found)).is_some()
+            let more = found.is_some_and(|found| {
+                node.with(|inner| {
+                    let store = current_store(inner, engine);
+                    store.map(|store| store.add_expiries(found)).is_some()
+                })
             });
-            if !same || self.stop.is_cancelled() {
-                break;
+            if !more {
+                *under_way = None;
             }
         }
         Ok(())
@@ -267,6 +281,14 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
     needs
         .chain(inner.pins.values().copied())
         .fold(inner.tip.end, Lsn::min)
+}
+
+/// Whether there is something to do: a cut is of use only once it is committed.
+fn is_due(inner: &Inner) -> bool {
+    match &inner.flush {
+        Some(job) => job.cut() <= inner.core.commit(),
+        None => wants_flush(inner),
+    }
 }
 
 fn wants_flush(inner: &Inner) -> bool {

@@ -23,8 +23,9 @@ use crate::server::node::Node;
 
 /// Streams that copy at the same time.
 const STREAMS: usize = 4;
-/// Bytes asked for at a time.
+/// Bytes asked for at a time; where the source is throttled, so few that none takes long.
 const PIECE: u32 = 1 << 20;
+const LEAST_PIECE: u64 = 64 << 10;
 /// Requests under way on a stream, so that it does not wait for the network.
 const DEPTH: usize = 4;
 /// How often a file is fetched before its source is given up.
@@ -189,11 +190,15 @@ impl Copy {
         reader: &mut LinkReader,
         writer: &mut LinkWriter,
     ) -> io::Result<Part> {
+        let piece_bytes = match self.node.with(|inner| inner.settings.seed_bandwidth) {
+            0 => u64::from(PIECE),
+            rate => (rate / 8).clamp(LEAST_PIECE, PIECE.into()),
+        };
         let mut asked = fetch.offset;
         let mut under_way = 0;
         while fetch.offset < fetch.size {
             while asked < fetch.size && under_way < DEPTH {
-                let length = u64::from(PIECE).min(fetch.size - asked) as u32;
+                let length = piece_bytes.min(fetch.size - asked) as u32;
                 writer.push(&Message::SeedFetch {
                     snapshot: self.manifest.id,
                     file: fetch.file,
