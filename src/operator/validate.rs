@@ -229,6 +229,14 @@ mod tests {
     }
 
     #[test]
+    fn the_source_of_seeds_is_handed_on() {
+        let mut store = testing::store("orders");
+        store.spec.seeding.source = api::SeedSource::PreferFollower;
+        let settings = validate(&store).unwrap().settings;
+        assert_eq!(settings.seed_source, SeedSource::PreferFollower);
+    }
+
+    #[test]
     fn durability_counts_only_in_synchronous_mode() {
         let mut store = testing::store("orders");
         store.spec.replication.sync_replicas = 2;

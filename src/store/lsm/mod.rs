@@ -419,4 +419,56 @@ mod tests {
         engine.compact_step().unwrap();
         assert_eq!(files() as u64, engine.stats().files);
     }
+
+    /// Ingestions that overlap, of about 40 MB together: more than a second's work at the pace of an
+    /// engine that has little to do.
+    fn large(dir: &Path) -> LsmEngine {
+        let engine = LsmEngine::open(dir, &LsmOptions::default()).unwrap();
+        let value = vec![7; 10_000];
+        for round in 0..4_u32 {
+            let keys: Vec<_> = (0..1000_u32)
+                .map(|key| (key * 4 + round).to_be_bytes())
+                .collect();
+            let mut changes = keys.iter().map(|key| (&key[..], Some(&value[..])));
+            engine.ingest(&mut changes, &Meta::default()).unwrap();
+        }
+        engine
+    }
+
+    #[test]
+    fn a_compaction_keeps_to_its_pace_unless_somebody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = large(dir.path());
+        let begun = std::time::Instant::now();
+        assert!(engine.compact_step().unwrap());
+        // 40 MB at 64 MB a second, as four ingestions wait.
+        assert!(begun.elapsed().as_millis() > 400, "{:?}", begun.elapsed());
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+    }
+
+    #[test]
+    fn a_compaction_that_is_interrupted_ends_soon_and_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = large(dir.path());
+        let files = || {
+            std::fs::read_dir(dir.path().join("tables"))
+                .unwrap()
+                .count()
+        };
+        let before = files();
+        std::thread::scope(|scope| {
+            let compaction = scope.spawn(|| engine.compact_step());
+            while files() == before && !compaction.is_finished() {
+                std::thread::yield_now();
+            }
+            engine.interrupt();
+            let error = compaction.join().unwrap().unwrap_err();
+            assert!(error.to_string().contains("is being closed"), "{error}");
+        });
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+        drop(engine);
+        let engine = open(dir.path());
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+        assert_eq!(files(), before);
+    }
 }
