@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hold::read_keys;
 use super::node::Node;
+use super::room::{self, Room};
 use crate::store::Record;
 
 /// Keys that are deleted under one lock.
@@ -51,12 +52,12 @@ fn expire(node: &Arc<Node>) -> usize {
         if !inner.accepting || inner.holding {
             return 0;
         }
+        if inner.stalls_writers() || room::room(inner) == Room::None {
+            return 0;
+        }
         let Some(store) = &mut inner.store else {
             return 0;
         };
-        if store.write_stall() {
-            return 0;
-        }
         let keys = match store.expired(now_ms, BATCH) {
             Ok(keys) => keys,
             Err(error) => {

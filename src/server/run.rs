@@ -164,6 +164,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         node: Arc::clone(&node),
         dir: Arc::clone(&dir),
         log: opened.reader,
+        failed: failed.clone(),
     };
     tasks.spawn(target.run(stop.clone()));
     let expired = Arc::clone(&process.expired);

@@ -3,19 +3,17 @@
 //! so a voter forgets nothing that it has acknowledged, and clients never see the state go back.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::seed_copy::Copy;
-use super::seed_target::{Begun, SeedTarget, make_current};
+use super::seed_target::{Begun, SeedTarget, make_current, open_copy};
 use crate::log::Log;
-use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn};
 use crate::server::applier::apply_records;
 use crate::server::inner::{Tip, flushed_tip};
 use crate::server::node::Node;
-use crate::server::state::open_store;
 use crate::store::{Cut, Store};
 
 /// The log is read in pieces of about this size.
@@ -62,8 +60,25 @@ impl SeedTarget {
         Copy::new(Arc::clone(node), path.clone(), manifest.clone(), source)?
             .run(opened)
             .await?;
-        self.log_reaches(manifest.lsn).await?;
-        self.replace(path, manifest.clone()).await?;
+        let replaced = async {
+            self.log_reaches(manifest.lsn).await?;
+            self.replace(&path, manifest.lsn).await
+        };
+        if let Err(error) = replaced.await {
+            if path.exists() {
+                std::fs::remove_dir_all(&path)?; // another snapshot is tried
+            }
+            return Err(error);
+        }
+        let dir = Arc::clone(&self.dir);
+        let made = tokio::task::spawn_blocking(move || make_current(&dir, &path)).await;
+        if let Err(error) = made.map_err(io::Error::other).flatten() {
+            // What is in use is not what a start would find: nothing may rest on it.
+            tracing::error!(%error, "the new state cannot be made the current one: this replica ends");
+            self.failed.cancel();
+            return Err(error);
+        }
+        node.with(|inner| inner.damage = None);
         node.changed();
         tracing::info!("the damaged state is replaced");
         Ok(())
@@ -82,33 +97,33 @@ impl SeedTarget {
         in_time.map_err(|_| io::Error::other("the log does not come to the snapshot"))
     }
 
-    async fn replace(&self, path: PathBuf, manifest: SeedManifest) -> io::Result<()> {
+    /// Brings the copied state forward and puts it in the place of the damaged one.
+    async fn replace(&self, path: &Path, lsn: Lsn) -> io::Result<()> {
         let (node, dir, log) = (
             Arc::clone(&self.node),
             Arc::clone(&self.dir),
             self.log.clone(),
         );
+        let path = path.to_owned();
         let replaced = tokio::task::spawn_blocking(move || {
             let budget = node.with(|inner| inner.memory_budget);
-            let mut store = open_store(&dir, &path, budget).map_err(io::Error::other)?;
+            let mut store = open_copy(&dir, &path, budget, lsn)?;
             let mut tip = flushed_tip(&store);
             let found = log.locate(tip.end).map_err(io::Error::other)?;
-            let ours = found.position.lsn == tip.end && found.chain == tip.chain;
-            if tip.end != manifest.lsn || !ours {
+            if found.position.lsn != tip.end || found.chain != tip.chain {
                 return Err(io::Error::other(
                     "the snapshot does not stand on this replica's log",
                 ));
             }
-            let mut store = loop {
+            loop {
                 let to = node.with(|inner| inner.applied.end);
                 replay(&mut store, &log, &mut tip, to)?;
                 match swap(&node, store, tip)? {
-                    Swap::Done(old) => break old,
+                    // Dropped here, without the lock.
+                    Swap::Done(_old) => return Ok(()),
                     Swap::Behind(back) => store = *back,
                 }
-            };
-            drop(store.take_garbage());
-            make_current(&dir, &path)
+            }
         });
         replaced.await.map_err(io::Error::other)?
     }
@@ -171,7 +186,6 @@ fn swap(node: &Node, store: Store, tip: Tip) -> io::Result<Swap> {
         inner.flush = None;
         inner.flush_wanted = false;
         inner.expiries_known = false;
-        inner.damage = None;
         inner.seed = None;
         inner.message.clear();
         node.drive(inner, Input::Flushed(flushed));

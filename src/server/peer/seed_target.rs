@@ -16,11 +16,12 @@ use super::seed_copy::{self, Copy, Opened, Source};
 use crate::log::Log;
 use crate::replication::admin::SeedSource;
 use crate::replication::message::SeedManifest;
-use crate::replication::{Input, ReplicaId};
+use crate::replication::{Input, Lsn, ReplicaId};
 use crate::server::data_dir::DataDir;
 use crate::server::inner::{Inner, Job, PeerCommand, flushed_tip};
 use crate::server::node::Node;
 use crate::server::state::open_store;
+use crate::store::Store;
 
 /// Where it is written what is being copied, in the directory of a seed.
 const BEGUN: &str = "seed.json";
@@ -30,6 +31,8 @@ pub(in crate::server) struct SeedTarget {
     pub(in crate::server) node: Arc<Node>,
     pub(in crate::server) dir: Arc<DataDir>,
     pub(in crate::server) log: Log,
+    /// Ends this replica.
+    pub(in crate::server) failed: CancellationToken,
 }
 
 /// A snapshot that is being copied.
@@ -210,18 +213,12 @@ impl SeedTarget {
         let (dir, path, lsn) = (Arc::clone(&self.dir), path.to_owned(), manifest.lsn);
         let budget = self.node.with(|inner| inner.memory_budget);
         let opened = tokio::task::spawn_blocking(move || {
-            let store = open_store(&dir, &path, budget).map_err(io::Error::other)?;
+            let store = open_copy(&dir, &path, budget, lsn)?;
             make_current(&dir, &path)?;
             Ok::<_, io::Error>(store)
         });
         let store = opened.await.map_err(io::Error::other)??;
         let tip = flushed_tip(&store);
-        if tip.end != lsn {
-            return Err(io::Error::other(format!(
-                "the copied state is at {}, not {lsn}",
-                tip.end
-            )));
-        }
         let node = &self.node;
         node.with(|inner| {
             inner.applied = tip;
@@ -272,6 +269,21 @@ fn sources(inner: &Inner, me: ReplicaId, begun: Option<&Begun>) -> Vec<Source> {
     followers.sort_by_key(|id| begun.is_none_or(|begun| begun.from != **id));
     let ids = followers.into_iter().chain(leader.as_ref());
     ids.filter_map(source).collect()
+}
+
+/// Opens a state that was copied; one that cannot be used goes, so that the next try begins anew.
+pub(super) fn open_copy(dir: &DataDir, path: &Path, budget: u64, lsn: Lsn) -> io::Result<Store> {
+    let opened = open_store(dir, path, budget).map_err(io::Error::other);
+    let opened = opened.and_then(|store| match store.meta().flushed {
+        at if at == lsn => Ok(store),
+        at => Err(io::Error::other(format!(
+            "the copied state is at {at}, not {lsn}"
+        ))),
+    });
+    if opened.is_err() && path.exists() {
+        fs::remove_dir_all(path)?;
+    }
+    opened
 }
 
 /// Makes the state in `path` the current one, durably.
