@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead;
 use super::clients::Clients;
 use super::forward::{self, Batch, Next};
 use super::gate::Slot;
@@ -29,6 +30,8 @@ const MAX_TURN_REPLY: usize = 1 << 20;
 const MAX_TURN_COMMANDS: usize = 2048;
 /// Room made at once for a large command; more follows as it arrives.
 const MAX_RESERVE: usize = 16 << 20;
+/// So much input may be more than one command, and worth a look ahead.
+const PIPELINE: usize = 256;
 /// What is read at a time.
 const READ_SIZE: usize = 64 << 10;
 /// A client gets this long to take its last replies when this replica stops.
@@ -97,6 +100,8 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) stream: TcpStream,
     pub(super) decoder: Decoder,
+    /// For the look ahead.
+    ahead: Decoder,
     input: Vec<u8>,
     pub(super) out: Writer,
     /// The newest record that this connection wrote here, or that a reply of the leader rested on.
@@ -127,6 +132,7 @@ impl Connection {
             session,
             stream,
             decoder: Decoder::default(),
+            ahead: Decoder::default(),
             input: Vec::new(),
             out,
             written: Position::default(),
@@ -239,6 +245,12 @@ impl Connection {
         let mut commands = 0;
         let end = loop {
             let rest = self.input.get(consumed..).unwrap_or_default();
+            if commands % ahead::STEP == 0
+                && rest.len() >= PIPELINE
+                && let Some(store) = &view.inner().store
+            {
+                ahead::look(store, &mut self.ahead, rest);
+            }
             match self.decoder.decode(rest) {
                 Ok(Decoded::Command {
                     args,

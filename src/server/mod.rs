@@ -14,6 +14,7 @@
 //! | `parent` | the process that starts a replica, and reaps it |
 
 mod admin;
+mod ahead;
 mod applier;
 mod clients;
 mod connection;

@@ -72,6 +72,11 @@ impl Entry {
         Ok(entry)
     }
 
+    /// What looking at the entry begins with.
+    pub(super) fn first_byte(&self) -> u8 {
+        self.0[0]
+    }
+
     /// Where the key begins and where it ends.
     fn key_range(&self) -> (usize, usize) {
         match self.0[0] {

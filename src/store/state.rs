@@ -192,8 +192,18 @@ impl Store {
         self.options.stall_bytes * 2
     }
 
-    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+    /// The hash of a key, for [`touch`](Self::touch).
+    pub fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
+    }
+
+    /// Brings what [`get`](Self::get) would look at into the processor's caches, if it is in memory;
+    /// what it answers only keeps the compiler from leaving it out.
+    pub fn touch(&self, hash: u64) -> Option<u8> {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.contents.table);
+        let tables = [&self.active.table].into_iter().chain(sealed);
+        let mut tables = tables.chain(&self.settling).chain([&self.clean]);
+        tables.find_map(|table| table.touch(hash))
     }
 
     /// The newest change of a key. Reads from the engine only if nothing is known in memory.

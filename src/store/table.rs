@@ -64,6 +64,12 @@ impl Table {
         Some(Slot { shard, bucket })
     }
 
+    /// As [`Self::find`] without the key: what is probably the entry, and a byte of it.
+    pub(super) fn touch(&self, hash: u64) -> Option<u8> {
+        let found = self.shards[shard_of(hash)].find(hash, |_| true);
+        found.map(Entry::first_byte)
+    }
+
     /// The entry of a slot that was just found.
     pub(super) fn at(&self, slot: Slot) -> &Entry {
         let entry = self.shards[slot.shard].get_bucket(slot.bucket);
