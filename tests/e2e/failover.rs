@@ -23,6 +23,7 @@ fn a_killed_leader_is_replaced_within_a_second() {
         let mut gaps = Vec::new();
         for _ in 0..times(5, 20) {
             let before = store.reign().await;
+            store.has_run_for_a_while(&before.leader).await;
             let killed = Instant::now();
             fault::signal(world, &before.leader, "SIGKILL").await;
             store.reign_after(&before, secs(30)).await;

@@ -120,6 +120,23 @@ impl Store<'_> {
         .await;
     }
 
+    /// Waits until the process in that Pod has run for so long that its parent starts it again by
+    /// itself: one that ends sooner is left to the kubelet, which takes more time for it each time.
+    pub(crate) async fn has_run_for_a_while(&self, pod: &str) {
+        let host = self.host(pod).await;
+        eventually(secs(30), "the process has run for a while", async || {
+            let mut info = redis::cmd("INFO");
+            let info = info.arg("server");
+            let info: RedisResult<String> = info.query_async(&mut connect(&host).await).await;
+            let info = info.map_err(|error| error.to_string())?;
+            let mut lines = info.lines();
+            let uptime = lines.find_map(|line| line.strip_prefix("uptime_in_seconds:"));
+            let uptime: u64 = uptime.and_then(|text| text.parse().ok()).unwrap_or(0);
+            expect(uptime > 10, || format!("{uptime} s"))
+        })
+        .await;
+    }
+
     /// Waits until everything is there again: all replicas ready, and voters.
     pub(crate) async fn is_whole(&self) {
         let status = self.becomes_ready(secs(120)).await;
