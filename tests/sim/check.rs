@@ -11,6 +11,8 @@ use super::node::Machine;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) answers: u64,
+    /// States of replicas that operators took in.
+    pub(crate) heard: u64,
     pub(crate) unknown: u64,
     pub(crate) promotions: u64,
     pub(crate) switchovers: u64,
@@ -178,6 +180,7 @@ impl Checker {
 impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.answers += other.answers;
+        self.heard += other.heard;
         self.unknown += other.unknown;
         self.promotions += other.promotions;
         self.switchovers += other.switchovers;

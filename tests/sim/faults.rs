@@ -8,9 +8,10 @@ use rand::rngs::SmallRng;
 use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
+use super::event::Event;
 use super::node::Out;
 use super::operator::needed;
-use super::world::{World, random_clock};
+use super::world::{Operators, World, random_clock};
 
 /// How often what goes wrong: weights.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +65,7 @@ impl World {
         }
         let menu = self.setup.menu;
         let micros = self.rng.random_range(1_000..menu.pause_us);
-        self.at(micros, super::world::Event::Fault);
+        self.at(micros, Event::Fault);
         let slot = self.rng.random_range(0..self.machines.len());
         let leader = self.leader().filter(|_| self.rng.random_bool(0.4));
         let slot = leader.unwrap_or(slot);
@@ -213,6 +214,7 @@ impl World {
         };
         let seed = self.rng.random();
         self.machines[slot].replace_disk(new, seed);
+        self.renew_pod(slot);
         if self.rng.random_bool(0.5) {
             self.machines[slot].clock = random_clock(&mut self.rng);
         }
@@ -233,6 +235,9 @@ impl World {
 
     /// The user wants leases of another length.
     fn change_lease(&mut self, slot: usize) {
+        if self.setup.operators == Operators::Plan {
+            return; // it goes through the specification
+        }
         let factor = self.rng.random_range(1..5);
         let lease = self.setup.lease * factor / 2;
         self.drive(slot, Input::SetLease(lease));
@@ -241,6 +246,7 @@ impl World {
     /// No more faults.
     pub(crate) fn heal(&mut self) {
         self.faults = false;
+        self.content();
         self.network.cut.clear();
         for link in self.network.links.values_mut() {
             link.stalled_until = self.now;

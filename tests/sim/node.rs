@@ -8,7 +8,7 @@ use std::time::Duration;
 use replicated_store::env::durable_file::{read_small, write_small};
 use replicated_store::env::{Disk, SimDisk, Slots};
 use replicated_store::log::{Frame, Log, LogError, LogWriter, Options};
-use replicated_store::replication::admin::PromiseAnswer;
+use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
 use replicated_store::replication::{
     Core, Epoch, EpochHistory, HardState, Lsn, Peer, Recovered, ReplicaId,
 };
@@ -17,6 +17,7 @@ use replicated_store::store::{FlushJob, MemoryEngine, Store, StoreOptions};
 use super::bug::Bug;
 use super::client::{Command, OpId};
 use super::clock::LocalClock;
+use super::cluster::Pod;
 use super::network::{Packet, Seed};
 
 pub(crate) type Engine = Arc<MemoryEngine>;
@@ -118,6 +119,12 @@ pub(crate) struct Process {
     pub(crate) out: Vec<Out>,
     /// Local time of the present step.
     pub(crate) now: Duration,
+    /// It was told to stop.
+    pub(crate) leaving: bool,
+    /// It serves no client.
+    pub(crate) fenced: bool,
+    /// Fewer voters than this are too few for client writes.
+    pub(crate) fewest: usize,
 }
 
 /// A machine with its disk and clock.
@@ -129,8 +136,12 @@ pub(crate) struct Machine {
     pub(crate) clock: LocalClock,
     pub(crate) process: Option<Process>,
     pub(crate) incarnation: u64,
-    /// Processes that have ended here, as their parent knows.
+    /// Processes that have ended here.
     pub(crate) ended: BTreeSet<u64>,
+    /// Those of them whose parent still runs, and whether it does.
+    pub(crate) reaped: BTreeSet<u64>,
+    pub(crate) watched: bool,
+    pub(crate) pod: Pod,
     pub(crate) paused_until: Duration,
     pub(crate) disk_us: u64,
     pub(crate) stalled_until: Duration,
@@ -152,6 +163,9 @@ impl Machine {
             process: None,
             incarnation: 0,
             ended: BTreeSet::new(),
+            reaped: BTreeSet::new(),
+            watched: true,
+            pod: Pod::default(),
             paused_until: Duration::ZERO,
             disk_us: 200,
             stalled_until: Duration::ZERO,
@@ -169,6 +183,7 @@ impl Machine {
         bug: Bug,
     ) -> Result<(), LogError> {
         self.incarnation = incarnation;
+        (self.watched, self.pod.terminated) = (true, false);
         self.dir.sync_dir().map_err(|_| LogError::Poisoned)?;
         let engine: Arc<dyn replicated_store::store::Engine> = self.engine.clone();
         let store = Store::open(engine, store_options()).expect("memory does not fail");
@@ -236,6 +251,9 @@ impl Machine {
             replacing: None,
             out: Vec::new(),
             now,
+            leaving: self.pod.terminating,
+            fenced: false,
+            fewest: 0,
         });
         Ok(())
     }
@@ -271,10 +289,19 @@ impl Machine {
             self.replacement = shadow;
         }
         self.ended.insert(self.incarnation);
+        self.reaped.insert(self.incarnation);
         if power {
+            self.reaped.clear();
+            self.watched = false;
             self.log = self.log.crash();
             self.dir = self.dir.crash();
         }
+    }
+
+    /// The container has ended with its process.
+    pub(crate) fn lose_parent(&mut self) {
+        self.reaped.clear();
+        (self.watched, self.pod.terminated) = (false, self.pod.exists);
     }
 
     /// Another disk, with nothing on it.
@@ -282,9 +309,11 @@ impl Machine {
         let clock = self.clock;
         let incarnation = self.incarnation;
         let ended = std::mem::take(&mut self.ended);
+        let pod = std::mem::take(&mut self.pod);
         *self = Self::new(id, seed, clock);
         self.incarnation = incarnation;
         self.ended = ended;
+        self.pod = pod;
     }
 }
 
@@ -354,7 +383,9 @@ pub(crate) fn open_store(engine: &Engine) -> Store {
 impl Process {
     /// What a client asks for, carried out ahead of the commit; `None` if it is refused.
     pub(crate) fn execute(&mut self, op: OpId, command: Command) -> bool {
-        if !self.accepting || self.holding {
+        let few = self.core.configuration().voters.len() < self.fewest;
+        let refused = few && !matches!(command, Command::Get(_));
+        if !self.accepting || self.holding || self.fenced || refused {
             return false;
         }
         let Some((result, need)) = self.run_command(command) else {
@@ -367,6 +398,15 @@ impl Process {
             result,
         });
         true
+    }
+
+    /// Takes over what the user wants of it.
+    pub(crate) fn settle_in(&mut self, fenced: bool, settings: &Settings) {
+        self.fenced = fenced;
+        self.fewest = match (settings.sync_replicas, settings.on_shortfall) {
+            (0, _) | (_, Shortfall::Degrade) => 0,
+            (wanted, Shortfall::Block) => wanted as usize + 1,
+        };
     }
 
     /// Epochs of the log up to `at`.

@@ -50,6 +50,21 @@ fn a_new_store_does_not_wait_for_followers() {
 }
 
 #[test]
+fn a_first_leader_that_ends_before_it_has_written_is_no_dead_end() {
+    let mut world = World::new(3);
+    world.view.workload = Some(workload(3));
+    world.tick_workload();
+    while world.view.register.is_none() || world.replica(0).status.begun == Epoch(0) {
+        world.reconcile(usize::MAX);
+    }
+    world.restart(0);
+    assert_eq!(cause(&mut world), Some(Cause::LeaderEnded));
+    world.converge();
+    assert_eq!(world.register().epoch, Epoch(2));
+    assert_eq!(world.register().voters.len(), 3);
+}
+
+#[test]
 fn old_volumes_are_waited_for_even_if_ordinal_0_is_empty() {
     let mut world = World::new(3);
     world.view.workload = Some(workload(3));
