@@ -39,7 +39,9 @@ impl Campaign {
             return Err(waiting);
         }
         let counted = self.counted(answers);
-        let best = self.best(&counted).ok_or_else(|| self.nobody(view, &counted))?;
+        let best = self
+            .best(&counted)
+            .ok_or_else(|| self.nobody(view, &counted))?;
         let wait = self.longest_lease(answers, &counted);
         let to = self.configuration(best.id, &granted, wait);
         assert!(
