@@ -101,7 +101,7 @@ impl World {
             let _ = writeln!(
                 text,
                 "{slot} {}: {:?} leads {} serves {} {} of {:?} epoch {} version {}/{} last {:?} end {} commit {} \
-                 streaming {} ready {} complete {} jobs {} applied {} until {:?} follows {:?}",
+                 streaming {} ready {} fenced {} complete {} jobs {} applied {} until {:?} follows {:?}",
                 machine.id.0,
                 view.hard,
                 view.leading,
@@ -116,6 +116,7 @@ impl World {
                 view.commit,
                 view.streaming,
                 view.ready,
+                process.fenced,
                 view.complete,
                 process.jobs.len(),
                 process.applied.end,
