@@ -139,6 +139,9 @@ pub struct Assignment {
     pub members: Vec<Member>,
     /// What the user set.
     pub settings: Settings,
+    /// Tells this assignment from others; [`ReplicaStatus::stamp`] repeats it.
+    #[serde(default)]
+    pub stamp: u64,
 }
 
 /// Asks a voter to promise an epoch: to take, acknowledge and grant nothing below it.
@@ -295,6 +298,10 @@ pub struct ReplicaStatus {
     /// It serves no client, as the user wants it.
     #[serde(default)]
     pub fenced: bool,
+    /// [`Assignment::stamp`] of what it was told last, 0 if nothing since the start. An older one
+    /// that comes late takes the place of a newer one, and only this shows it.
+    #[serde(default)]
+    pub stamp: Option<u64>,
     /// The newest records that it had to give up, if there are any.
     #[serde(default)]
     pub divergent: Option<Divergent>,

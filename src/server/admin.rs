@@ -183,6 +183,7 @@ async fn configuration(State(admin): Shared) -> Json<Assignment> {
         configuration: inner.core.configuration().clone(),
         members: inner.members.values().cloned().collect(),
         settings: inner.settings.clone(),
+        stamp: inner.stamp,
     }))
 }
 
@@ -208,8 +209,10 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
         configuration,
         members,
         settings,
+        stamp,
     } = assignment;
     node.with(|inner| {
+        inner.stamp = stamp;
         inner.members = members
             .into_iter()
             .map(|member| (member.id, member))

@@ -108,6 +108,8 @@ pub(super) struct Inner {
     pub(super) promises: HashMap<u64, oneshot::Sender<Result<PromiseAnswer, String>>>,
     pub(super) next_ticket: u64,
     pub(super) members: BTreeMap<ReplicaId, Member>,
+    /// Of the assignment that they came with.
+    pub(super) stamp: u64,
     pub(super) settings: Settings,
     pub(super) seed: Option<SeedProgress>,
     /// Followers keep their log from here on, as the leader says.

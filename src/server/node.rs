@@ -103,6 +103,7 @@ impl Node {
             promises: HashMap::new(),
             next_ticket: 0,
             members: BTreeMap::new(),
+            stamp: 0,
             settings: parts.settings,
             seed: None,
             keep_from: Lsn::ZERO,

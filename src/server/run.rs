@@ -299,6 +299,7 @@ fn lead_alone(node: &Node, options: &RunOptions) {
             configuration,
             members: vec![member],
             settings,
+            stamp: 0,
         },
     );
     node.with(|inner| node.drive(inner, Input::Tick));

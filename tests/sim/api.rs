@@ -204,6 +204,7 @@ impl World {
                 let Some(own) = own else {
                     return "it is not among the members";
                 };
+                process.stamp = assignment.stamp;
                 process.settle_in(own.fenced, &assignment.settings);
                 let lease = Duration::from_millis(assignment.settings.lease_ms);
                 let configuration = assignment.configuration.clone();

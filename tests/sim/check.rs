@@ -19,6 +19,8 @@ pub(crate) struct Counts {
     pub(crate) changes: u64,
     pub(crate) stops: u64,
     pub(crate) losses: u64,
+    /// Damage that a start would have noticed.
+    pub(crate) rots: u64,
     pub(crate) seeds: u64,
     pub(crate) gave_up: u64,
     /// Histories of which the search came to no end.
@@ -187,6 +189,7 @@ impl Counts {
         self.changes += other.changes;
         self.stops += other.stops;
         self.losses += other.losses;
+        self.rots += other.rots;
         self.seeds += other.seeds;
         self.gave_up += other.gave_up;
         self.undecided += other.undecided;

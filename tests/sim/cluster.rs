@@ -159,6 +159,12 @@ impl World {
         true
     }
 
+    /// Somebody writes the register by hand.
+    pub(crate) fn restore(&mut self, register: Configuration) {
+        self.register = register;
+        self.cluster.version += 1;
+    }
+
     /// An operator's report: it may overwrite a newer one, and never the register.
     pub(crate) fn report(&mut self, status: ReplicatedStoreStatus) {
         Arc::make_mut(&mut self.cluster.object).status = Some(status);

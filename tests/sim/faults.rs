@@ -24,6 +24,8 @@ pub(crate) struct Menu {
     pub(crate) disks: u32,
     pub(crate) losses: u32,
     pub(crate) leases: u32,
+    /// Bits that turn over on a disk.
+    pub(crate) rots: u32,
     /// Most microseconds that a message takes, unless something is wrong.
     pub(crate) delay_us: u64,
     /// How often in a thousand looks an operator promotes for no reason.
@@ -41,6 +43,7 @@ impl Menu {
         disks: 4,
         losses: 1,
         leases: 1,
+        rots: 1,
         delay_us: 2_000,
         whims: 10,
         removals: 30,
@@ -76,6 +79,7 @@ impl World {
             menu.disks,
             menu.losses,
             menu.leases,
+            menu.rots,
         ];
         let mut at = self.rng.random_range(0..weights.iter().sum());
         let mut kind = 0;
@@ -94,7 +98,8 @@ impl World {
             2 => self.pause(slot),
             3 => self.trouble_disk(slot),
             4 => self.lose_disk(slot),
-            _ => self.change_lease(slot),
+            5 => self.change_lease(slot),
+            _ => self.rot(slot),
         }
     }
 
@@ -196,13 +201,37 @@ impl World {
     /// A disk is lost with its machine, and another one takes its place: if the protocol says that
     /// the store survives it.
     fn lose_disk(&mut self, slot: usize) {
+        if self.survives_loss_of(slot) {
+            self.replace_disk(slot);
+        }
+    }
+
+    fn survives_loss_of(&self, slot: usize) -> bool {
         let id = self.machines[slot].id;
         let counts = self.register.voters.contains(&id);
         let asynchronous = counts && self.register.sync == 0;
-        let survives = !asynchronous && self.survives(&self.register, Some(id));
-        if !survives {
+        !asynchronous && self.survives(&self.register, Some(id))
+    }
+
+    /// The process ends, and on its disk a bit turns over. Whatever is read at the next start shows
+    /// it; then the disk is as good as lost.
+    fn rot(&mut self, slot: usize) {
+        let process = self.machines[slot].process.as_mut();
+        // As the end of its writer does; else the last batch looks like one that a crash tore.
+        let marked = process.is_some_and(|process| process.log.mark_durable().is_ok());
+        if !marked || !self.survives_loss_of(slot) {
             return;
         }
+        self.stop(slot, false);
+        let bits = self.rng.random();
+        if self.machines[slot].rots(bits) {
+            self.checker.counts.rots += 1;
+            self.replace_disk(slot);
+        }
+    }
+
+    fn replace_disk(&mut self, slot: usize) {
+        let id = self.machines[slot].id;
         self.stop(slot, true);
         self.checker.counts.losses += 1;
         let new = if self.setup.bug == Bug::KeepsIdentity {

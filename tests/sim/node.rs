@@ -123,6 +123,8 @@ pub(crate) struct Process {
     pub(crate) leaving: bool,
     /// It serves no client.
     pub(crate) fenced: bool,
+    /// Of what it was told last.
+    pub(crate) stamp: u64,
     /// Fewer voters than this are too few for client writes.
     pub(crate) fewest: usize,
 }
@@ -189,12 +191,7 @@ impl Machine {
         let store = Store::open(engine, store_options()).expect("memory does not fail");
         let flushed = store.meta().flushed;
         let seeding = read_small(&self.dir, SEEDING).is_ok_and(|note| note.is_some());
-        let options = Options {
-            segment_bytes: 32 << 10,
-            ready: 1,
-            spares: 1,
-            known_durable: if seeding { Lsn::ZERO } else { flushed },
-        };
+        let options = log_options(if seeding { Lsn::ZERO } else { flushed });
         let (log, reader, found) = Log::open(Arc::new(self.log.clone()), options)?;
         let end = found.tip.position.lsn;
         self.check_recovered(Tip {
@@ -253,6 +250,7 @@ impl Machine {
             now,
             leaving: self.pod.terminating,
             fenced: false,
+            stamp: 0,
             fewest: 0,
         });
         Ok(())
@@ -304,6 +302,36 @@ impl Machine {
         (self.watched, self.pod.terminated) = (false, self.pod.exists);
     }
 
+    /// Turns over a bit of the log or of the promise; says whether a start would notice. If not, it
+    /// is turned back: it is in what is not in use, or not read then.
+    pub(crate) fn rots(&mut self, bits: u64) -> bool {
+        let disk = if bits.is_multiple_of(4) {
+            &self.dir
+        } else {
+            &self.log
+        };
+        let files = disk.list().unwrap_or_default();
+        let Some(name) = files.get((bits >> 8) as usize % files.len().max(1)) else {
+            return false;
+        };
+        let length = disk.contents(name).map_or(0, |bytes| bytes.len() as u64);
+        let (offset, bit) = ((bits >> 16) % length.max(1), (bits >> 4) as u32 % 8);
+        disk.flip(name, offset, bit);
+        let found = Log::open(Arc::new(self.log.copy()), log_options(Lsn::ZERO));
+        let noticed = found.is_err() || read_small(&self.dir, HARD).is_err();
+        disk.flip(name, offset, bit);
+        if let (Ok((_, _, damaged)), Ok((_, _, whole))) = (
+            found,
+            Log::open(Arc::new(self.log.copy()), log_options(Lsn::ZERO)),
+        ) {
+            assert_eq!(
+                damaged.tip, whole.tip,
+                "damage of {name} at {offset} is not noticed"
+            );
+        }
+        noticed
+    }
+
     /// Another disk, with nothing on it.
     pub(crate) fn replace_disk(&mut self, id: ReplicaId, seed: u64) {
         let clock = self.clock;
@@ -314,6 +342,15 @@ impl Machine {
         self.incarnation = incarnation;
         self.ended = ended;
         self.pod = pod;
+    }
+}
+
+fn log_options(known_durable: Lsn) -> Options {
+    Options {
+        segment_bytes: 32 << 10,
+        ready: 1,
+        spares: 1,
+        known_durable,
     }
 }
 

@@ -18,7 +18,7 @@ use replicated_store::operator::supervisor::{self, significance::Significance};
 use replicated_store::operator::validate::validate;
 use replicated_store::operator::view::{self, Heard, PodView, Told, View};
 use replicated_store::replication::admin::{Assignment, PromiseAnswer};
-use replicated_store::replication::{Configuration, Epoch, ReplicaId};
+use replicated_store::replication::{Configuration, ReplicaId};
 
 use super::api::{Notice, Word};
 use super::bug::Bug;
@@ -389,59 +389,5 @@ impl Planned {
         self.told.insert(ordinal, telling);
         let notice = Notice::Assignment(Arc::clone(assignment));
         Some(Chore::Tell(ordinal as usize, notice))
-    }
-}
-
-/// What planted mistakes make of the plan: each breaks one sentence of the protocol around it.
-impl Planned {
-    fn spoil_swap(&self, view: &View, mut to: Configuration) -> Configuration {
-        let register = view.register.as_ref();
-        let changes = register.is_some_and(|register| register.voters != to.voters);
-        if self.bug == Bug::ForgetsReplaced && changes {
-            to.previous.clear();
-        }
-        to
-    }
-
-    fn spoiled_election(
-        &mut self,
-        view: &View,
-        mut campaign: promotion::Campaign,
-        answers: &[PromiseAnswer],
-    ) -> Option<Configuration> {
-        let mut answers = answers.to_vec();
-        match self.bug {
-            Bug::IgnoresPrevious => campaign.sets.truncate(1),
-            Bug::VoidsLeases => campaign.ended = true,
-            Bug::CountsOldPromises => {
-                let known: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
-                self.promises.retain(|it| !known.contains(&it.id));
-                self.promises.extend(answers.iter().cloned());
-                answers.clone_from(&self.promises);
-            }
-            Bug::QuorumWithoutLeases => {
-                let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
-                let copied = campaign.sets.iter().all(|set| {
-                    let met = set.voters.intersection(&promised).count();
-                    met > set.voters.len() - promotion::copies(set)
-                });
-                if copied {
-                    campaign.sets.clear();
-                }
-            }
-            Bug::CountsSeeding => campaign.barred.clear(),
-            _ => {}
-        }
-        let mut to = campaign.elect(view, &answers).ok()?.swap.to;
-        if self.bug == Bug::WaitsForNoLease {
-            to.wait_ms = 0;
-        }
-        if self.bug == Bug::ElectsLongest {
-            let longest = answers.iter().max_by_key(|it| it.last.lsn)?;
-            to.leader = Some(longest.id);
-            to.voters.insert(longest.id);
-        }
-        assert!(to.epoch > Epoch(0), "epochs begin at one");
-        Some(to)
     }
 }

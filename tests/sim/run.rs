@@ -183,6 +183,11 @@ fn planned_durability_that_changes() {
 }
 
 #[test]
+fn planned_and_restless() {
+    run_all("planned_and_restless", planned(restless(3, 1)));
+}
+
+#[test]
 fn planned_beside_an_erratic_one() {
     run_all("planned_beside", mixed(setup(3, 3, 1)));
 }

@@ -43,6 +43,7 @@ impl World {
             beat_ms: beat.as_millis() as u64,
             leaving: process.leaving,
             fenced: process.fenced,
+            stamp: Some(process.stamp),
             divergent: None,
             leader: view.leader,
             epoch: view.epoch,

@@ -285,6 +285,19 @@ fn members_are_told_again_after_a_restart_and_after_a_change_of_settings() {
     assert_eq!(follow::follow(&world.view).tell, [1]);
 }
 
+/// What is delayed on its way may come after what was said later.
+#[test]
+fn a_replica_is_told_again_if_it_has_taken_an_older_assignment_since() {
+    let mut world = World::running(3);
+    world.look();
+    let now = follow::follow(&world.view).assignment.unwrap().stamp;
+    world.replica(1).status.stamp = Some(now);
+    world.replica(2).status.stamp = Some(now + 1);
+    world.look();
+    assert_eq!(follow::follow(&world.view).tell, [2]);
+    assert!(follow::unfinished(&world.view));
+}
+
 /// The answers that matter come from a race, which the small world does not have.
 #[test]
 fn one_refusal_ends_a_campaign() {
