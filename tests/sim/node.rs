@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replicated_store::env::durable_file::{read_small, write_small};
-use replicated_store::env::{Disk, SimDisk};
+use replicated_store::env::{Disk, SimDisk, Slots};
 use replicated_store::log::{Frame, Log, LogError, LogWriter, Options};
 use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
 use replicated_store::replication::{
@@ -368,7 +368,7 @@ const HARD: &str = "hard";
 const SEEDING: &str = "seeding";
 
 fn read_hard(dir: &SimDisk) -> HardState {
-    let bytes = read_small(dir, HARD).expect("the small files are whole");
+    let (_, bytes) = Slots::open(dir, HARD).expect("one of the two is whole");
     let Some(bytes) = bytes else {
         return HardState::default();
     };
@@ -383,7 +383,8 @@ fn read_hard(dir: &SimDisk) -> HardState {
 pub(crate) fn write_hard(dir: &SimDisk, hard: HardState) -> std::io::Result<()> {
     let words = [hard.promised.0, hard.begun.0, u64::from(hard.lease_ms)];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    write_small(dir, HARD, &bytes)
+    let (mut slots, _) = Slots::open(dir, HARD)?;
+    slots.replace(&bytes)
 }
 
 /// Notes that the log is about to be replaced, or that the state is the log's again.

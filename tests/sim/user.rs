@@ -97,7 +97,7 @@ impl World {
             spec.paused = false;
             spec.fenced.clear();
             spec.failover.mode = FailoverMode::Automatic;
-            spec.failover.delay = "0s".to_owned();
+            "0s".clone_into(&mut spec.failover.delay);
             spec.failover.lease_duration = format!("{lease}ms");
             spec.replication.on_shortfall = OnShortfall::Block;
             spec.replication.sync_replicas = sync.max(1) as i32;
