@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Runs what follows with the cluster's kubeconfig and programs.
 IN_CLUSTER = eval "$$($(CLUSTER)/env)";
 
-.PHONY: help demo test install uninstall fmt lint doc deny unit sim e2e chart crd
+.PHONY: help demo test install uninstall fmt lint doc deny unit sim e2e chart crd bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r target what; do \
@@ -50,6 +50,9 @@ sim: ## simulation; SEEDS=N for so many runs of each kind, FIRST=N for where the
 e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
 	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \
 	  cargo test --locked --test e2e -- --ignored --test-threads=2 $(E2E)
+
+bench: ## speed beside others, hours for all of it; CASES=set,get for some, ROUNDS=5, ARGS=--quick to see that it works
+	cargo bench --locked --bench peers -- --pictures benches/results $(if $(CASES),--cases $(CASES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 chart: ## lint the chart, and have the cluster check what it renders
 	@$(IN_CLUSTER) tests/chart

@@ -84,6 +84,17 @@ impl Bench {
         self.work.path()
     }
 
+    /// Fails if there is less room for data than that; a quick run needs little.
+    pub(crate) fn room(&self, gigabytes: u64) -> Result<()> {
+        let disk = rustix::fs::statvfs(self.work())?;
+        let free = (disk.f_bavail * disk.f_frsize) >> 30;
+        ensure!(
+            self.scale.quick || free >= gigabytes,
+            "{free} GiB free of {gigabytes} that are needed: set BENCH_DIR to a directory on another disk"
+        );
+        Ok(())
+    }
+
     /// A million keys, in the usual order.
     pub(crate) fn keys(&self, form: Form) -> Keys {
         Keys {

@@ -8,8 +8,8 @@ use crate::bench::Bench;
 
 /// Cores, processor, memory, kernel, file system, in a line.
 pub(crate) fn describe(bench: &Bench) -> Result<String> {
-    let cores = std::thread::available_parallelism()?;
     let processor = read_to_string("/proc/cpuinfo")?;
+    let cores = processor.matches("model name").count();
     let processor = processor
         .lines()
         .find_map(|line| line.strip_prefix("model name"));
@@ -33,4 +33,10 @@ pub(crate) fn describe(bench: &Bench) -> Result<String> {
         bench.server_cores,
         bench.client_cores
     ))
+}
+
+/// How busy it is.
+pub(crate) fn load() -> Result<String> {
+    let text = read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }

@@ -22,7 +22,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
 
 use bench::{Bench, Scale, say};
@@ -43,16 +43,18 @@ struct Options {
     /// One short round of everything with little data, to see that it works; its numbers mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Where the table and the pictures go.
-    #[arg(long, default_value = "target/bench")]
-    pictures: PathBuf,
+    /// Where the table and the pictures go, from the root of the repository; default, and always with
+    /// `--quick`: beside the values, `bench` in Cargo's target directory.
+    #[arg(long)]
+    pictures: Option<PathBuf>,
     /// Peers that may take part, beside Valkey.
     #[arg(long, value_delimiter = ',', default_value = "redis,postgres,etcd")]
     peers: Vec<String>,
-    /// Cores of the servers, as taskset takes them; default: all.
+    /// Cores of the servers, as taskset takes them; default: the first three quarters, or all if they are
+    /// fewer than four: the replicas of a pair would share one.
     #[arg(long)]
     server_cores: Option<String>,
-    /// Cores of the clients; default: all.
+    /// Cores of the clients; default: the last quarter, or all.
     #[arg(long)]
     client_cores: Option<String>,
     /// Forgets what earlier runs have measured in other cases.
@@ -69,14 +71,15 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let name = if options.quick {
-        "quick.json"
-    } else {
-        "results.json"
-    };
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let file = target.join("bench").join(name);
-    let folder = root.join(&options.pictures);
+    let target = target.join(if options.quick {
+        "bench/quick"
+    } else {
+        "bench"
+    });
+    let file = target.join("results.json");
+    let folder = options.pictures.as_ref().filter(|_| !options.quick);
+    let folder = folder.map_or(target, |folder| root.join(folder));
     let results = if options.fresh {
         Results::default()
     } else {
@@ -90,26 +93,44 @@ fn main() -> Result<()> {
         rounds: if options.quick { 1 } else { options.rounds },
         quick: options.quick,
     };
-    let every = format!("0-{}", std::thread::available_parallelism()?.get() - 1);
-    let cores = (
-        options
-            .server_cores
-            .clone()
-            .unwrap_or_else(|| every.clone()),
-        options.client_cores.clone().unwrap_or(every),
-    );
-    let mut bench = Bench::new(scale, cores, results)?;
+    let mut bench = Bench::new(scale, cores(&options)?, results)?;
     bench.keep_to_cores()?;
     introduce(&mut bench, &options.peers)?;
+    let mut failed = Vec::new();
     for (case, about) in chosen(&options)? {
         say(&format!("{case}: {about}"));
-        case::run(&mut bench, case).with_context(|| case.to_owned())?;
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
-        let when = format!("{now}, {} rounds of {} s", scale.rounds, scale.seconds);
+        let when = format!(
+            "{}, {} rounds of {} s, load average before it {}",
+            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
+            scale.rounds,
+            scale.seconds,
+            machine::load()?
+        );
+        // One that fails is no reason to lose hours of the others.
+        if let Err(error) = case::run(&mut bench, case) {
+            say(&format!("{case} failed: {error:#}"));
+            failed.push(case);
+            continue;
+        }
         bench.results.cases.insert(case.to_owned(), when);
         bench.results.write(&file)?;
     }
-    tell(&bench.results, &folder)
+    tell(&bench.results, &folder)?;
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// Those of the servers, and of the clients.
+fn cores(options: &Options) -> Result<(String, String)> {
+    let count = std::thread::available_parallelism()?.get();
+    let range = |from: usize, to: usize| format!("{from}-{}", to - 1);
+    let first = if count < 4 { count } else { count - count / 4 };
+    let servers = options.server_cores.clone();
+    let clients = options.client_cores.clone();
+    Ok((
+        servers.unwrap_or_else(|| range(0, first)),
+        clients.unwrap_or_else(|| range(first % count, count)),
+    ))
 }
 
 fn tell(results: &Results, folder: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::report::{number, title};
 use crate::results::{Results, Spread};
-use crate::rows::{CASES, ROWS};
+use crate::rows::{CASES, Goal, ROWS, Row};
 
 const WIDTH: f64 = 760.0;
 /// Where bars begin and end.
@@ -51,6 +51,11 @@ fn tests(case: &str) -> Vec<(&'static str, &'static str)> {
     tests
 }
 
+fn less_is_better(test: &str) -> bool {
+    let bounded = |row: &Row| row.test == test && matches!(row.goal, Goal::AtMost(_));
+    ROWS.iter().any(bounded)
+}
+
 /// What was measured of a test: ours, then the peers in their order.
 fn bars(results: &Results, test: &str) -> Vec<(&'static str, Spread)> {
     let peers = ROWS
@@ -75,7 +80,12 @@ fn draw(results: &Results, case: &str, about: &str) -> Option<String> {
         } else {
             format!(" ({unit})")
         };
-        text(&mut body, "test", 16.0, y, &format!("{test}{unit}"));
+        let less = if less_is_better(test) {
+            ", less is better"
+        } else {
+            ""
+        };
+        text(&mut body, "test", 16.0, y, &format!("{test}{unit}{less}"));
         y += 9.0;
         let most = bars
             .iter()

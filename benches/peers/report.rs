@@ -61,11 +61,14 @@ pub(crate) fn markdown(results: &Results) -> String {
          Ratios are of medians of the same run. Written by `make bench`.\n"
     );
     for (case, about) in CASES {
-        let rows: Vec<String> = ROWS
-            .iter()
-            .filter(|row| row.case == case)
-            .filter_map(|row| line(results, row))
-            .collect();
+        let mut rows: Vec<String> = Vec::new();
+        let mut told = "";
+        for row in ROWS.iter().filter(|row| row.case == case) {
+            if let Some(line) = line(results, row, row.test != told) {
+                rows.push(line);
+                told = row.test;
+            }
+        }
         if rows.is_empty() {
             continue;
         }
@@ -78,7 +81,8 @@ pub(crate) fn markdown(results: &Results) -> String {
     text + &method(results)
 }
 
-fn line(results: &Results, row: &Row) -> Option<String> {
+/// A row; only the first one of a test says what is the same in all of them.
+fn line(results: &Results, row: &Row, first: bool) -> Option<String> {
     let ours = results.of(row.test, "ours")?;
     let peer = results.of(row.test, row.peer);
     if peer.is_none() && !row.peer.is_empty() {
@@ -98,10 +102,13 @@ fn line(results: &Results, row: &Row) -> Option<String> {
     } else {
         format!(", {}", row.unit)
     };
+    let (test, ours) = if first {
+        (format!("{}{unit}", row.test), spread(ours))
+    } else {
+        (String::new(), String::new())
+    };
     Some(format!(
-        "| {}{unit} | {} | {name} | {value} | {ratio} | {goal} | {verdict} |",
-        row.test,
-        spread(ours)
+        "| {test} | {ours} | {name} | {value} | {ratio} | {goal} | {verdict} |"
     ))
 }
 
@@ -121,8 +128,8 @@ fn method(results: &Results) -> String {
          measured by a client of our own, the same for all.\n\
          - Half load: both get half of what the slower of the two does in a closed loop of 50 clients, at random times (Poisson). Latency counts from the \
          time at which a request was due; pgbench does the same. etcd's tool counts from the sending, which favours it.\n\
-         - A seed is from the start of the follower's process until all is on its disk and it can be read; of Valkey, until its own log \
-         is whole; of PostgreSQL, the time of pg_basebackup, without the start of the standby.\n\
+         - A seed lasts from the start of the follower's process until all is on its disk and it can be read; of Valkey, until its own log \
+         is whole; of PostgreSQL, the time of pg_basebackup, without the start of the standby. Bytes are those that were copied.\n\
          - Memory: INFO's `used_memory` and the kernel's VmRSS, less what they were when empty.\n",
         name("ours"),
         name("valkey"),

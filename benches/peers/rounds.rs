@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 
 use crate::bench::{Bench, say};
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, Pace};
 use crate::peer::System;
 use crate::rows;
 
@@ -45,6 +45,14 @@ pub(crate) fn alternate(
                 let outcome = system.run(bench, &test.load);
                 let outcome = outcome.with_context(|| format!("{}, {column}", test.name))?;
                 let value = (test.value)(&outcome);
+                if let Pace::Open(rate) = test.load.pace
+                    && outcome.rate < 0.9 * rate
+                {
+                    let done = outcome.rate;
+                    say(&format!(
+                        "{column} does only {done:.0} of {rate:.0} a second"
+                    ));
+                }
                 bench.results.add(test.name, column, value);
                 bench.results.detail(test.name, column, &outcome);
                 let _ = write!(line, " {column} {value:.2}");

@@ -148,7 +148,7 @@ pub(crate) fn takes_part(test: &str, column: &str) -> bool {
 
 /// What columns that are no product are called.
 pub(crate) const OTHER_TITLES: [(&str, &str); 3] = [
-    ("copy", "copy and fsync of the same files"),
+    ("copy", "copy and fsync"),
     ("memory", "all in memory"),
     ("million", "1 million keys"),
 ];

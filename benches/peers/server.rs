@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, within};
 
 pub(crate) struct Server {
     child: Child,
@@ -74,8 +74,17 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits until it is up; fails at once if it ends.
+    pub(crate) fn await_up(&mut self, up: impl Fn() -> bool) -> Result<()> {
+        let what = format!("a server is up, see {}", self.log.display());
+        within(120, &what, || match self.check() {
+            Err(ended) => Some(Err(ended)),
+            Ok(()) => up().then_some(Ok(())),
+        })?
+    }
+
     /// Fails if it has ended, with the last that it wrote.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(10).collect();

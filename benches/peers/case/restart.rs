@@ -19,6 +19,8 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
         order: Order::Sequence,
         form: SHORT,
     };
+    // The data, what a compaction writes anew, and the log.
+    bench.room(28)?;
     let options = ["--standalone"];
     let mut replica = ours::alone(bench, &[])?;
     client::fill(replica.port(), keys, VALUE)?;

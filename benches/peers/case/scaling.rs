@@ -12,6 +12,7 @@ use crate::rows::{GET_10M, GET_50M, SET_10M, SET_50M};
 const MILLIONS: [u64; 3] = [1, 10, 50];
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {
+    bench.room(25)?;
     let usual = usual(bench);
     let mut replicas = Vec::new();
     for millions in MILLIONS {

@@ -132,18 +132,27 @@ fn beside<T>(
     Ok(done)
 }
 
-/// A follower of ours; the bytes that it has on disk then.
+/// A follower of ours; the bytes that were copied for it.
 fn ours(bench: &Bench, store: &mut Store, keys: u64) -> Result<u64> {
     store.add(bench)?;
     store.assign()?;
     let follower = &store.replicas[1];
+    let mut bytes = 0;
     within(300, "the follower is ready", || {
-        follower.status().ok()?.ready.then_some(())
+        let status = follower.status().ok()?;
+        bytes = status
+            .seed
+            .map_or(bytes, |seed| bytes.max(seed.total_bytes));
+        status.ready.then_some(())
     })?;
     let mut connection = crate::peer::connect(follower.port())?;
     let count: u64 = redis::cmd("DBSIZE").query(&mut connection)?;
     ensure!(count >= keys, "the follower has {count} keys of {keys}");
-    bytes_below(&follower.folder)
+    if bytes == 0 {
+        // It was too fast to be seen.
+        bytes = bytes_below(&follower.folder)?;
+    }
+    Ok(bytes)
 }
 
 /// pg_basebackup as it comes (it fsyncs what it has written); MB a second.

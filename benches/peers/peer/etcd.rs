@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::System;
-use crate::bench::{Bench, find, output, say, within};
+use crate::bench::{Bench, find, output, say};
 use crate::http::request;
 use crate::load::{Latency, Load, Outcome, Pace};
 use crate::neutral::Counted;
@@ -123,8 +123,8 @@ impl Etcd {
                 .push(Server::start(bench, &name, &program, &arguments)?);
             etcd.folders.push(folder);
         }
-        for port in ports {
-            within(60, "etcd is healthy", || healthy(port).then_some(()))?;
+        for (server, port) in etcd.servers.iter_mut().zip(ports) {
+            server.await_up(|| healthy(port))?;
         }
         Ok(etcd)
     }

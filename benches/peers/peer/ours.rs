@@ -53,10 +53,10 @@ impl Replica {
         let mut arguments: Vec<String> = fixed.collect();
         arguments.extend(["--data-dir".to_owned(), self.folder.display().to_string()]);
         arguments.extend(options.iter().map(|&option| option.to_owned()));
-        let server = Server::start(bench, &self.name, &program(), &arguments)?;
-        let server = self.server.insert(server);
-        server.check()?;
-        within(120, "the replica answers", || self.status().ok()).map(|_| ())
+        let mut server = Server::start(bench, &self.name, &program(), &arguments)?;
+        server.await_up(|| self.status().is_ok())?;
+        self.server = Some(server);
+        Ok(())
     }
 
     /// Ends its process, at once.

@@ -92,8 +92,8 @@ impl Node {
             .map(|word| word.trim_matches('\'').to_owned())
             .collect();
         arguments.extend(["--dir".to_owned(), folder.display().to_string()]);
-        let server = Server::start(bench, &name, &flavour.program, &arguments)?;
-        within(60, "the server answers", || answers(port).then_some(()))?;
+        let mut server = Server::start(bench, &name, &flavour.program, &arguments)?;
+        server.await_up(|| answers(port))?;
         Ok(Self {
             server,
             port,
