@@ -83,8 +83,8 @@ pub(super) fn pair(bench: &mut Bench) -> Result<()> {
     let valkey = Valkey::pair(bench, &flavour)?;
     let single = Valkey::alone(bench, &flavour, "valkey-alone")?;
     say("filling them");
-    for port in [ours.door.port, valkey.door.port, single.door.port] {
-        client::fill(port, bench.keys(SHORT), 100)?;
+    for door in [&ours.door, &valkey.door, &single.door] {
+        door.fill(bench.keys(SHORT), 100)?;
     }
     let mut systems: Systems = vec![Box::new(ours), Box::new(valkey), Box::new(single)];
     if bench.has("postgres") {

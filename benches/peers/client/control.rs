@@ -1,7 +1,7 @@
 //! When a load is measured and when it ends: by the clock, or as somebody else says.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a load is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +17,17 @@ pub(crate) enum Phase {
 /// Says so.
 pub(crate) struct Control {
     phase: AtomicU8,
-    times: Option<(Instant, Instant)>,
+    /// How long it is measured, and how long it runs before that.
+    times: Option<(Duration, Duration)>,
 }
 
 impl Control {
     /// Measured for so many seconds, after a warm-up of a tenth of them.
     pub(crate) fn timed(seconds: f64) -> Self {
-        let from = Instant::now() + Duration::from_secs_f64(seconds / 10.0);
+        let warm = Duration::from_secs_f64(seconds / 10.0);
         Self {
-            phase: AtomicU8::new(1),
-            times: Some((from, from + Duration::from_secs_f64(seconds))),
+            phase: AtomicU8::new(0),
+            times: Some((Duration::from_secs_f64(seconds), warm)),
         }
     }
 
@@ -46,14 +47,19 @@ impl Control {
         self.phase.store(2, Ordering::Release);
     }
 
-    pub(super) fn phase(&self, now: Instant) -> Phase {
-        match (self.times, self.phase.load(Ordering::Acquire)) {
-            (Some((from, _)), _) if now < from => Phase::Warm,
-            (Some((_, to)), _) if now < to => Phase::Measure,
-            (Some(_), _) => Phase::Stop,
-            (None, 0) => Phase::Warm,
-            (None, 1) => Phase::Measure,
-            (None, _) => Phase::Stop,
+    /// What a load is to do that has run for so long, connecting apart.
+    pub(super) fn phase(&self, running: Duration) -> Phase {
+        let Some((seconds, warm)) = self.times else {
+            return match self.phase.load(Ordering::Acquire) {
+                0 => Phase::Warm,
+                1 => Phase::Measure,
+                _ => Phase::Stop,
+            };
+        };
+        match running {
+            early if early < warm => Phase::Warm,
+            late if late < warm + seconds => Phase::Measure,
+            _ => Phase::Stop,
         }
     }
 }

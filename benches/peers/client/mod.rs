@@ -106,9 +106,11 @@ impl<'a> Run<'a> {
 
     fn until_stopped(&mut self, control: &Control) -> Result<()> {
         let mut ready = Vec::with_capacity(self.connections.len());
+        let start = Instant::now();
+        self.due = start;
         loop {
             let now = Instant::now();
-            match control.phase(now) {
+            match control.phase(now - start) {
                 Phase::Warm => {}
                 Phase::Measure => self.record.begin(now),
                 Phase::Stop => break,

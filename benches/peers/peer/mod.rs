@@ -5,11 +5,11 @@ pub(crate) mod ours;
 pub(crate) mod postgres;
 pub(crate) mod valkey;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::bench::Bench;
 use crate::client::{self, Control};
-use crate::load::{Load, Outcome};
+use crate::load::{Keys, Load, Outcome};
 use crate::neutral::Neutral;
 
 /// One of them, running.
@@ -36,6 +36,23 @@ impl Door {
             waits,
             neutral,
         }
+    }
+
+    /// Writes every key once, and waits until that is as durable as everything will be.
+    pub(crate) fn fill(&self, keys: Keys, value: usize) -> Result<()> {
+        client::fill(self.port, keys, value)?;
+        if self.waits {
+            let mut connection = connect(self.port)?;
+            redis::cmd("SET")
+                .arg("filled")
+                .arg(1)
+                .query::<()>(&mut connection)?;
+            let waits = redis::cmd("WAITAOF")
+                .arg(&[1, 1, 0])
+                .query::<(u64, u64)>(&mut connection);
+            ensure!(waits? >= (1, 1), "what was filled is not on both disks");
+        }
+        Ok(())
     }
 
     /// By Valkey's own client where that is asked for, else by ours.
