@@ -41,8 +41,10 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(scale: Scale, cores: (String, String), results: Results) -> Result<Self> {
         let below = std::env::var_os("BENCH_DIR").unwrap_or_else(|| "/var/tmp".into());
+        let below = PathBuf::from(below);
+        sweep(&below)?;
         let work = tempfile::Builder::new()
-            .prefix("bench.")
+            .prefix(&format!("{PREFIX}{}.", std::process::id()))
             .tempdir_in(below)?;
         // PostgreSQL runs as a user of its own.
         std::fs::set_permissions(
@@ -103,6 +105,22 @@ impl Bench {
             form,
         }
     }
+}
+
+/// What directories for data begin with; the number of the process follows.
+const PREFIX: &str = "bench-peers.";
+
+/// Removes what runs that were killed have left: it may be many gigabytes.
+fn sweep(below: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(below)? {
+        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let process = rest.and_then(|rest| rest.split('.').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells how far it has come.
