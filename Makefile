@@ -51,7 +51,7 @@ e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of 
 	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \
 	  cargo test --locked --test e2e -- --ignored --test-threads=2 $(E2E)
 
-bench: ## speed beside others, hours for all of it; CASES=set,get for some, ROUNDS=5, ARGS=--quick to see that it works
+bench: ## speed beside others, about an hour for all of it; CASES=set,get for some, ROUNDS=5, ARGS=--quick to see that it works
 	cargo bench --locked --bench peers -- --pictures benches/results $(if $(CASES),--cases $(CASES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 chart: ## lint the chart, and have the cluster check what it renders
