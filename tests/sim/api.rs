@@ -434,6 +434,7 @@ impl World {
             leaving: false,
             stamp: None,
             fenced: false,
+            damaged: false,
             divergent: None,
             leader: view.leader,
             epoch: view.epoch,

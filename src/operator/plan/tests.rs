@@ -241,6 +241,47 @@ fn an_update_replaces_followers_first_and_the_leader_when_it_has_handed_over() {
 }
 
 #[test]
+fn a_damaged_leader_hands_over_to_one_that_is_whole() {
+    let mut world = World::running(3);
+    world.replica(0).status.damaged = true;
+    world.replica(1).status.damaged = true;
+    for _ in 0..20 {
+        world.pass(1000);
+        world.converge();
+    }
+    assert_eq!(world.leading(), Some(2));
+    let (campaign, _) = world.elected.clone().unwrap();
+    assert_eq!(campaign.cause, Cause::Switchover);
+}
+
+#[test]
+fn where_all_are_damaged_the_leader_leads_on() {
+    let mut world = World::running(3);
+    for ordinal in 0..3 {
+        world.replica(ordinal).status.damaged = true;
+    }
+    for _ in 0..20 {
+        world.pass(1000);
+        world.converge();
+    }
+    assert_eq!(
+        (world.leading(), world.register().epoch),
+        (Some(0), Epoch(1))
+    );
+}
+
+#[test]
+fn of_equal_logs_one_whose_state_is_whole_leads() {
+    for damaged in [1, 2] {
+        let mut world = World::running(3);
+        world.replica(damaged).status.damaged = true;
+        world.kill(0);
+        world.converge();
+        assert_eq!(world.leading(), Some(3 - damaged));
+    }
+}
+
+#[test]
 fn a_replica_that_cannot_start_is_replaced_by_a_better_template() {
     let mut world = World::running(3);
     world.revision = 2;
