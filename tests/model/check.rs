@@ -1,0 +1,47 @@
+//! What must hold in every state.
+
+use crate::scope::Scope;
+use crate::state::{Record, State};
+use crate::world::{Violation, local};
+
+pub(crate) fn state(state: &State, scope: &Scope) -> Result<(), Violation> {
+    one_leader(state, scope)?;
+    logs_match(state)
+}
+
+/// At most one replica answers clients, and it has everything that was ever committed.
+fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
+    let answers = |slot: &usize| {
+        let core = &state.replicas[*slot].core;
+        core.leading().is_some() && core.answers_until() > local(scope, state.time, *slot)
+    };
+    let mut answering = (0..state.replicas.len()).filter(answers);
+    let Some(first) = answering.next() else {
+        return Ok(());
+    };
+    if let Some(second) = answering.next() {
+        return Err(format!("{first} and {second} answer at the same time"));
+    }
+    if !scope.lossy() && !state.replicas[first].log.starts_with(&state.committed) {
+        return Err(format!("{first} answers without all that was committed"));
+    }
+    Ok(())
+}
+
+/// Two logs that hold a record of the same epoch and LSN are equal up to it.
+fn logs_match(state: &State) -> Result<(), Violation> {
+    for (first, one) in state.replicas.iter().enumerate() {
+        for (second, other) in state.replicas.iter().enumerate().skip(first + 1) {
+            if !matched(&one.log, &other.log) {
+                return Err(format!("the logs of {first} and {second} part in an epoch"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn matched(one: &[Record], other: &[Record]) -> bool {
+    let mut pairs = one.iter().zip(other);
+    let last = pairs.rposition(|(a, b)| a.epoch == b.epoch);
+    last.is_none_or(|last| one[..=last] == other[..=last])
+}
