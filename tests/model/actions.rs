@@ -100,7 +100,7 @@ impl State {
             found.push(Action::ConfigureOlder(slot));
         }
         let asked = left.promotions > 0 && self.named().contains(&replica.id);
-        if asked && self.answers[slot].is_none() {
+        if asked && !self.asked[slot] && self.answers[slot].is_none() {
             found.push(Action::Ask(slot));
         }
         self.of_process(slot, found);
@@ -192,6 +192,7 @@ impl World<'_> {
             }
             Action::Ask(slot) => {
                 let (epoch, ticket) = (state.register.epoch.next(), state.register.version);
+                state.asked[slot] = true;
                 self.tell(slot, Input::Promise { epoch, ticket });
             }
             Action::Elect {

@@ -78,14 +78,16 @@ impl World<'_> {
         }
     }
 
-    /// A snapshot of what the leader holds for committed, if it leads still.
+    /// A snapshot of what the leader holds for committed, if it leads still; one at a time.
     pub(crate) fn fetch_seed(&mut self, slot: usize, peer: Peer) {
         let mut connections = self.state.connections.iter();
         let Some(connection) = connections.find(|it| it.peer == peer) else {
             return;
         };
         let source = &self.state.replicas[connection.ends[LEADER]];
-        if source.core.leading().is_some() {
+        let mut jobs = self.state.replicas[slot].jobs.iter();
+        let under_way = jobs.any(|job| matches!(job, Job::Reset(_)));
+        if source.core.leading().is_some() && !under_way {
             let log = source.log[..source.core.commit().0 as usize].to_vec();
             self.state.replica(slot).jobs.push_back(Job::Reset(log));
         }
@@ -137,6 +139,7 @@ impl World<'_> {
         replica.slow = false;
         replica.follows = None;
         replica.seed = None;
+        self.state.asked[slot] = false;
     }
 
     /// The disk is gone, and a new replica takes the place.
@@ -146,5 +149,6 @@ impl World<'_> {
         let replica = Replica::new(id, true, self.scope);
         self.state.replicas[slot] = Rc::new(Replica { life, ..replica });
         self.state.answers[slot] = None;
+        self.state.asked[slot] = false;
     }
 }

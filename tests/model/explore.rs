@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -17,6 +18,13 @@ use crate::world::Violation;
 pub(crate) struct Found {
     pub(crate) wrong: Violation,
     pub(crate) path: Vec<Action>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, after", self.wrong)?;
+        self.path.iter().try_for_each(|action| writeln!(f, "  {action:?}"))
+    }
 }
 
 pub(crate) struct Explored {
@@ -99,7 +107,7 @@ pub(crate) fn exhaust(scope: &Scope, most: usize) -> Explored {
 }
 
 /// What happens if one does this, leaving out what cannot be done.
-fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
+pub(crate) fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
     let mut state = scope.start();
     let mut done = Vec::new();
     for action in path {
@@ -107,6 +115,7 @@ fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
             continue;
         }
         done.push(*action);
+        if std::env::var("TRACE").is_ok() { println!("{action:?}"); }
         match step(&state, *action, scope) {
             Ok(next) => state = next,
             Err(wrong) => return Some(Found { wrong, path: done }),

@@ -50,7 +50,7 @@ fn the_protocol_holds() {
         );
         if let Some(found) = explored.found {
             let found = explore::shorten(&scope, found);
-            panic!("{}: {}\n{:#?}", scope.name, found.wrong, found.path);
+            panic!("{}: {}", scope.name, found);
         }
     }
 }
@@ -86,8 +86,16 @@ fn every_mistake_is_found() {
             found.wrong
         );
         if chosen.is_some() {
-            println!("{:#?}", found.path);
+            println!("{found}");
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+#[test]
+fn dbg() {
+    explore::keep_panics();
+    use actions::Action::*;
+    let scope = &scopes::all()[0];
+    let p = [Crash(1), SlowDisk(1), Ask(1), ConfigureOlder(1), Connect(1, [false, false]), Work(1), Write(0), Ask(0), Elect { leader: 0, wait: 1000, given_up: None }, Configure(0), Connect(1, [false, false]), Work(1), Work(1), Work(1)];
+    explore::replay(scope, &p);
 }

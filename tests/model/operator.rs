@@ -138,6 +138,7 @@ impl State {
     pub(crate) fn swap(&mut self, next: Configuration) {
         self.older = std::mem::replace(&mut self.register, Rc::new(next));
         self.answers.fill(None);
+        self.asked.fill(false);
         self.established = false;
     }
 

@@ -56,6 +56,7 @@ impl Scope {
             connections: Vec::new(),
             older: Rc::clone(&register),
             register,
+            asked: all.clone().map(|_| false).collect(),
             answers: all.clone().map(|_| None).collect(),
             established: false,
             time: 0,
@@ -70,10 +71,8 @@ impl Scope {
             usize::MAX
         };
         for slot in all.skip(1).filter(|slot| *slot != last) {
-            happens.extend([Action::Configure(slot), Action::Connect(slot, FAST)]);
-        }
-        for slot in self.voters..self.voters + self.learners {
-            happens.push(Action::Install(slot));
+            let connect = Action::Connect(slot, FAST);
+            happens.extend([Action::Configure(slot), connect, Action::Install(slot)]);
         }
         for action in happens {
             state = match state.apply(action, self) {

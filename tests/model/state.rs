@@ -129,6 +129,8 @@ pub(crate) struct State {
     pub(crate) register: Rc<Configuration>,
     /// What the register was before the last change.
     pub(crate) older: Rc<Configuration>,
+    /// Who was asked for a promise since the register changed, and has not been restarted since.
+    pub(crate) asked: Vec<bool>,
     pub(crate) answers: Vec<Option<Answer>>,
     /// The leader has told that the register's version is established.
     pub(crate) established: bool,

@@ -75,7 +75,9 @@ impl<'a> World<'a> {
 
     pub(crate) fn drive(&mut self, slot: usize, input: Input) {
         let now = local(self.scope, self.state.time, slot);
+        if std::env::var("TRACE").is_ok() { println!("    {slot} <- {input:?}"); }
         let effects = self.state.replica(slot).core.step(input, now);
+        if std::env::var("TRACE").is_ok() { println!("       -> {effects:?}"); }
         for effect in effects {
             self.carry_out(slot, effect);
         }
