@@ -27,6 +27,17 @@ impl fmt::Display for Found {
     }
 }
 
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = match (&self.found, self.complete) {
+            (Some(_), _) => "something is wrong",
+            (None, true) => "complete",
+            (None, false) => "NOT COMPLETE",
+        };
+        write!(f, "{} states, {:.1} s, {end}", self.states, self.seconds)
+    }
+}
+
 pub(crate) struct Explored {
     pub(crate) states: usize,
     pub(crate) seconds: f64,
@@ -107,7 +118,7 @@ pub(crate) fn exhaust(scope: &Scope, most: usize) -> Explored {
 }
 
 /// What happens if one does this, leaving out what cannot be done.
-pub(crate) fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
+fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
     let mut state = scope.start();
     let mut done = Vec::new();
     for action in path {

@@ -10,7 +10,6 @@ mod hash;
 mod network;
 mod operator;
 mod scope;
-mod scopes;
 mod state;
 mod switch;
 mod world;
@@ -29,28 +28,45 @@ fn states() -> usize {
     set.and_then(|it| it.parse().ok()).unwrap_or(3_000_000)
 }
 
+use scope::Scope;
+
+/// Explored besides those of the mistakes.
+const SCOPES: &[&str] = &[];
+
+/// The scopes to explore: those of `MODEL_SCOPES` if that is set, one a line.
+fn scopes() -> Vec<Scope> {
+    let set = std::env::var("MODEL_SCOPES").ok();
+    let texts: Vec<&str> = match &set {
+        Some(set) => set.lines().filter(|line| !line.trim().is_empty()).collect(),
+        None => MUTANTS.iter().map(|it| it.scope).chain(SCOPES.iter().copied()).collect(),
+    };
+    let mut scopes: Vec<Scope> = Vec::new();
+    for text in texts {
+        let scope: Scope = text.parse().expect("a scope");
+        if scopes.iter().all(|it| it.name != scope.name) {
+            scopes.push(scope);
+        }
+    }
+    scopes
+}
+
+/// States after which an exploration is given up.
+fn most() -> usize {
+    let set = std::env::var("MODEL_STATES").ok();
+    set.and_then(|it| it.parse().ok()).unwrap_or(3_000_000)
+}
+
 /// Goal: whatever happens within a scope, the protocol keeps what it promises.
 /// Method: every state of every scope.
 #[test]
 fn the_protocol_holds() {
     explore::keep_panics();
     switch::choose(None);
-    let chosen = std::env::var("MODEL_SCOPE").ok();
-    for scope in scopes::all() {
-        if chosen.as_ref().is_some_and(|it| it != scope.name) {
-            continue;
-        }
-        let explored = explore::exhaust(&scope, states());
-        println!(
-            "{}: {} states, {:.1} s, {}",
-            scope.name,
-            explored.states,
-            explored.seconds,
-            if explored.complete { "complete" } else { "NOT COMPLETE" }
-        );
+    for scope in scopes() {
+        let explored = explore::exhaust(&scope, most());
+        println!("{}: {explored}", scope.name);
         if let Some(found) = explored.found {
-            let found = explore::shorten(&scope, found);
-            panic!("{}: {}", scope.name, found);
+            panic!("{}", explore::shorten(&scope, found));
         }
     }
 }
@@ -61,41 +77,34 @@ fn the_protocol_holds() {
 fn every_mistake_is_found() {
     explore::keep_panics();
     let mut missed = Vec::new();
-    let chosen = std::env::var("MODEL_MUTANT").ok();
-    for (number, mutant) in MUTANTS.iter().enumerate() {
-        if chosen.as_ref().is_some_and(|it| !mutant.name.contains(it.as_str())) {
-            continue;
-        }
+    let chosen = std::env::var("MODEL_MUTANT").unwrap_or_default();
+    let mutants = MUTANTS.iter().enumerate();
+    for (number, mutant) in mutants.filter(|(_, it)| it.name.contains(&chosen)) {
         switch::choose(Some(number));
-        let Some(scope) = scopes::all().into_iter().find(|it| it.name == mutant.scope) else {
-            panic!("{:?}: there is no scope {:?}", mutant.name, mutant.scope);
+        println!("{}", mutant.name);
+        let own = mutant.scope.parse().expect("a scope");
+        let scopes = if std::env::var_os("MODEL_SCOPES").is_some() {
+            scopes()
+        } else {
+            vec![own]
         };
-        let explored = explore::exhaust(&scope, states());
-        let Some(found) = explored.found else {
-            println!("{}: NOT FOUND in {} states, {:.1} s", mutant.name, explored.states, explored.seconds);
+        if !scopes.iter().any(|scope| finds(scope, !chosen.is_empty())) {
             missed.push(mutant.name);
-            continue;
-        };
-        let found = explore::shorten(&scope, found);
-        println!(
-            "{}: {} states, {:.1} s, {} steps: {}",
-            mutant.name,
-            explored.states,
-            explored.seconds,
-            found.path.len(),
-            found.wrong
-        );
-        if chosen.is_some() {
-            println!("{found}");
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
-#[test]
-fn dbg() {
-    explore::keep_panics();
-    use actions::Action::*;
-    let scope = &scopes::all()[0];
-    let p = [Crash(1), SlowDisk(1), Ask(1), ConfigureOlder(1), Connect(1, [false, false]), Work(1), Write(0), Ask(0), Elect { leader: 0, wait: 1000, given_up: None }, Configure(0), Connect(1, [false, false]), Work(1), Work(1), Work(1)];
-    explore::replay(scope, &p);
+
+fn finds(scope: &Scope, tell: bool) -> bool {
+    let explored = explore::exhaust(scope, most());
+    println!("    {}: {explored}", scope.name);
+    let Some(found) = explored.found else {
+        return false;
+    };
+    let found = explore::shorten(scope, found);
+    println!("    {} steps: {}", found.path.len(), found.wrong);
+    if tell {
+        println!("{found}");
+    }
+    true
 }

@@ -136,7 +136,13 @@ impl State {
     }
 
     pub(crate) fn swap(&mut self, next: Configuration) {
-        self.older = std::mem::replace(&mut self.register, Rc::new(next));
+        let older = std::mem::replace(&mut self.register, Rc::new(next));
+        let matters = self.left.restores > 0 || self.left.stale > 0;
+        self.older = if matters {
+            older
+        } else {
+            Rc::clone(&self.register)
+        };
         self.answers.fill(None);
         self.asked.fill(false);
         self.established = false;

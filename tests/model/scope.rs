@@ -1,6 +1,7 @@
 //! Where an exploration begins and how far it goes.
 
 use std::rc::Rc;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::actions::Action;
@@ -8,27 +9,71 @@ use crate::network::FAST;
 use crate::replication::{Configuration, Epoch, ReplicaId};
 use crate::state::{Budget, Replica, State};
 
+#[derive(Clone, Debug)]
 pub(crate) struct Scope {
-    pub(crate) name: &'static str,
-    pub(crate) voters: usize,
-    pub(crate) learners: usize,
-    pub(crate) sync: u32,
+    /// The text that it was made of.
+    pub(crate) name: String,
+    voters: usize,
+    learners: usize,
+    sync: u32,
     /// By how many percent each clock is wrong.
     pub(crate) rates: [i64; 4],
-    pub(crate) begins: Begins,
-    pub(crate) budget: Budget,
+    /// The last voter has not been there yet.
+    apart: bool,
+    budget: Budget,
 }
 
-/// What has happened before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begins {
-    /// The first replica leads, all others follow it and have all that it has.
-    Steady,
-    /// The last voter has not been there yet.
-    Apart,
+impl FromStr for Scope {
+    type Err = String;
+
+    /// Words like `voters=3`; what is not named is none.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut scope = Self {
+            name: text.to_owned(),
+            voters: 2,
+            learners: 0,
+            sync: 1,
+            rates: [-1, 1, 1, 1],
+            apart: false,
+            budget: Budget::default(),
+        };
+        for word in text.split_whitespace() {
+            let (name, number) = word.split_once('=').unwrap_or((word, "1"));
+            let number: u8 = number.parse().map_err(|_| format!("no number in {word:?}"))?;
+            scope.set(name, number)?;
+        }
+        Ok(scope)
+    }
 }
 
 impl Scope {
+    fn set(&mut self, name: &str, number: u8) -> Result<(), String> {
+        let budget = &mut self.budget;
+        let place = match name {
+            "voters" => return Ok(self.voters = number.into()),
+            "learners" => return Ok(self.learners = number.into()),
+            "sync" => return Ok(self.sync = number.into()),
+            "apart" => return Ok(self.apart = number > 0),
+            "slow-follower" => return Ok(self.rates[1] = -i64::from(number)),
+            "promotions" => &mut budget.promotions,
+            "writes" => &mut budget.writes,
+            "time" => &mut budget.time,
+            "crashes" => &mut budget.crashes,
+            "losses" => &mut budget.losses,
+            "breaks" => &mut budget.breaks,
+            "slow" => &mut budget.slow,
+            "changes" => &mut budget.changes,
+            "given-up" => &mut budget.given_up,
+            "trims" => &mut budget.trims,
+            "switchovers" => &mut budget.switchovers,
+            "restores" => &mut budget.restores,
+            "stale" => &mut budget.stale,
+            _ => return Err(format!("scopes have no {name:?}")),
+        };
+        *place = number;
+        Ok(())
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_secs(1)
     }
@@ -65,7 +110,7 @@ impl Scope {
             reigns: Vec::new(),
         };
         let mut happens = vec![Action::Configure(0)];
-        let last = if self.begins == Begins::Apart {
+        let last = if self.apart {
             self.voters - 1
         } else {
             usize::MAX
