@@ -172,8 +172,26 @@ impl State {
         let mut world = World::new(self.clone(), scope);
         world.act(action);
         let mut next = world.settle()?;
+        self.hurry(action, &mut next);
         next.hear();
         Ok(next)
+    }
+
+    /// What has done all that it was to do is no longer slow.
+    fn hurry(&self, action: Action, next: &mut Self) {
+        match action {
+            Action::Deliver(index, end) => {
+                let peer = self.connections[index].peer;
+                let mut connections = next.connections.iter_mut();
+                if let Some(same) = connections.find(|it| it.peer == peer) {
+                    same.slow[end] &= !same.queues[end].is_empty();
+                }
+            }
+            Action::Work(slot) if next.replicas[slot].jobs.is_empty() => {
+                next.replica(slot).slow = false;
+            }
+            _ => {}
+        }
     }
 }
 

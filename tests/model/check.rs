@@ -22,8 +22,17 @@ fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
     if let Some(second) = answering.next() {
         return Err(format!("{first} and {second} answer at the same time"));
     }
-    if !scope.lossy() && !state.replicas[first].log.starts_with(&state.committed) {
+    if scope.lossy() {
+        return Ok(());
+    }
+    let replica = &state.replicas[first];
+    if !replica.log.starts_with(&state.committed) {
         return Err(format!("{first} answers without all that was committed"));
+    }
+    let earlier = |record: &&Record| Some(record.epoch) < replica.core.leading();
+    let known = replica.core.commit().0 as usize;
+    if state.committed.iter().filter(earlier).count() > known {
+        return Err(format!("{first} answers and does not know what was committed before it"));
     }
     Ok(())
 }

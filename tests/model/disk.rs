@@ -36,7 +36,6 @@ impl World<'_> {
         let Some(job) = replica.jobs.pop_front() else {
             return;
         };
-        replica.slow &= !replica.jobs.is_empty();
         match job {
             Job::Save(hard) => {
                 replica.disk.hard = hard;

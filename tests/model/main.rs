@@ -10,6 +10,7 @@ mod hash;
 mod network;
 mod operator;
 mod scope;
+mod start;
 mod state;
 mod switch;
 mod world;

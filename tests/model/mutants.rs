@@ -44,7 +44,7 @@ const fn edit(
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a promise is kept in memory only",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "configure.rs",
             "settle_promises",
@@ -61,7 +61,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a leader answers before its barrier is committed",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[edit(
             "view.rs",
             "answers_until",
@@ -71,7 +71,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "records of earlier epochs are committed by counting",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 returned promotions=1 slow=1",
         edits: &[edit(
             "core.rs",
             "advance_commit",
@@ -83,7 +83,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what learners acknowledge counts",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=2 learners=1 promotions=1 writes=1 time=1",
         edits: &[edit(
             "progress.rs",
             "committable",
@@ -98,7 +98,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "leases of learners count",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=2 learners=1 promotions=1 given-up=1 time=2 breaks=1",
         edits: &[edit(
             "progress.rs",
             "leased_until",
@@ -113,7 +113,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a voter counts once for each of its connections",
-        scope: "voters=3 sync=2 promotions=1 writes=1 slow=2 breaks=1",
+        scope: "voters=4 sync=2 promotions=1 writes=1 slow=1 breaks=2",
         edits: &[edit(
             "progress.rs",
             "of_voters",
@@ -123,7 +123,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what a follower has counts before the histories are matched",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 parted promotions=1 slow=1",
         edits: &[edit(
             "leader.rs",
             "follower_history",
@@ -139,12 +139,12 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a follower does not truncate",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit("follower.rs", "resume", "point < end", "false")],
     },
     Mutant {
         name: "histories are matched by their ends",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "leader.rs",
             "follower_history",
@@ -154,7 +154,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a follower takes and acknowledges below its promise",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[
             edit(
                 "configure.rs",
@@ -178,7 +178,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a lease is granted below the promise",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=3 deposed time=3",
         edits: &[
             edit(
                 "configure.rs",
@@ -202,7 +202,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a restarted leader goes on in its epoch",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "configure.rs",
             "begin",
@@ -214,7 +214,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the mark of an epoch is kept in memory only",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "configure.rs",
             "begin",
@@ -233,7 +233,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a leader that has promised another leads on",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[
             edit("configure.rs", "promise", "self.stop_leading(out);", ""),
             edit(
@@ -246,7 +246,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a named leader begins below its promise",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=2 writes=1",
         edits: &[
             edit(
                 "configure.rs",
@@ -274,7 +274,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a restarted voter forgets its leases",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 crashes=1 time=2 slow=1",
         edits: &[edit(
             "core.rs",
             "new",
@@ -284,7 +284,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a voter tells of no lease",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[edit(
             "configure.rs",
             "settle_promises",
@@ -294,7 +294,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a new leader does not wait",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[edit(
             "configure.rs",
             "begin",
@@ -304,7 +304,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a lease is counted from the receipt of the answer",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 time=3 slow=1",
         edits: &[edit(
             "leader.rs",
             "follower_lease",
@@ -314,7 +314,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "clocks are trusted to run at one rate",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 time=3 slow=1",
         edits: &[edit(
             "lease.rs",
             "believed",
@@ -324,7 +324,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "half of the leases are enough",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 time=3 slow=1",
         edits: &[edit(
             "progress.rs",
             "leased_until",
@@ -334,7 +334,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "one copy fewer is enough",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "progress.rs",
             "committable",
@@ -344,7 +344,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a version counts as established when it is adopted",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[
             edit(
                 "configure.rs",
@@ -364,7 +364,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a lower version is adopted",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[edit(
             "configure.rs",
             "configure",
@@ -373,32 +373,8 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "a promise tells of records that are not on disk",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
-        edits: &[
-            edit(
-                "configure.rs",
-                "settle_promises",
-                "self.tickets.is_empty() || self.durable < self.end || self.truncating",
-                "self.tickets.is_empty() || self.truncating",
-            ),
-            edit(
-                "view.rs",
-                "last",
-                "Position {
-            epoch: self.history.epoch_at(self.durable),
-            lsn: self.durable,
-        }",
-                "Position {
-            epoch: self.history.epoch_at(self.end),
-            lsn: self.end,
-        }",
-            ),
-        ],
-    },
-    Mutant {
         name: "a follower acknowledges what is not on disk",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[edit(
             "follower.rs",
             "acknowledgement",
@@ -408,7 +384,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what is not on the leader's own disk is committed",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
         edits: &[
             edit(
                 "core.rs",
@@ -421,7 +397,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the promise of a handshake is kept in memory only",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=2 crashes=1 stale=1",
         edits: &[edit(
             "follower.rs",
             "promise_durable",
@@ -439,52 +415,47 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "operator: promotions ignore previous sets",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[],
     },
     Mutant {
         name: "operator: no wait for leases",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[],
     },
     Mutant {
         name: "operator: leases of unknown holders are left out",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 crashes=1 time=2 slow=1",
         edits: &[],
     },
     Mutant {
         name: "operator: no wait once the last leader has ended",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 deposed promotions=1 crashes=1",
         edits: &[],
     },
     Mutant {
         name: "operator: promises need not meet the leases",
-        scope: "voters=3 sync=2 promotions=1 writes=1 slow=2 breaks=1",
+        scope: "voters=3 sync=2 promotions=1 given-up=1 slow=1 time=3",
         edits: &[],
     },
     Mutant {
         name: "operator: the longest log leads",
-        scope: "voters=3 promotions=2 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=2 writes=1",
         edits: &[],
     },
     Mutant {
         name: "operator: previous sets are dropped before a barrier is committed",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
-        edits: &[],
-    },
-    Mutant {
-        name: "operator: changes while a previous set stands",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[],
     },
     Mutant {
         name: "operator: only the set replaced last is kept",
-        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 slow=1 stale=1",
+        scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[],
     },
     Mutant {
         name: "operator: a lost disk comes back under its old name",
-        scope: "voters=2 promotions=1 writes=1 time=2 crashes=1 slow=1",
+        scope: "voters=2 promotions=1 losses=1",
         edits: &[],
     },
 ];

@@ -98,7 +98,6 @@ impl World<'_> {
         let Some(packet) = connection.queues[end].pop_front() else {
             return;
         };
-        connection.slow[end] &= !connection.queues[end].is_empty();
         let (peer, slot) = (connection.peer, connection.ends[end]);
         match packet {
             Packet::Message(message) => self.drive(slot, Input::Received(peer, message)),

@@ -16,7 +16,6 @@ const ENDED: usize = number("operator: no wait once the last leader has ended");
 const FEW: usize = number("operator: promises need not meet the leases");
 const LONGEST: usize = number("operator: the longest log leads");
 const EARLY: usize = number("operator: previous sets are dropped before a barrier is committed");
-const HASTY: usize = number("operator: changes while a previous set stands");
 const LAST_ONLY: usize = number("operator: only the set replaced last is kept");
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.
@@ -150,7 +149,7 @@ impl State {
 
     /// Whether voters or k may change now.
     pub(crate) fn may_change(&self) -> bool {
-        self.left.changes > 0 && (self.register.previous.is_empty() || on(HASTY))
+        self.left.changes > 0 && self.register.previous.is_empty()
     }
 
     /// Whether what the register replaced may be forgotten.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::actions::Action;
 use crate::network::FAST;
 use crate::replication::{Configuration, Epoch, ReplicaId};
+use crate::start::Begins;
 use crate::state::{Budget, Replica, State};
 
 #[derive(Clone, Debug)]
@@ -18,8 +19,7 @@ pub(crate) struct Scope {
     sync: u32,
     /// By how many percent each clock is wrong.
     pub(crate) rates: [i64; 4],
-    /// The last voter has not been there yet.
-    apart: bool,
+    begins: Begins,
     budget: Budget,
 }
 
@@ -34,7 +34,7 @@ impl FromStr for Scope {
             learners: 0,
             sync: 1,
             rates: [-1, 1, 1, 1],
-            apart: false,
+            begins: Begins::Steady,
             budget: Budget::default(),
         };
         for word in text.split_whitespace() {
@@ -53,7 +53,9 @@ impl Scope {
             "voters" => return Ok(self.voters = number.into()),
             "learners" => return Ok(self.learners = number.into()),
             "sync" => return Ok(self.sync = number.into()),
-            "apart" => return Ok(self.apart = number > 0),
+            "parted" => return Ok(self.begins = Begins::Parted),
+            "returned" => return Ok(self.begins = Begins::Returned),
+            "deposed" => return Ok(self.begins = Begins::Deposed),
             "slow-follower" => return Ok(self.rates[1] = -i64::from(number)),
             "promotions" => &mut budget.promotions,
             "writes" => &mut budget.writes,
@@ -110,21 +112,26 @@ impl Scope {
             reigns: Vec::new(),
         };
         let mut happens = vec![Action::Configure(0)];
-        let last = if self.apart {
-            self.voters - 1
-        } else {
-            usize::MAX
-        };
-        for slot in all.skip(1).filter(|slot| *slot != last) {
+        for slot in all.skip(1) {
             let connect = Action::Connect(slot, FAST);
             happens.extend([Action::Configure(slot), connect, Action::Install(slot)]);
         }
+        happens.extend(self.begins.script(self.voters));
+        state.left = Budget {
+            breaks: u8::MAX,
+            writes: u8::MAX,
+            promotions: u8::MAX,
+            time: u8::MAX,
+            slow: u8::MAX,
+            ..Budget::default()
+        };
         for action in happens {
             state = match state.apply(action, self) {
                 Ok(state) => state,
                 Err(wrong) => panic!("{}: {action:?}: {wrong}", self.name),
             };
         }
+        state.left = self.budget;
         state
     }
 }
