@@ -10,7 +10,7 @@ use crate::world::{Violation, World};
 const SAME_NAME: usize = number("operator: a lost disk comes back under its old name");
 
 /// Replicas by their slots, connections by their places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     /// The register is handed to a replica.
     Configure(usize),
@@ -48,7 +48,10 @@ impl State {
     /// Everything that may happen now.
     pub(crate) fn actions(&self) -> Vec<Action> {
         let mut found = Vec::new();
-        self.of_operators(&mut found);
+        // Before a register can have been put back nothing need be looked at.
+        if !self.put_back || !self.restored() {
+            self.of_operators(&mut found);
+        }
         for slot in 0..self.replicas.len() {
             self.of_replica(slot, &mut found);
         }
@@ -77,7 +80,9 @@ impl State {
             };
             let learners = (0..self.replicas.len()).filter(ready);
             found.extend(learners.map(Action::Add));
-            let others = voters.iter().filter(|id| Some(**id) != self.register.leader);
+            let others = voters
+                .iter()
+                .filter(|id| Some(**id) != self.register.leader);
             found.extend(others.map(|id| Action::Remove(*id)));
             if voters.len() > 2 {
                 let (one, two) = (Action::Sync(1), Action::Sync(2));
@@ -136,7 +141,10 @@ impl State {
         if core.leading().is_none() {
             return;
         }
-        let begun = replica.log.last().is_some_and(|last| Some(last.epoch) == core.leading());
+        let begun = replica
+            .log
+            .last()
+            .is_some_and(|last| Some(last.epoch) == core.leading());
         if begun && left.writes > 0 {
             found.push(Action::Write(slot));
         }
@@ -236,7 +244,10 @@ impl World<'_> {
                 };
                 self.tell(slot, input);
             }
-            Action::Restore => state.swap(state.older.as_ref().clone()),
+            Action::Restore => {
+                state.put_back = true;
+                state.swap(state.older.as_ref().clone());
+            }
             _ => self.act_below(action),
         }
     }
@@ -246,7 +257,9 @@ impl World<'_> {
         let state = &mut self.state;
         match action {
             Action::Connect(slot, slow) => {
-                let leader = state.replicas[slot].follows.and_then(|id| state.slot_of(id));
+                let leader = state.replicas[slot]
+                    .follows
+                    .and_then(|id| state.slot_of(id));
                 if let Some(leader) = leader {
                     self.connect(slot, leader, slow);
                 }

@@ -36,7 +36,8 @@ fn copy(from: &Path, target: &Path) {
     let text = fs::read_to_string(from).expect("source is text");
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let numbered = MUTANTS.iter().enumerate();
-    let edits = numbered.flat_map(|(number, mutant)| mutant.edits.iter().map(move |it| (number, it)));
+    let edits =
+        numbered.flat_map(|(number, mutant)| mutant.edits.iter().map(move |it| (number, it)));
     let edits: Vec<Numbered> = edits.filter(|(_, edit)| *edit.file == *name).collect();
     fs::write(target.join(name), switched(code, &edits)).expect("OUT_DIR can be written");
 }
@@ -73,23 +74,24 @@ fn place(code: &str, name: &str, edit: &Edit) -> usize {
         .map(|(at, _)| at)
         .filter(|at| code[at + head.len()..].starts_with(['(', '<']))
         .collect();
-    let [start] = starts[..] else {
-        panic!("{name:?}: {} has {} of {head:?}", edit.file, starts.len());
-    };
-    let body = &code[start..];
+    let count = starts.len();
+    assert!(
+        count == 1,
+        "{name:?}: {} has {count} of {head:?}",
+        edit.file
+    );
+    let body = &code[starts[0]..];
     let ends = ["\n    }\n", "\n}\n"].map(|end| body.find(end).unwrap_or(body.len()));
     let body = &body[..ends[0].min(ends[1])];
     let found: Vec<usize> = body.match_indices(edit.before).map(|(at, _)| at).collect();
-    let [at] = found[..] else {
-        panic!(
-            "{name:?}: {:?} is {} times in {} of {}, and must be there once",
-            edit.before,
-            found.len(),
-            edit.function,
-            edit.file
-        );
-    };
-    start + at
+    let Edit { before, .. } = edit;
+    let count = found.len();
+    assert!(
+        count == 1,
+        "{name:?}: {count} of {before:?}, and not one, in {head:?} of {}",
+        edit.file
+    );
+    starts[0] + found[0]
 }
 
 /// All mistakes at one place: statements, or an expression.

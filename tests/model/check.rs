@@ -6,6 +6,7 @@ use crate::world::{Violation, local};
 
 pub(crate) fn state(state: &State, scope: &Scope) -> Result<(), Violation> {
     one_leader(state, scope)?;
+    leads_above_its_log(state)?;
     logs_match(state)
 }
 
@@ -32,7 +33,24 @@ fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
     let earlier = |record: &&Record| Some(record.epoch) < replica.core.leading();
     let known = replica.core.commit().0 as usize;
     if state.committed.iter().filter(earlier).count() > known {
-        return Err(format!("{first} answers and does not know what was committed before it"));
+        return Err(format!(
+            "{first} answers and does not know what was committed before it"
+        ));
+    }
+    Ok(())
+}
+
+/// No leader's epoch is below that of a record that it holds.
+fn leads_above_its_log(state: &State) -> Result<(), Violation> {
+    for (slot, replica) in state.replicas.iter().enumerate() {
+        if let (Some(epoch), Some(last)) = (replica.core.leading(), replica.log.last())
+            && epoch < last.epoch
+        {
+            return Err(format!(
+                "{slot} leads {epoch} and holds a record of {}",
+                last.epoch
+            ));
+        }
     }
     Ok(())
 }

@@ -130,7 +130,11 @@ impl World<'_> {
             history: history(&replica.log),
             end: Lsn(disk.length as u64),
             oldest: disk.oldest,
-            flushed: if disk.complete { disk.flushed } else { Lsn::ZERO },
+            flushed: if disk.complete {
+                disk.flushed
+            } else {
+                Lsn::ZERO
+            },
             complete: disk.complete,
         };
         replica.core = Core::new(replica.id, found, now);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::Instant;
 
 use crate::actions::Action;
@@ -23,7 +24,9 @@ pub(crate) struct Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, after", self.wrong)?;
-        self.path.iter().try_for_each(|action| writeln!(f, "  {action:?}"))
+        self.path
+            .iter()
+            .try_for_each(|action| writeln!(f, "  {action:?}"))
     }
 }
 
@@ -52,6 +55,11 @@ thread_local! {
 
 /// Assertions of the core are findings: what they say is kept, and not printed.
 pub(crate) fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(set_hook);
+}
+
+fn set_hook() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let place = info.location().map_or("", |place| place.file());
@@ -126,7 +134,6 @@ fn replay(scope: &Scope, path: &[Action]) -> Option<Found> {
             continue;
         }
         done.push(*action);
-        if std::env::var("TRACE").is_ok() { println!("{action:?}"); }
         match step(&state, *action, scope) {
             Ok(next) => state = next,
             Err(wrong) => return Some(Found { wrong, path: done }),
@@ -165,7 +172,7 @@ pub(crate) fn walk(scope: &Scope, seed: u64, walks: usize, most: usize) -> Explo
         let (mut state, mut path) = (start.clone(), Vec::new());
         while path.len() < most {
             let mut actions = state.actions();
-            actions.retain(|action| without >> (kind(*action) % 64) & 1 == 0);
+            actions.retain(|action| (without >> (kind(*action) % 64)) & 1 == 0);
             let Some(action) = random.choose(&actions) else {
                 break;
             };
@@ -195,7 +202,7 @@ fn walked(states: usize, begun: Instant, found: Option<Found>) -> Explored {
 /// Actions of the same kind at the same place have the same number.
 fn kind(action: Action) -> u64 {
     let mut hasher = Fingerprint::default();
-    format!("{action:?}").hash(&mut hasher);
+    action.hash(&mut hasher);
     hasher.finish()
 }
 

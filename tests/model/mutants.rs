@@ -44,7 +44,7 @@ const fn edit(
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a promise is kept in memory only",
-        scope: "voters=3 promotions=1 writes=1 slow=1 crashes=1",
+        scope: "voters=3 promotions=1 writes=1 crashes=1",
         edits: &[edit(
             "configure.rs",
             "settle_promises",
@@ -61,7 +61,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a leader answers before its barrier is committed",
-        scope: "voters=3 promotions=1 writes=1 slow=1",
+        scope: "voters=2 promotions=1 writes=1 slow=2",
         edits: &[edit(
             "view.rs",
             "answers_until",
@@ -71,7 +71,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "records of earlier epochs are committed by counting",
-        scope: "voters=3 returned promotions=1 slow=1",
+        scope: "voters=3 returned promotions=1",
         edits: &[edit(
             "core.rs",
             "advance_commit",
@@ -113,7 +113,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a voter counts once for each of its connections",
-        scope: "voters=4 sync=2 promotions=1 writes=1 slow=1 breaks=2",
+        scope: "voters=4 sync=2 twice promotions=1",
         edits: &[edit(
             "progress.rs",
             "of_voters",
@@ -156,12 +156,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a follower takes and acknowledges below its promise",
         scope: "voters=3 promotions=1 writes=1 slow=1",
         edits: &[
-            edit(
-                "configure.rs",
-                "promise",
-                "self.stop_following(out);",
-                "",
-            ),
+            edit("configure.rs", "promise", "self.stop_following(out);", ""),
             edit(
                 "follower.rs",
                 "frames",
@@ -180,12 +175,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a lease is granted below the promise",
         scope: "voters=3 deposed time=3",
         edits: &[
-            edit(
-                "configure.rs",
-                "promise",
-                "self.stop_following(out);",
-                "",
-            ),
+            edit("configure.rs", "promise", "self.stop_following(out);", ""),
             edit(
                 "follower.rs",
                 "grant",
@@ -274,7 +264,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a restarted voter forgets its leases",
-        scope: "voters=2 promotions=1 given-up=1 crashes=1 time=2 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 crashes=1 slow=1",
         edits: &[edit(
             "core.rs",
             "new",
@@ -397,7 +387,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the promise of a handshake is kept in memory only",
-        scope: "voters=3 promotions=2 crashes=1 stale=1",
+        scope: "voters=3 deposed promotions=1 crashes=1 stale=1",
         edits: &[edit(
             "follower.rs",
             "promise_durable",
@@ -425,17 +415,17 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "operator: leases of unknown holders are left out",
-        scope: "voters=2 promotions=1 given-up=1 crashes=1 time=2 slow=1",
+        scope: "voters=2 promotions=1 given-up=1 crashes=1 slow=1",
         edits: &[],
     },
     Mutant {
         name: "operator: no wait once the last leader has ended",
-        scope: "voters=3 deposed promotions=1 crashes=1",
+        scope: "voters=3 deposed promotions=1 crashes=1 stale=1",
         edits: &[],
     },
     Mutant {
         name: "operator: promises need not meet the leases",
-        scope: "voters=3 sync=2 promotions=1 given-up=1 slow=1 time=3",
+        scope: "voters=3 sync=2 promotions=1 given-up=1 slow=1 time=2",
         edits: &[],
     },
     Mutant {
@@ -456,6 +446,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "operator: a lost disk comes back under its old name",
         scope: "voters=2 promotions=1 losses=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a register is taken that is one epoch behind",
+        scope: "voters=2 promotions=2 writes=1 restores=1",
         edits: &[],
     },
 ];

@@ -58,7 +58,9 @@ impl World<'_> {
             Self::shut(connection, end);
             self.tell(slot, Input::Closed(peer));
         }
-        self.state.connections.retain(|it| it.open != [false, false]);
+        self.state
+            .connections
+            .retain(|it| it.open != [false, false]);
     }
 
     fn shut(connection: &mut Connection, end: usize) {
@@ -80,7 +82,9 @@ impl World<'_> {
                 }
             }
         }
-        self.state.connections.retain(|it| it.open != [false, false]);
+        self.state
+            .connections
+            .retain(|it| it.open != [false, false]);
     }
 
     pub(crate) fn unfollow(&mut self, slot: usize) {
@@ -115,7 +119,10 @@ impl World<'_> {
         let end = Lsn((at + records.len()) as u64);
         let mut epochs = Vec::new();
         for (number, record) in records.iter().enumerate() {
-            if epochs.last().is_none_or(|(epoch, _)| *epoch != record.epoch) {
+            if epochs
+                .last()
+                .is_none_or(|(epoch, _)| *epoch != record.epoch)
+            {
                 epochs.push((record.epoch, Lsn((at + number) as u64)));
             }
         }

@@ -16,6 +16,7 @@ const ENDED: usize = number("operator: no wait once the last leader has ended");
 const FEW: usize = number("operator: promises need not meet the leases");
 const LONGEST: usize = number("operator: the longest log leads");
 const EARLY: usize = number("operator: previous sets are dropped before a barrier is committed");
+const ONE_BEHIND: usize = number("operator: a register is taken that is one epoch behind");
 const LAST_ONLY: usize = number("operator: only the set replaced last is kept");
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.
@@ -50,11 +51,14 @@ impl State {
             let used: Vec<_> = answered
                 .iter()
                 .enumerate()
-                .filter(|(bit, _)| mask >> bit & 1 == 1)
+                .filter(|(bit, _)| (mask >> bit) & 1 == 1)
                 .map(|(_, answer)| *answer)
                 .collect();
-            let ids = used.iter().map(|(slot, _)| self.replicas[*slot].id).collect();
-            if !self.enough(&ids) || self.restored(&used) {
+            let ids = used
+                .iter()
+                .map(|(slot, _)| self.replicas[*slot].id)
+                .collect();
+            if !self.enough(&ids) {
                 continue;
             }
             let wait = self.wait(&used);
@@ -84,10 +88,15 @@ impl State {
         }
     }
 
-    /// A register from an old backup is refused.
-    fn restored(&self, used: &[(usize, &Answer)]) -> bool {
-        let next = self.register.epoch.next();
-        used.iter().any(|(_, answer)| answer.last.epoch > next)
+    /// Whether the register is from a backup: a replica has seen more than it can have.
+    pub(crate) fn restored(&self) -> bool {
+        let epoch = self.register.epoch;
+        self.replicas.iter().any(|replica| {
+            let view = replica.core.view();
+            let seen = view.last.epoch.max(view.hard.begun);
+            let behind = view.hard.promised > epoch.next() || seen > epoch.next();
+            behind || (!on(ONE_BEHIND) && (seen > epoch || view.version > self.register.version))
+        })
     }
 
     /// The longest of the leases that may still run to a process that may still be there.

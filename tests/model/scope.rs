@@ -39,7 +39,9 @@ impl FromStr for Scope {
         };
         for word in text.split_whitespace() {
             let (name, number) = word.split_once('=').unwrap_or((word, "1"));
-            let number: u8 = number.parse().map_err(|_| format!("no number in {word:?}"))?;
+            let number: u8 = number
+                .parse()
+                .map_err(|_| format!("no number in {word:?}"))?;
             scope.set(name, number)?;
         }
         Ok(scope)
@@ -49,30 +51,29 @@ impl FromStr for Scope {
 impl Scope {
     fn set(&mut self, name: &str, number: u8) -> Result<(), String> {
         let budget = &mut self.budget;
-        let place = match name {
-            "voters" => return Ok(self.voters = number.into()),
-            "learners" => return Ok(self.learners = number.into()),
-            "sync" => return Ok(self.sync = number.into()),
-            "parted" => return Ok(self.begins = Begins::Parted),
-            "returned" => return Ok(self.begins = Begins::Returned),
-            "deposed" => return Ok(self.begins = Begins::Deposed),
-            "slow-follower" => return Ok(self.rates[1] = -i64::from(number)),
-            "promotions" => &mut budget.promotions,
-            "writes" => &mut budget.writes,
-            "time" => &mut budget.time,
-            "crashes" => &mut budget.crashes,
-            "losses" => &mut budget.losses,
-            "breaks" => &mut budget.breaks,
-            "slow" => &mut budget.slow,
-            "changes" => &mut budget.changes,
-            "given-up" => &mut budget.given_up,
-            "trims" => &mut budget.trims,
-            "switchovers" => &mut budget.switchovers,
-            "restores" => &mut budget.restores,
-            "stale" => &mut budget.stale,
+        match name {
+            "voters" => self.voters = number.into(),
+            "learners" => self.learners = number.into(),
+            "sync" => self.sync = number.into(),
+            "parted" => self.begins = Begins::Parted,
+            "returned" => self.begins = Begins::Returned,
+            "twice" => self.begins = Begins::Twice,
+            "deposed" => self.begins = Begins::Deposed,
+            "promotions" => budget.promotions = number,
+            "writes" => budget.writes = number,
+            "time" => budget.time = number,
+            "crashes" => budget.crashes = number,
+            "losses" => budget.losses = number,
+            "breaks" => budget.breaks = number,
+            "slow" => budget.slow = number,
+            "changes" => budget.changes = number,
+            "given-up" => budget.given_up = number,
+            "trims" => budget.trims = number,
+            "switchovers" => budget.switchovers = number,
+            "restores" => budget.restores = number,
+            "stale" => budget.stale = number,
             _ => return Err(format!("scopes have no {name:?}")),
-        };
-        *place = number;
+        }
         Ok(())
     }
 
@@ -99,13 +100,17 @@ impl Scope {
             wait_ms: 0,
         });
         let mut state = State {
-            replicas: all.clone().map(|slot| Rc::new(Replica::new(id(slot), true, self))).collect(),
+            replicas: all
+                .clone()
+                .map(|slot| Rc::new(Replica::new(id(slot), true, self)))
+                .collect(),
             connections: Vec::new(),
             older: Rc::clone(&register),
             register,
             asked: all.clone().map(|_| false).collect(),
             answers: all.clone().map(|_| None).collect(),
             established: false,
+            put_back: false,
             time: 0,
             left: self.budget,
             committed: Vec::new(),
@@ -126,10 +131,8 @@ impl Scope {
             ..Budget::default()
         };
         for action in happens {
-            state = match state.apply(action, self) {
-                Ok(state) => state,
-                Err(wrong) => panic!("{}: {action:?}: {wrong}", self.name),
-            };
+            let next = state.apply(action, self);
+            state = next.expect("nothing is wrong in the beginning");
         }
         state.left = self.budget;
         state

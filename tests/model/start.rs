@@ -10,11 +10,15 @@ pub(crate) enum Begins {
     /// The first leader was cut off and has written to nobody; the second replica leads the next
     /// epoch, and nobody follows it.
     Parted,
-    /// After that the first one leads again, and its disk is slow: its barrier is not appended.
+    /// After that the first one leads again, its disk is slow, so that its barrier is not appended,
+    /// and the last one follows it, and is slow to say so.
     Returned,
-    /// The last replica is named as leader by the others, and waits; the first leader does not know,
-    /// and believes in the second one's lease.
+    /// The last replica is named as leader by the others, and does not know yet; nor does the first
+    /// leader, who believes in the second one's lease.
     Deposed,
+    /// The second replica has a record that all others lack, and has left its leader, which has not
+    /// noticed.
+    Twice,
 }
 
 impl Begins {
@@ -28,12 +32,20 @@ impl Begins {
                 script.extend([Action::Ask(0), Action::Ask(2)]);
                 script.extend(promoted(0, 0).into_iter().take(1));
                 script.extend([Action::SlowDisk(0), Action::Configure(0), Action::Work(0)]);
+                script.extend([Action::Configure(2), Action::Connect(2, [false, true])]);
                 script
             }
             Self::Deposed => {
                 let mut script = vec![Action::Slow(0, LEADER)];
                 script.extend((1..voters).map(Action::Ask));
-                script.extend(promoted(voters - 1, 1000));
+                script.extend(promoted(voters - 1, 1000).into_iter().take(1));
+                script
+            }
+            Self::Twice => {
+                let mut script: Vec<Action> =
+                    (2..voters).map(|_| Action::Break(1, FOLLOWER)).collect();
+                script.extend([Action::Write(0), Action::Slow(0, LEADER)]);
+                script.push(Action::Break(0, FOLLOWER));
                 script
             }
         }

@@ -134,6 +134,8 @@ pub(crate) struct State {
     pub(crate) answers: Vec<Option<Answer>>,
     /// The leader has told that the register's version is established.
     pub(crate) established: bool,
+    /// The register was put back to an older one.
+    pub(crate) put_back: bool,
     pub(crate) time: u32,
     pub(crate) left: Budget,
     pub(crate) committed: Vec<Record>,

@@ -28,7 +28,7 @@ pub(crate) const fn number(name: &str) -> usize {
         }
         at += 1;
     }
-    panic!("no mistake of this name")
+    unreachable!()
 }
 
 const fn equal(a: &[u8], b: &[u8]) -> bool {

@@ -75,11 +75,15 @@ impl<'a> World<'a> {
 
     pub(crate) fn drive(&mut self, slot: usize, input: Input) {
         let now = local(self.scope, self.state.time, slot);
-        if std::env::var("TRACE").is_ok() { println!("    {slot} <- {input:?}"); }
-        let effects = self.state.replica(slot).core.step(input, now);
-        if std::env::var("TRACE").is_ok() { println!("       -> {effects:?}"); }
+        let core = &mut self.state.replica(slot).core;
+        let led = core.leading().is_some();
+        let effects = core.step(input, now);
         for effect in effects {
-            self.carry_out(slot, effect);
+            if let Effect::Commit(lsn) = effect {
+                self.committed(slot, lsn, led);
+            } else {
+                self.carry_out(slot, effect);
+            }
         }
         self.pump(slot, false);
         self.acknowledge(slot);
@@ -107,9 +111,11 @@ impl<'a> World<'a> {
             Effect::Stream { peer, from } => self.stream(slot, peer, from),
             Effect::Close(peer, _) => self.close(slot, peer),
             Effect::FetchSeed { peer, .. } => self.fetch_seed(slot, peer),
-            Effect::Commit(lsn) => self.committed(slot, lsn),
-            // The frames are taken where they are offered.
-            Effect::Take(_) | Effect::RefuseSwitchover { .. } | Effect::Resume => {}
+            // What is committed has been looked at, and frames are taken where they are offered.
+            Effect::Commit(_)
+            | Effect::Take(_)
+            | Effect::RefuseSwitchover { .. }
+            | Effect::Resume => {}
         }
     }
 
@@ -148,7 +154,7 @@ impl<'a> World<'a> {
     }
 
     /// What one replica holds for committed, all do; a leader alone may be the first to know.
-    fn committed(&mut self, slot: usize, lsn: Lsn) {
+    fn committed(&mut self, slot: usize, lsn: Lsn, led: bool) {
         let replica = &self.state.replicas[slot];
         let known = &mut self.state.committed;
         let own: &[Record] = &replica.log[..(lsn.0 as usize).min(replica.log.len())];
@@ -159,7 +165,7 @@ impl<'a> World<'a> {
         if own[..both] != known[..both] {
             self.blame(|| format!("{slot} commits {lsn}, and not what was committed before"));
         } else if own.len() > both {
-            if replica.core.leading().is_none() {
+            if !led {
                 self.blame(|| format!("{slot} commits {lsn}, which no leader has"));
             } else {
                 known.extend_from_slice(&own[both..]);

@@ -227,10 +227,13 @@ fn duplicate(view: &View) -> Option<Waiting> {
 /// Whether the register is older than what replicas hold: then it was restored from a backup, and
 /// what it says about voters may be wrong.
 fn behind(view: &View, register: &Configuration) -> Option<Waiting> {
-    let next = register.epoch.next();
-    let (pod, status) = view
-        .live()
-        .find(|(_, status)| status.promised > next || status.last.epoch > next)?;
+    // A promise may be one epoch ahead, of a promotion that came to nothing; all else is of one that
+    // was in the register.
+    let ahead = |status: &ReplicaStatus| {
+        status.promised > register.epoch.next()
+            || status.last.epoch.max(status.begun) > register.epoch
+    };
+    let (pod, status) = view.live().find(|(_, status)| ahead(status))?;
     Some(Waiting {
         reason: Reason::RegisterBehind,
         message: format!(

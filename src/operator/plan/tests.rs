@@ -173,6 +173,16 @@ fn a_register_from_an_old_backup_is_refused() {
 }
 
 #[test]
+fn a_register_that_is_one_epoch_behind_is_refused() {
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.begun = Epoch(2);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    let mut world = World::running(3);
+    world.replicas.get_mut(&2).unwrap().status.last.epoch = Epoch(2);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+}
+
+#[test]
 fn a_copied_volume_is_refused() {
     let mut world = World::running(3);
     let id = world.replicas[&1].status.id;
