@@ -1,7 +1,15 @@
 //! A bounded model of the protocol over the real core: all that may happen within a scope happens,
 //! to the core as it is shipped, which must hold, and to the core with each mistake of the table,
 //! which must not.
+//!
+//! Disks, messages and crashes are actions; whatever nobody has made slow happens at once. What is
+//! dear has a budget, so that a scope comes to an end: see `Budget`.
+//!
+//! `MODEL_SCOPES` (one a line, as in the table) and `MODEL_STATES` choose other bounds, `MODEL_SEED`
+//! and `MODEL_WALKS` the walks; `MODEL_MUTANT` is a part of the name of the mistakes to look for,
+//! whose ways are told then.
 
+mod act;
 mod actions;
 mod check;
 mod disk;
