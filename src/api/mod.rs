@@ -29,8 +29,8 @@ pub use replication::{
     Failover, FailoverMode, Leadership, OnShortfall, Replication, ReplicationMode,
 };
 pub use spec::{
-    PodTemplate, ReplicatedStore, ReplicatedStoreSpec, Retention, RetentionPolicy, Seeding, Spread,
-    Storage, StoreConfig, TopologySpread,
+    PodTemplate, ReplicatedStore, ReplicatedStoreSpec, Retention, RetentionPolicy, SeedSource,
+    Seeding, Spread, Storage, StoreConfig, TopologySpread,
 };
 pub use status::{
     Candidate, DivergentTail, Durability, LastFailover, LeadershipSet, Member, MemberRole,

@@ -262,7 +262,7 @@ pub enum RetentionPolicy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seeding {
-    /// Bytes a second that the leader sends to all new followers together, for example 100Mi.
+    /// Bytes a second that a replica sends to all new followers together, for example 100Mi.
     /// Empty (the default): no bound.
     #[serde(default = "empty_quantity")]
     #[schemars(schema_with = "schema::quantity")]
@@ -272,6 +272,20 @@ pub struct Seeding {
         "seeding.maxBandwidth must be a quantity of bytes a second of at least 64Ki, for example 100Mi (not 100MB/s); leave it empty for no bound"
     ))]
     pub max_bandwidth: Quantity,
+
+    /// Who sends the data. Default Leader.
+    #[serde(default)]
+    pub source: SeedSource,
+}
+
+/// Who sends a new follower its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SeedSource {
+    /// The leader.
+    #[default]
+    Leader,
+    /// A follower that is in sync, so that the leader is spared; the leader if there is none.
+    PreferFollower,
 }
 
 fn empty_quantity() -> Quantity {

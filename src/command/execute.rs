@@ -175,6 +175,9 @@ fn check(
     };
     if flags & flags::WRITE != 0 {
         view.writable()?;
+        if flags & flags::DENYOOM != 0 {
+            view.growable()?;
+        }
     } else if flags & flags::LOADING == 0 {
         view.readable()?;
     }

@@ -35,6 +35,7 @@ mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod transactions;
 pub mod view;
 
@@ -44,6 +45,7 @@ pub use host::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo};
 pub use session::Session;
 pub use stats::Stats;
 pub use table::{Command, Group, Keys, all, find, flags};
+pub use touch::touch;
 pub use view::{EntryRef, View, ViewError};
 
 use error::{Error, Handled};

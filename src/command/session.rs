@@ -74,7 +74,7 @@ impl Default for Transaction {
 impl Transaction {
     /// Notes what one more command will do.
     pub(super) fn admit(&mut self, command: &Command) {
-        self.flags |= command.flags & flags::WRITE;
+        self.flags |= command.flags & (flags::WRITE | flags::DENYOOM);
         self.flags &= command.flags | !flags::LOADING;
     }
 }

@@ -54,6 +54,10 @@ pub trait View {
     fn now_ms(&self) -> u64;
     /// `Ok` if this replica takes writes, and so reads, now; else the error for the client.
     fn writable(&self) -> Result<(), ViewError>;
+    /// `Ok` if there is room for more data; asked after `writable`, for commands that may need some.
+    fn growable(&self) -> Result<(), ViewError> {
+        Ok(())
+    }
     /// `Ok` if this replica takes reads now; else the error for the client (`LOADING ...`).
     fn readable(&self) -> Result<(), ViewError>;
     /// The end of the log as this view sees it, uncommitted records included.

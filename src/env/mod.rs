@@ -7,7 +7,9 @@ pub mod disk;
 pub mod durable_file;
 mod real_disk;
 pub mod sim_disk;
+pub mod slots;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{DirLock, Disk, File, RealDisk};
 pub use sim_disk::SimDisk;
+pub use slots::Slots;

@@ -109,7 +109,11 @@ impl LogWriter {
         let (file, first) = apply_reset(disk, number, at, chain, &history)?;
         finish_intent(disk)?;
 
-        *self.log.0.pool.lock() = Pool::new(number + 1);
+        {
+            let mut pool = self.log.0.pool.lock();
+            *pool = Pool::new(number + 1);
+            self.log.0.count_reserve(&pool);
+        }
         let segment = Segment::new(number, Arc::clone(&file), first);
         self.log.0.view.write().begin_anew(segment, history.clone());
         self.tip = self.log.tip();

@@ -43,6 +43,7 @@ impl Log {
             number,
             file: spare.file,
         });
+        shared.count_reserve(&pool);
         Ok(true)
     }
 

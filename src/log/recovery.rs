@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -63,6 +64,7 @@ impl Log {
             options,
             view: RwLock::new(found.view),
             pool: Mutex::new(Pool::new(next_number)),
+            reserve: AtomicUsize::new(0),
             maintenance: Mutex::new(()),
         }));
         Ok((LogWriter::new(log.clone(), active), log, recovered))

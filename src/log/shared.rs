@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) view: RwLock<View>,
     pub(super) pool: Mutex<Pool>,
+    /// How many segments are ready.
+    pub(super) reserve: AtomicUsize,
     /// Held by whoever renames and removes files: prepare, trim, truncate, reset. Never by readers
     /// nor by append. Taken before the other locks.
     pub(super) maintenance: Mutex<()>,
@@ -161,6 +164,13 @@ pub(super) struct Spare {
     pub(super) file: Arc<dyn File>,
 }
 
+impl Shared {
+    /// The pool has changed.
+    pub(super) fn count_reserve(&self, pool: &Pool) {
+        self.reserve.store(pool.ready.len(), Ordering::Release);
+    }
+}
+
 impl Pool {
     pub(super) fn new(next_number: u64) -> Self {
         Self {
@@ -227,6 +237,11 @@ impl Log {
     /// The LSN before the first frame that the log still holds.
     pub fn oldest(&self) -> Lsn {
         self.0.view.read().oldest()
+    }
+
+    /// Segments that are ready, written with zeros before: what goes there finds room on a full disk.
+    pub fn reserve(&self) -> usize {
+        self.0.reserve.load(Ordering::Acquire)
     }
 
     /// The epochs of the log, from the beginning of the store's life.

@@ -136,6 +136,11 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Goes on in another segment with the next append, so that this one can be trimmed some day.
+    pub fn rotate(&mut self) {
+        self.active.capacity = 0;
+    }
+
     pub(super) fn check_usable(&self) -> Result<(), LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
@@ -185,6 +190,7 @@ impl LogWriter {
         let shared = &self.log.0;
         let mut pool = shared.pool.lock();
         let (number, file, zeroed) = if let Some(ready) = pool.ready.pop_front() {
+            shared.count_reserve(&pool);
             (ready.number, ready.file, true)
         } else {
             let number = pool.take_number();

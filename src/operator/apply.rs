@@ -29,7 +29,7 @@ use super::plan::switchover::{self, Switchover};
 use super::register;
 use super::validate::ValidatedStore;
 use super::view::{PodView, View};
-use crate::api::{ReplicatedStore, ReplicatedStoreStatus, labels};
+use crate::api::{LastFailover, ReplicatedStore, ReplicatedStoreStatus, labels};
 use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, SwitchoverRequest};
 use crate::replication::types::{Configuration, ReplicaId};
 
@@ -151,19 +151,26 @@ fn fingerprint(object: &impl Serialize) -> u64 {
     hasher.finish()
 }
 
-/// Changes the register, on the condition that nobody has written the object since `seen`.
-/// Answers the object as it is now.
+/// Changes the register, on the condition that nobody has written the object since `seen`. A
+/// failover is told with it: whoever makes it may be gone a moment later, or not be the one who
+/// reports. Answers the object as it is now.
 pub async fn swap(
     context: &Context,
     key: &StoreKey,
     seen: &ReplicatedStore,
     to: &Configuration,
+    failover: Option<&LastFailover>,
 ) -> Result<ReplicatedStore, Error> {
     let api: Api<ReplicatedStore> = Api::namespaced(context.client.clone(), &key.namespace);
-    let patch = json!({
+    let mut patch = json!({
         "metadata": {"resourceVersion": seen.resource_version(), "uid": seen.uid()},
         "status": {"configuration": register::write(to)},
     });
+    if let Some(failover) = failover {
+        let mut told = json!({"outageMilliseconds": null, "candidates": []});
+        put(&mut told, json!(failover));
+        patch["status"]["lastFailover"] = told;
+    }
     let params = PatchParams {
         field_manager: Some(REGISTER.to_owned()),
         ..PatchParams::default()
@@ -174,6 +181,13 @@ pub async fn swap(
     let swapped = conflict(swapped)?;
     context.metrics.wrote("register");
     Ok(swapped)
+}
+
+/// Puts the fields of `other` into `object`, in place of its own.
+fn put(object: &mut Value, other: Value) {
+    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
+        object.extend(other);
+    }
 }
 
 fn conflict<T>(result: Result<T, Error>) -> Result<T, Error> {
@@ -212,8 +226,13 @@ pub async fn report(
 }
 
 /// Asks for promises, all at once. Who does not answer in time has not promised; once enough have,
-/// the others get a moment more.
-pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Vec<PromiseAnswer> {
+/// the others get a moment more, unless the one that a leader made room for is among them.
+pub async fn campaign(
+    context: &Context,
+    view: &View,
+    campaign: &Campaign,
+    room: Option<(PromiseAnswer, ReplicaId)>,
+) -> Vec<PromiseAnswer> {
     let request = PromiseRequest {
         epoch: campaign.epoch,
     };
@@ -231,7 +250,10 @@ pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Ve
     } else {
         GRACE
     };
-    let mut answers: Vec<PromiseAnswer> = Vec::new();
+    let (mut answers, target): (Vec<_>, _) = match room {
+        Some((answer, target)) => (vec![answer], Some(target)),
+        None => (Vec::new(), None),
+    };
     let mut until = None;
     loop {
         let answered = async {
@@ -247,7 +269,11 @@ pub async fn campaign(context: &Context, view: &View, campaign: &Campaign) -> Ve
         };
         answers.extend(answer);
         let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
-        if until.is_none() && campaign.enough(&promised) {
+        let enough = campaign.enough(&promised);
+        if enough && target.is_some_and(|target| promised.contains(&target)) {
+            return answers;
+        }
+        if until.is_none() && enough {
             until = Some(Instant::now() + grace);
         }
     }

@@ -15,7 +15,7 @@ use super::plan::{self, Decision, Reason, Swap, Waiting, failover};
 use super::report::events::{event, pod};
 use super::report::failover as record;
 use super::view::View;
-use crate::api::ReplicatedStore;
+use crate::api::{LastFailover, ReplicatedStore};
 use crate::replication::admin::PromiseAnswer;
 use crate::replication::types::Configuration;
 
@@ -47,7 +47,7 @@ pub async fn decide(
         Decision::Swap(swap) => {
             let epoch = view.register.as_ref().map(|register| register.epoch);
             let reign = epoch != Some(swap.to.epoch);
-            change(context, key, object, view, swap).await?;
+            change(context, key, object, view, swap, None).await?;
             Ok(if reign {
                 Outcome::NewReign
             } else {
@@ -73,7 +73,7 @@ pub async fn promote(
     let before = context.memory.since_campaign(key);
     let noticed = Instant::now() - failover::outage(view).unwrap_or_default();
     context.memory.campaign(key);
-    let answers = apply::campaign(context, view, campaign).await;
+    let answers = apply::campaign(context, view, campaign, None).await;
     let outcome = conclude(context, key, object, view, campaign, &answers, noticed).await;
     let failed = matches!(outcome, Ok(Outcome::Failed(_)));
     if campaign.cause.is_failover() && !(failed && before.is_some()) {
@@ -124,8 +124,8 @@ async fn switch_over(
     };
     context.memory.switchover(key, false);
     context.memory.campaign(key);
-    let mut answers = apply::campaign(context, view, &switchover.campaign).await;
-    answers.push(answer);
+    let room = Some((answer, switchover.target));
+    let answers = apply::campaign(context, view, &switchover.campaign, room).await;
     conclude(
         context,
         key,
@@ -153,13 +153,15 @@ async fn conclude(
         Err(waiting) => return Ok(Outcome::Failed(waiting)),
     };
     let record = record::record(view, campaign, &elected, Timestamp::now());
-    change(context, key, object, view, elected.swap).await?;
+    let planned = !campaign.cause.is_failover();
+    let told = (!planned).then_some(&record);
+    change(context, key, object, view, elected.swap, told).await?;
     context.metrics.promoted(campaign.cause.name());
     context.memory.changed(
         key,
         LeaderChange {
             record,
-            planned: !campaign.cause.is_failover(),
+            planned,
             noticed,
         },
     );
@@ -172,9 +174,10 @@ async fn change(
     object: &ReplicatedStore,
     view: &mut View,
     swap: Swap,
+    failover: Option<&LastFailover>,
 ) -> Result<(), Error> {
     let Swap { to, why } = swap;
-    apply::swap(context, key, object, &to).await?;
+    apply::swap(context, key, object, &to, failover).await?;
     let Configuration { version, epoch, .. } = &to;
     tracing::info!(store = %key, version, %epoch, why, "changed the register");
     view.register = Some(to);

@@ -114,7 +114,7 @@ pub fn configuration(object: &ReplicatedStore) -> Result<Option<Configuration>, 
 }
 
 /// Ids that were noted as lost.
-fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
+pub fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
     let lost = object
         .status
         .iter()
@@ -123,7 +123,7 @@ fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
 }
 
 /// Ids that ordinals had.
-fn known(object: &ReplicatedStore) -> BTreeMap<u32, ReplicaId> {
+pub fn known(object: &ReplicatedStore) -> BTreeMap<u32, ReplicaId> {
     let members = object.status.iter().flat_map(|status| &status.members);
     let known = members.filter_map(|member| {
         let ordinal = ordinal(&object.name_any(), &member.name)?;

@@ -12,9 +12,9 @@ use kube::ResourceExt;
 use crate::api::duration::{self, InvalidDuration};
 use crate::api::quantity::{self, InvalidQuantity};
 use crate::api::{
-    FailoverMode, OnShortfall, PodTemplate, ReplicatedStore, ReplicationMode, Retention,
+    self, FailoverMode, OnShortfall, PodTemplate, ReplicatedStore, ReplicationMode, Retention,
 };
-use crate::replication::admin::{Settings, Shortfall};
+use crate::replication::admin::{SeedSource, Settings, Shortfall};
 
 /// The largest number of replicas.
 pub const MAX_REPLICAS: u32 = 9;
@@ -167,6 +167,10 @@ fn settings(store: &ReplicatedStore) -> Result<Settings, Invalid> {
         log_retention,
         max_lag: bytes("replication.maxLag", &spec.replication.max_lag)?,
         seed_bandwidth,
+        seed_source: match spec.seeding.source {
+            api::SeedSource::Leader => SeedSource::Leader,
+            api::SeedSource::PreferFollower => SeedSource::PreferFollower,
+        },
         max_memory: max_memory(store)?,
     })
 }
@@ -222,6 +226,14 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(store.settings, expected, "a quarter of 1Gi is kept as log");
+    }
+
+    #[test]
+    fn the_source_of_seeds_is_handed_on() {
+        let mut store = testing::store("orders");
+        store.spec.seeding.source = api::SeedSource::PreferFollower;
+        let settings = validate(&store).unwrap().settings;
+        assert_eq!(settings.seed_source, SeedSource::PreferFollower);
     }
 
     #[test]

@@ -76,6 +76,16 @@ pub enum Shortfall {
     Degrade,
 }
 
+/// From whom a new follower gets its snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeedSource {
+    /// The leader.
+    #[default]
+    Leader,
+    /// A follower that is in sync, if there is one.
+    PreferFollower,
+}
+
 /// What the user set for the replicas. Sizes are bytes, durations milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -84,8 +94,10 @@ pub struct Settings {
     pub log_retention: u64,
     /// A follower whose lag is above this, in bytes, is `CatchingUp` again.
     pub max_lag: u64,
-    /// Bytes a second that a leader sends to all seeds together; 0 is without bound.
+    /// Bytes a second that a replica sends to all seeds together; 0 is without bound.
     pub seed_bandwidth: u64,
+    /// From whom seeds are fetched.
+    pub seed_source: SeedSource,
     /// Memory budget of the data, in bytes; 0 lets the replica choose three quarters of what its
     /// container, or the machine, has.
     pub max_memory: u64,
@@ -107,6 +119,7 @@ impl Default for Settings {
             log_retention: 4 << 30,
             max_lag: 16 << 20,
             seed_bandwidth: 0,
+            seed_source: SeedSource::Leader,
             max_memory: 0,
             lease_ms: 1000,
             sync_replicas: 0,
@@ -126,6 +139,9 @@ pub struct Assignment {
     pub members: Vec<Member>,
     /// What the user set.
     pub settings: Settings,
+    /// Tells this assignment from others; [`ReplicaStatus::stamp`] repeats it.
+    #[serde(default)]
+    pub stamp: u64,
 }
 
 /// Asks a voter to promise an epoch: to take, acknowledge and grant nothing below it.
@@ -282,6 +298,10 @@ pub struct ReplicaStatus {
     /// It serves no client, as the user wants it.
     #[serde(default)]
     pub fenced: bool,
+    /// [`Assignment::stamp`] of what it was told last, 0 if nothing since the start. An older one
+    /// that comes late takes the place of a newer one, and only this shows it.
+    #[serde(default)]
+    pub stamp: Option<u64>,
     /// The newest records that it had to give up, if there are any.
     #[serde(default)]
     pub divergent: Option<Divergent>,

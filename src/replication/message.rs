@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{Epoch, EpochHistory, Lsn, Position, ReplicaId};
 
 /// Version of these messages; replicas of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct SeedFile {
     pub name: String,
     /// Bytes.
     pub size: u64,
+    /// XXH3-128 (seed 0, little-endian) of the whole file, where the source knows it.
+    pub xxh3: Option<[u8; 16]>,
 }
 
 /// A snapshot that can be fetched: the state at an LSN.

@@ -18,8 +18,19 @@ pub struct Fetch {
     pub name: String,
     /// Bytes of the whole file.
     pub size: u64,
-    /// Bytes that are there and checked.
+    /// Bytes that are there.
     pub offset: u64,
+    /// XXH3-128 of the whole file, if it is known.
+    pub xxh3: Option<u128>,
+}
+
+/// What is there of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Have {
+    /// All of it, checked.
+    Whole,
+    /// So many bytes from its beginning on, which are to be checked with the rest.
+    Part(u64),
 }
 
 /// A seed under way.
@@ -41,27 +52,31 @@ pub enum ManifestError {
 }
 
 impl SeedPlan {
-    /// Plans the files of `manifest` that are not `whole` yet, the largest first, so that parallel
-    /// streams end together.
+    /// Plans the files of `manifest` of which `have` does not say that they are whole, the largest first,
+    /// so that parallel streams end together.
     pub fn new(
         manifest: &SeedManifest,
-        whole: impl Fn(&str, u64) -> bool,
+        have: impl Fn(&str, u64) -> Have,
     ) -> Result<Self, ManifestError> {
         let mut missing = Vec::new();
         let mut done = 0;
         for (index, file) in manifest.files.iter().enumerate() {
             check_name(&file.name)?;
-            if whole(&file.name, file.size) {
-                done += file.size;
-            } else {
-                let (name, size) = (file.name.clone(), file.size);
-                missing.push(Fetch {
-                    file: index as u32,
-                    name,
-                    size,
-                    offset: 0,
-                });
-            }
+            let offset = match have(&file.name, file.size) {
+                Have::Whole => {
+                    done += file.size;
+                    continue;
+                }
+                Have::Part(bytes) => bytes.min(file.size),
+            };
+            done += offset;
+            missing.push(Fetch {
+                file: index as u32,
+                name: file.name.clone(),
+                size: file.size,
+                offset,
+                xxh3: file.xxh3.map(u128::from_le_bytes),
+            });
         }
         missing.sort_by(|a, b| b.size.cmp(&a.size).then(a.file.cmp(&b.file)));
         let samples = VecDeque::new();
@@ -83,7 +98,14 @@ impl SeedPlan {
         self.missing.push_front(fetch);
     }
 
-    /// So many bytes more are there and checked.
+    /// What was there of a file is wrong: it is fetched from its beginning.
+    pub fn start_over(&mut self, fetch: &mut Fetch) {
+        self.done -= fetch.offset;
+        fetch.offset = 0;
+        self.samples.clear();
+    }
+
+    /// So many bytes more are there.
     pub fn advance(&mut self, bytes: u64, now: Duration) {
         self.done += bytes;
         assert!(self.done <= self.total, "a seed is never more than whole");
@@ -144,6 +166,7 @@ mod tests {
         let files = files.iter().map(|(name, size)| SeedFile {
             name: (*name).into(),
             size: *size,
+            xxh3: Some([7; 16]),
         });
         SeedManifest {
             id: 1,
@@ -157,8 +180,13 @@ mod tests {
     #[test]
     fn whole_files_are_not_fetched_again_and_large_ones_come_first() {
         let manifest = manifest(&[("current", 10), ("tables/1", 100), ("tables/2", 300)]);
-        let mut plan = SeedPlan::new(&manifest, |name, _| name == "tables/1").unwrap();
-        assert_eq!(plan.progress(), (100, 410));
+        let have = |name: &str, _| match name {
+            "tables/1" => Have::Whole,
+            "current" => Have::Part(4),
+            _ => Have::Part(0),
+        };
+        let mut plan = SeedPlan::new(&manifest, have).unwrap();
+        assert_eq!(plan.progress(), (104, 410));
         let first = plan.take_next().unwrap();
         assert_eq!((first.name.as_str(), first.file), ("tables/2", 2));
         plan.advance(200, Duration::from_secs(1));
@@ -169,14 +197,18 @@ mod tests {
         assert_eq!(plan.take_next().unwrap().offset, 200);
         plan.advance(100, Duration::from_secs(2));
         assert_eq!(plan.rate(), 100);
-        assert_eq!(plan.take_next().unwrap().name, "current");
+        let mut last = plan.take_next().unwrap();
+        assert_eq!((last.name.as_str(), last.offset), ("current", 4));
         assert_eq!(plan.take_next(), None);
+        assert_eq!(plan.progress(), (404, 410));
+        plan.start_over(&mut last);
+        assert_eq!((last.offset, plan.progress()), (0, (400, 410)));
     }
 
     #[test]
     fn names_cannot_leave_the_directory() {
         for name in ["../x", "/etc/x", "a//b", "a/..", "", "a b"] {
-            let planned = SeedPlan::new(&manifest(&[(name, 1)]), |_, _| false);
+            let planned = SeedPlan::new(&manifest(&[(name, 1)]), |_, _| Have::Part(0));
             assert_eq!(planned.err(), Some(ManifestError::Name(name.to_owned())));
         }
     }

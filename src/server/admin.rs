@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::inner::Progress;
 use super::metrics;
 use super::node::Node;
-use super::state::{entry_bytes, memory_budget};
+use super::state::{memory_budget, set_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::Input;
@@ -183,6 +183,7 @@ async fn configuration(State(admin): Shared) -> Json<Assignment> {
         configuration: inner.core.configuration().clone(),
         members: inner.members.values().cloned().collect(),
         settings: inner.settings.clone(),
+        stamp: inner.stamp,
     }))
 }
 
@@ -208,8 +209,10 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
         configuration,
         members,
         settings,
+        stamp,
     } = assignment;
     node.with(|inner| {
+        inner.stamp = stamp;
         inner.members = members
             .into_iter()
             .map(|member| (member.id, member))
@@ -229,7 +232,7 @@ pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, setti
     node.drive(inner, Input::SetLease(lease));
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
-        store.set_memory(entry_bytes(inner.memory_budget));
+        set_budget(store, inner.memory_budget, inner.disk.table_bytes);
     }
     inner.settings = settings;
 }

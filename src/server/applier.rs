@@ -8,7 +8,7 @@ use super::inner::{Inner, Tip};
 use super::node::Node;
 use crate::log::{Frame, Log, LogError};
 use crate::replication::{Input, Lsn};
-use crate::store::{Record, StoreError};
+use crate::store::{Record, Store, StoreError};
 
 /// Frames are fetched in pieces of about this size.
 const PIECE: usize = 1 << 20;
@@ -61,7 +61,7 @@ pub(super) fn run(
 }
 
 fn span(inner: &mut Inner) -> Option<Span> {
-    if inner.accepting || inner.store.is_none() {
+    if inner.accepting || inner.store.is_none() || inner.stalls_applier() {
         return None;
     }
     // A leader that is about to append its barrier needs all of its log.
@@ -96,16 +96,7 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
         let Some(store) = &mut inner.store else {
             return Ok(());
         };
-        let payload = frame.payload();
-        let mut rest: &[u8] = &payload;
-        let mut lsn = frame.start();
-        while !rest.is_empty() {
-            let (record, used) =
-                Record::decode(rest).map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
-            lsn = lsn.advance(used as u64);
-            store.apply(&record, lsn)?;
-            rest = rest.get(used..).unwrap_or_default();
-        }
+        apply_records(store, frame)?;
         inner.applied = Tip {
             end: frame.end(),
             chain: frame.chain(),
@@ -120,4 +111,19 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
         }
         Ok(())
     })
+}
+
+/// Applies the records of the frame that comes next.
+pub(super) fn apply_records(store: &mut Store, frame: &Frame) -> Result<(), ApplyError> {
+    let payload = frame.payload();
+    let mut rest: &[u8] = &payload;
+    let mut lsn = frame.start();
+    while !rest.is_empty() {
+        let (record, used) =
+            Record::decode(rest).map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
+        lsn = lsn.advance(used as u64);
+        store.apply(&record, lsn)?;
+        rest = rest.get(used..).unwrap_or_default();
+    }
+    Ok(())
 }

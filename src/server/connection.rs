@@ -4,16 +4,20 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead;
 use super::clients::Clients;
 use super::forward::{self, Batch, Next};
 use super::gate::Slot;
+use super::hold::{self, Hold};
 use super::host::NodeHost;
+use super::inner::Inner;
 use super::node::Node;
 use super::view::StoreView;
 use crate::command::{Outcome, Route, Session, execute, route};
@@ -26,6 +30,8 @@ const MAX_TURN_REPLY: usize = 1 << 20;
 const MAX_TURN_COMMANDS: usize = 2048;
 /// Room made at once for a large command; more follows as it arrives.
 const MAX_RESERVE: usize = 16 << 20;
+/// So much input may be more than one command, and worth a look ahead.
+const PIPELINE: usize = 256;
 /// What is read at a time.
 const READ_SIZE: usize = 64 << 10;
 /// A client gets this long to take its last replies when this replica stops.
@@ -34,8 +40,9 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// What a turn came to.
 struct Turn {
     need: Lsn,
-    /// Whether the replies rest on a leader's state: then they need its leases, too.
-    rests: bool,
+    /// There if the replies rest on a leader's state: then they need its leases, too. It is woken
+    /// when they may have come.
+    waker: Option<Waker>,
     reign: u64,
     consumed: usize,
     end: End,
@@ -62,6 +69,8 @@ enum End {
     },
     /// An EXEC of so many bytes that nobody can execute, and why.
     Refuse(usize, &'static str),
+    /// The next command waits for something that does not take the lock.
+    Hold(Hold),
     /// A read comes next, and this follower has not got what the client wrote.
     Behind,
     Close,
@@ -91,6 +100,8 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) stream: TcpStream,
     pub(super) decoder: Decoder,
+    /// For the look ahead.
+    ahead: Decoder,
     input: Vec<u8>,
     pub(super) out: Writer,
     /// The newest record that this connection wrote here, or that a reply of the leader rested on.
@@ -98,6 +109,8 @@ pub(super) struct Connection {
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
+    /// Commands at the beginning of the input whose keys have been read from the disk.
+    read_ahead: usize,
     /// Cancelled when this replica stops: what was begun is finished, and nothing more is read.
     drain: CancellationToken,
 }
@@ -119,11 +132,13 @@ impl Connection {
             session,
             stream,
             decoder: Decoder::default(),
+            ahead: Decoder::default(),
             input: Vec::new(),
             out,
             written: Position::default(),
             handing_since: None,
             slot: Slot::new(),
+            read_ahead: 0,
             drain,
         }
     }
@@ -160,9 +175,9 @@ impl Connection {
                 .received
                 .fetch_add(read as u64, Ordering::Relaxed);
             loop {
-                let turn = self.turn().await;
+                let mut turn = self.turn().await;
                 self.input.drain(..turn.consumed);
-                if !self.answer(&turn).await? {
+                if !self.answer(&mut turn).await? {
                     return Ok(());
                 }
                 let next = match turn.end {
@@ -180,6 +195,10 @@ impl Connection {
                     End::Behind if !self.catch_up().await => {
                         self.flush().await?;
                         return Ok(());
+                    }
+                    End::Hold(hold) => {
+                        self.read_ahead = hold.wait(&self.node).await;
+                        continue;
                     }
                     _ => continue,
                 };
@@ -199,17 +218,17 @@ impl Connection {
         }
     }
 
-    /// Executes what has been read, up to what the leader must execute, under the lock. A store whose
-    /// unflushed part has grown too large stalls everybody until the flush has caught up, and so does
-    /// a switchover for a moment.
+    /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
+    /// lock. A switchover holds everybody for a moment.
     async fn turn(&mut self) -> Turn {
+        let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         loop {
             let node = Arc::clone(&self.node);
             let relief = node.relief.notified();
             tokio::pin!(relief);
             relief.as_mut().enable();
-            let turn =
-                node.with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner)));
+            let turn = node
+                .with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner, &waker)));
             match turn {
                 Some(turn) => return turn,
                 None => {
@@ -219,13 +238,19 @@ impl Connection {
         }
     }
 
-    fn execute(&mut self, node: &Node, inner: &mut super::inner::Inner) -> Turn {
+    fn execute(&mut self, node: &Node, inner: &mut Inner, waker: &Waker) -> Turn {
         let mut view = StoreView::new(node, inner);
         let (follows, forwards) = (view.follows(), view.forwards());
         let mut consumed = 0;
         let mut commands = 0;
         let end = loop {
             let rest = self.input.get(consumed..).unwrap_or_default();
+            if commands % ahead::STEP == 0
+                && rest.len() >= PIPELINE
+                && let Some(store) = &view.inner().store
+            {
+                ahead::look(store, &mut self.ahead, rest);
+            }
             match self.decoder.decode(rest) {
                 Ok(Decoded::Command {
                     args,
@@ -241,6 +266,11 @@ impl Connection {
                             _ if forwards => break self.elsewhere(way, consumed, used),
                             _ => {}
                         }
+                    }
+                    let read = commands < self.read_ahead;
+                    let hold = hold::before(view.inner(), &self.session, args, rest, read);
+                    if let Some(hold) = hold {
+                        break End::Hold(hold);
                     }
                     consumed += used;
                     commands += 1;
@@ -280,12 +310,13 @@ impl Connection {
                 break End::More;
             }
         };
+        let waits = view.begin_wait(&mut self.slot, waker);
         let turn = Turn {
             need: view.need,
-            rests: view.touched,
             reign: view.reign(),
             consumed,
             end,
+            waker: waits.then(|| waker.clone()),
         };
         if view.wrote {
             let epoch = view.inner().core.leading().unwrap_or_default();
@@ -296,6 +327,7 @@ impl Connection {
         if consumed > 0 {
             self.handing_since = None;
         }
+        self.read_ahead = self.read_ahead.saturating_sub(commands);
         turn
     }
 
@@ -331,9 +363,11 @@ impl Connection {
     }
 
     /// Sends the replies once they may be given. `false` ends the connection.
-    async fn answer(&mut self, turn: &Turn) -> io::Result<bool> {
-        if turn.rests {
-            let settled = self.node.committed(turn.need, turn.reign, &self.slot);
+    async fn answer(&mut self, turn: &mut Turn) -> io::Result<bool> {
+        if let Some(waker) = turn.waker.take() {
+            let settled = self
+                .node
+                .committed(turn.need, turn.reign, &self.slot, Some(waker));
             if settled.await.is_err() {
                 return Ok(false); // what became of the writes is not known: a clean close, no reply
             }

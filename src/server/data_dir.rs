@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! identity             id and name of the replica, written once
-//! hard                 promise, begun mark, longest lease granted
+//! hard                 promise, begun mark, longest lease granted: two slots, written in place
+//! memory               bytes of memory that the data may take, as of the last life
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
+//! damaged              what is wrong with the current state, if that is known
+//! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
 //! snapshots/<id>/      hard links that followers are being seeded from
@@ -16,9 +19,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::env::{DirLock, Disk, RealDisk, durable_file};
+use crate::env::{DirLock, Disk, RealDisk, Slots, durable_file};
 use crate::replication::{Epoch, HardState, ReplicaId};
 
 /// Why a data directory cannot be used.
@@ -61,8 +65,6 @@ struct Identity {
 struct Hard {
     promised: Epoch,
     begun: Epoch,
-    /// Missing in a directory of version 0.1, which granted no leases.
-    #[serde(default)]
     lease_ms: u32,
 }
 
@@ -72,6 +74,8 @@ pub(super) struct DataDir {
     path: PathBuf,
     disk: Arc<RealDisk>,
     id: ReplicaId,
+    hard: Mutex<Slots>,
+    found: HardState,
     _lock: DirLock,
 }
 
@@ -93,10 +97,21 @@ impl DataDir {
         // A process that was killed may have renamed a file that is not on the disk under its new
         // name yet: nothing that it says may be believed before it is.
         disk.sync_dir().map_err(io("syncing"))?;
+        let damaged = |reason| DataDirError::Damaged {
+            file: "hard",
+            path: path.to_owned(),
+            reason,
+        };
+        let (hard, found) = Slots::open(&*disk, "hard").map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(error.to_string()),
+            _ => io("reading the hard state")(error),
+        })?;
         let mut dir = Self {
             path: path.to_owned(),
             disk,
             id: ReplicaId(0),
+            hard: Mutex::new(hard),
+            found: parse(found).map_err(|error| damaged(error.to_string()))?,
             _lock: lock,
         };
         dir.id = if let Some(identity) = dir.read::<Identity>("identity")? {
@@ -124,26 +139,57 @@ impl DataDir {
         self.path.join("log")
     }
 
-    /// The saved hard state; nothing if none was saved yet.
-    pub(super) fn hard_state(&self) -> Result<HardState, DataDirError> {
-        let saved = self.read::<Hard>("hard")?;
-        Ok(saved.map_or_else(HardState::default, |hard| HardState {
-            promised: hard.promised,
-            begun: hard.begun,
-            lease_ms: hard.lease_ms,
-        }))
+    /// The hard state that was found; nothing if none was saved yet.
+    pub(super) fn hard_state(&self) -> HardState {
+        self.found
     }
 
     /// Saves the hard state durably.
     pub(super) fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
-        self.write(
-            "hard",
-            &Hard {
-                promised: hard.promised,
-                begun: hard.begun,
-                lease_ms: hard.lease_ms,
-            },
-        )
+        let hard = Hard {
+            promised: hard.promised,
+            begun: hard.begun,
+            lease_ms: hard.lease_ms,
+        };
+        let bytes = serde_json::to_vec(&hard).map_err(|error| self.io("hard", error.into()))?;
+        let saved = self.hard.lock().replace(&bytes);
+        saved.map_err(|source| self.io("saving the hard state", source))
+    }
+
+    /// Writes the second copy of it: nothing waits for that.
+    pub(super) fn mirror_hard_state(&self) -> Result<(), DataDirError> {
+        let mirrored = self.hard.lock().mirror();
+        mirrored.map_err(|source| self.io("saving the hard state", source))
+    }
+
+    /// The memory budget that was noted last.
+    pub(super) fn memory(&self) -> Result<Option<u64>, DataDirError> {
+        self.read("memory")
+    }
+
+    /// Notes the memory budget, for the next start.
+    pub(super) fn note_memory(&self, bytes: u64) -> Result<(), DataDirError> {
+        self.write("memory", &bytes)
+    }
+
+    /// What is wrong with the current state.
+    pub(super) fn damage(&self) -> Result<Option<String>, DataDirError> {
+        self.read("damaged")
+    }
+
+    /// Notes durably that the current state is damaged.
+    pub(super) fn note_damage(&self, what: &str) -> Result<(), DataDirError> {
+        self.write("damaged", &what)
+    }
+
+    /// When everything was verified last.
+    pub(super) fn scrubbed(&self) -> Result<Option<u64>, DataDirError> {
+        self.read("scrubbed")
+    }
+
+    /// Notes when everything was verified.
+    pub(super) fn note_scrubbed(&self, seconds: u64) -> Result<(), DataDirError> {
+        self.write("scrubbed", &seconds)
     }
 
     /// The name of the current state directory, if there is one.
@@ -166,9 +212,10 @@ impl DataDir {
     pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
         self.write("current", &name)?;
         if self.is_seeding()? {
-            let removed = self.disk.remove("seeding");
-            let removed = removed.and_then(|()| self.disk.sync_dir());
-            removed.map_err(|source| self.io("removing a note", source))?;
+            self.remove("seeding")?;
+        }
+        if self.damage()?.is_some() {
+            self.remove("damaged")?;
         }
         for other in self.state_dirs()? {
             if other != name {
@@ -220,6 +267,12 @@ impl DataDir {
             .map_err(|error| damaged(error.to_string()))
     }
 
+    fn remove(&self, file: &str) -> Result<(), DataDirError> {
+        let removed = self.disk.remove(file);
+        let removed = removed.and_then(|()| self.disk.sync_dir());
+        removed.map_err(|source| self.io("removing a note", source))
+    }
+
     fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {
         let bytes = serde_json::to_vec(value).map_err(|error| self.io(file, error.into()))?;
         durable_file::write_small(&*self.disk, file, &bytes)
@@ -233,4 +286,16 @@ impl DataDir {
             source,
         }
     }
+}
+
+fn parse(hard: Option<Vec<u8>>) -> serde_json::Result<HardState> {
+    let Some(bytes) = hard else {
+        return Ok(HardState::default());
+    };
+    let hard: Hard = serde_json::from_slice(&bytes)?;
+    Ok(HardState {
+        promised: hard.promised,
+        begun: hard.begun,
+        lease_ms: hard.lease_ms,
+    })
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::hold::read_keys;
 use super::node::Node;
+use super::room::{self, Room};
 use crate::store::Record;
 
 /// Keys that are deleted under one lock.
@@ -18,6 +20,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// Deletes expired keys while this replica leads, until `stop`.
 pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: CancellationToken) {
     loop {
+        read_ahead(&node).await;
         let deleted = expire(&node);
         expired.fetch_add(deleted as u64, Ordering::Relaxed);
         let more = deleted == BATCH;
@@ -29,6 +32,19 @@ pub(super) async fn run(node: Arc<Node>, expired: Arc<AtomicU64>, stop: Cancella
     }
 }
 
+/// Reads the keys of the next batch that are on disk only, without the lock.
+async fn read_ahead(node: &Arc<Node>) {
+    let now_ms = node.clock.wall_ms();
+    let cold = node.with(|inner| {
+        let store = inner.store.as_ref().filter(|_| inner.accepting)?;
+        let keys = store.expired_and_cold(now_ms, BATCH);
+        (!keys.is_empty()).then(|| (store.warmer(), keys))
+    });
+    if let Some((warmer, keys)) = cold {
+        read_keys(node, warmer, keys).await;
+    }
+}
+
 /// One batch; how many were deleted.
 fn expire(node: &Arc<Node>) -> usize {
     let now_ms = node.clock.wall_ms();
@@ -36,12 +52,12 @@ fn expire(node: &Arc<Node>) -> usize {
         if !inner.accepting || inner.holding {
             return 0;
         }
+        if inner.stalls_writers() || room::room(inner) == Room::None {
+            return 0;
+        }
         let Some(store) = &mut inner.store else {
             return 0;
         };
-        if store.write_stall() {
-            return 0;
-        }
         let keys = match store.expired(now_ms, BATCH) {
             Ok(keys) => keys,
             Err(error) => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Gate {
     behind: BTreeMap<(Lsn, u64), Waker>,
     /// Since when this leader has been without leases, on the node's clock.
     unleased_since: Option<Duration>,
+    /// How often leases ran out before they were renewed.
+    pub(super) lapses: u64,
     /// It has been so for longer than a lease: new commands are refused.
     pub(super) cut_off: bool,
     /// It has been so for longer than two: nobody who waits is answered any more.
@@ -38,15 +40,29 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct Waiter {
     waker: Waker,
-    granted: Arc<AtomicBool>,
+    turn: u64,
+    granted: Arc<AtomicU64>,
 }
 
-/// Identifies a waiting turn. Whether it may be answered is decided when what it waits for happens,
-/// not when its task gets to run: by then this replica may have handed the lead over.
+impl Waiter {
+    /// What it waited for has happened; with leases, it may be answered.
+    fn settle(self, leased: bool) -> Waker {
+        if leased {
+            self.granted.store(self.turn, Ordering::Release);
+        }
+        self.waker
+    }
+}
+
+/// Identifies one turn after the other of a client. Whether one may be answered is decided when what
+/// it waits for happens, not when its task gets to run: by then this replica may have handed the lead
+/// over.
 #[derive(Debug)]
 pub(super) struct Slot {
     who: u64,
-    granted: Arc<AtomicBool>,
+    turn: u64,
+    /// The newest turn that may be answered.
+    granted: Arc<AtomicU64>,
 }
 
 impl Slot {
@@ -54,23 +70,30 @@ impl Slot {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             who: NEXT.fetch_add(1, Ordering::Relaxed),
+            turn: 1,
             granted: Arc::default(),
         }
     }
 
-    /// Begins to wait anew.
-    pub(super) fn clear(&self) {
-        self.granted.store(false, Ordering::Release);
+    /// Begins another turn: what earlier ones waited for does not count for it.
+    pub(super) fn begin(&mut self) {
+        self.turn += 1;
+    }
+
+    /// The turn may be answered.
+    pub(super) fn grant(&self) {
+        self.granted.store(self.turn, Ordering::Release);
     }
 
     /// Whether the turn may be answered.
     pub(super) fn granted(&self) -> bool {
-        self.granted.load(Ordering::Acquire)
+        self.granted.load(Ordering::Acquire) == self.turn
     }
 
     fn waiter(&self, waker: &Waker) -> Waiter {
         Waiter {
             waker: waker.clone(),
+            turn: self.turn,
             granted: Arc::clone(&self.granted),
         }
     }
@@ -133,15 +156,16 @@ impl Gate {
     pub(super) fn committed(&mut self, lsn: Lsn, leased: bool, to_wake: &mut Vec<Waker>) {
         let later = self.uncommitted.split_off(&(Lsn(lsn.0 + 1), 0));
         let ready = std::mem::replace(&mut self.uncommitted, later);
-        to_wake.extend(ready.into_values().map(|waiter| {
-            waiter.granted.store(leased, Ordering::Release);
-            waiter.waker
-        }));
+        to_wake.extend(ready.into_values().map(|waiter| waiter.settle(leased)));
     }
 
     /// This leader is without leases at `now`; those that it had ran out at `until`.
     fn miss(&mut self, until: Duration, now: Duration, lease: Duration, to_wake: &mut Vec<Waker>) {
         let from = if until.is_zero() { now } else { until };
+        // A new leader has none yet: that is no lapse.
+        if self.unleased_since.is_none() && !until.is_zero() {
+            self.lapses += 1;
+        }
         let since = *self.unleased_since.get_or_insert(from);
         let missed = now.saturating_sub(since);
         if missed >= lease && !self.cut_off {
@@ -162,10 +186,7 @@ impl Gate {
             tracing::info!("reaches its followers again");
         }
         let unleased = std::mem::take(&mut self.unleased).into_values();
-        to_wake.extend(unleased.map(|waiter| {
-            waiter.granted.store(leased, Ordering::Release);
-            waiter.waker
-        }));
+        to_wake.extend(unleased.map(|waiter| waiter.settle(leased)));
     }
 }
 
@@ -216,15 +237,28 @@ impl Node {
         before.max(micros(inner.core.answers_until())) > now
     }
 
-    /// Whether a turn of this reign that rests on `need` may be answered right now. The lease is
-    /// looked at after the commit LSN, and the reign last: it vouches for both.
-    pub(super) fn may_answer(&self, need: Lsn, reign: u64) -> bool {
-        if self.commit.load(Ordering::Acquire) < need.0 {
+    /// Begins another turn of `slot`, which has just been executed under this lock and rests on
+    /// `need`: from here on it is settled by what happens, whenever its task gets to run.
+    pub(super) fn begin_wait(&self, inner: &mut Inner, need: Lsn, slot: &mut Slot, waker: &Waker) {
+        slot.begin();
+        if self.wait_on(inner, need, slot, waker) {
+            slot.grant();
+        }
+    }
+
+    /// Whether what rests on `need` may be answered now; if not, `waker` is woken when that may have
+    /// changed.
+    pub(super) fn wait_on(&self, inner: &mut Inner, need: Lsn, slot: &Slot, waker: &Waker) -> bool {
+        if inner.core.commit() < need {
+            inner.gate.wait_for_commit(need, slot, waker);
             return false;
         }
         let until = self.answers.load(Ordering::Acquire);
         let leased = until == u64::MAX || until > micros(self.now());
-        leased && self.reign.load(Ordering::Acquire) == reign
+        if !leased {
+            inner.gate.wait_for_leases(slot, waker);
+        }
+        leased
     }
 }
 
@@ -242,7 +276,7 @@ mod tests {
         let (early, late) = (Slot::new(), Slot::new());
         gate.wait_for_commit(Lsn(9), &late, Waker::noop());
         gate.miss(ms(100), ms(150), ms(1000), &mut woken);
-        assert!(gate.is_unleased() && !gate.cut_off);
+        assert!(gate.is_unleased() && !gate.cut_off && gate.lapses == 1);
         gate.wait_for_leases(&early, Waker::noop());
         gate.regain(true, &mut woken);
         assert!(!gate.is_unleased() && early.granted() && !late.granted());
@@ -253,6 +287,8 @@ mod tests {
         assert!(gate.severed && woken.len() == 1 && !late.granted());
         gate.regain(true, &mut woken);
         assert!(!gate.bars() && !gate.severed);
+        gate.miss(ms(0), ms(3000), ms(1000), &mut woken);
+        assert_eq!(gate.lapses, 2, "the begin of a reign is none");
     }
 
     #[test]
@@ -267,5 +303,21 @@ mod tests {
         assert_eq!(woken.len(), 2);
         let granted: Vec<bool> = slots.iter().map(Slot::granted).collect();
         assert_eq!(granted, [true, false, false]);
+    }
+
+    #[test]
+    fn what_an_earlier_turn_waited_for_grants_no_later_one() {
+        let (mut gate, mut woken) = (Gate::default(), Vec::new());
+        let mut slot = Slot::new();
+        slot.begin();
+        gate.wait_for_leases(&slot, Waker::noop());
+        slot.begin();
+        gate.wait_for_commit(Lsn(9), &slot, Waker::noop());
+        gate.regain(true, &mut woken);
+        assert!(!slot.granted());
+        gate.committed(Lsn(9), true, &mut woken);
+        assert!(slot.granted());
+        slot.begin();
+        assert!(!slot.granted());
     }
 }

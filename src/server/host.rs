@@ -10,6 +10,7 @@ use super::inner::Inner;
 use super::node::Node;
 use crate::command::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo, Stats};
 use crate::resp::Args;
+use crate::store::Store;
 
 /// What does not change while the process runs.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct Facts {
     replication: Replication,
     used_memory: u64,
     max_memory: u64,
+    keys_with_expiry: u64,
     loading: bool,
     lines: Vec<(&'static str, String, String)>,
 }
@@ -98,6 +100,7 @@ impl NodeHost {
             },
             used_memory: 0,
             max_memory: 0,
+            keys_with_expiry: 0,
             loading: false,
             lines: Vec::new(),
         })
@@ -154,13 +157,15 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
         inner.applied.end
     };
     let line = |name: &str, value: String| ("replication", name.to_owned(), value);
+    let memory = inner.store.as_ref().map(memory).unwrap_or_default();
     Facts {
         replication: Replication {
             role,
             history_id: history_id(node),
             offset: offset.0,
         },
-        used_memory: inner.store.as_ref().map_or(0, |store| store.bytes() as u64),
+        used_memory: memory.bytes,
+        keys_with_expiry: inner.store.as_ref().map_or(0, Store::expiring),
         max_memory: inner.memory_budget,
         loading: inner.store.is_none(),
         lines: vec![
@@ -169,7 +174,41 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
             line("durable_lsn", view.last.lsn.to_string()),
             line("commit_lsn", view.commit.to_string()),
             line("applied_lsn", inner.applied.end.to_string()),
-        ],
+        ]
+        .into_iter()
+        .chain(memory.lines)
+        .collect(),
+    }
+}
+
+/// What the data takes in memory.
+#[derive(Default)]
+struct Memory {
+    bytes: u64,
+    lines: Vec<(&'static str, String, String)>,
+}
+
+fn memory(store: &Store) -> Memory {
+    let (engine, cache) = (store.engine().stats(), store.cache_stats());
+    let numbers = [
+        ("memory", "memory_entries", store.bytes() as u64),
+        ("memory", "memory_unflushed", store.unflushed_bytes() as u64),
+        ("memory", "memory_block_cache", engine.cache_bytes),
+        ("memory", "data_on_disk", engine.disk_bytes),
+        // They left the memory and are on disk: nothing to do with `evicted_keys`, which are lost.
+        ("stats", "entries_evicted_to_disk", cache.evicted),
+        (
+            "stats",
+            "entries_read_from_disk",
+            cache.warmed + cache.fetched,
+        ),
+    ];
+    let line = |(section, name, value): (&'static str, &str, u64)| {
+        (section, name.to_owned(), value.to_string())
+    };
+    Memory {
+        bytes: store.bytes() as u64 + engine.cache_bytes,
+        lines: numbers.into_iter().map(line).collect(),
     }
 }
 
@@ -205,6 +244,7 @@ impl Host for NodeHost {
             cpu_system_ms: usage.system_ms,
             blocked_clients: self.clients.waiting.load(Ordering::Relaxed),
             ops_per_s: process.commands_per_s.load(Ordering::Relaxed),
+            keys_with_expiry: facts.keys_with_expiry,
             expired_keys: process.expired.load(Ordering::Relaxed),
             last_flush_s: process.flushed_at.load(Ordering::Relaxed),
             more,

@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::gate::Gate;
 use super::lag::LagClock;
+use super::room::{self, Disk};
 use super::tail::Tail;
-use crate::log::Frame;
+use crate::log::{Frame, Log};
 use crate::replication::admin::{
     Divergent, Member, PromiseAnswer, ReplicaState, SeedProgress, Settings,
 };
@@ -29,6 +30,8 @@ pub(super) enum Job {
         version: u64,
     },
     Truncate(Lsn),
+    /// Go on in another file.
+    Rotate,
     Reset {
         at: Lsn,
         history: EpochHistory,
@@ -105,6 +108,8 @@ pub(super) struct Inner {
     pub(super) promises: HashMap<u64, oneshot::Sender<Result<PromiseAnswer, String>>>,
     pub(super) next_ticket: u64,
     pub(super) members: BTreeMap<ReplicaId, Member>,
+    /// Of the assignment that they came with.
+    pub(super) stamp: u64,
     pub(super) settings: Settings,
     pub(super) seed: Option<SeedProgress>,
     /// Followers keep their log from here on, as the leader says.
@@ -131,10 +136,18 @@ pub(super) struct Inner {
     pub(super) expiries_known: bool,
     /// Bytes that the data may take in memory.
     pub(super) memory_budget: u64,
-    pub(super) disk_low: bool,
-    pub(super) disk_used_percent: u8,
-    /// Bytes of log that may be kept for others, as the size of the disk bounds it.
-    pub(super) log_bound: u64,
+    /// What is wrong with the state on disk.
+    pub(super) damage: Option<String>,
+    /// Where the log is damaged.
+    pub(super) log_damage: Option<Lsn>,
+    /// The log is kept from here on, for a state that is being fetched anew.
+    pub(super) repair_from: Option<Lsn>,
+    /// How often everything on disk was verified since the start.
+    pub(super) scrubs: u64,
+    /// Room on the disk.
+    pub(super) disk: Disk,
+    /// The log, for its readers.
+    pub(super) log: Log,
     pub(super) message: String,
     /// The process was asked to stop, and waits for another leader.
     pub(super) leaving: bool,
@@ -178,13 +191,31 @@ impl Inner {
     }
 
     /// Whether client commands must wait a moment: a switchover is being prepared, a leader has not
-    /// begun yet and its state runs ahead of what is committed, or too much waits to be flushed.
+    /// begun yet and its state runs ahead of what is committed.
     pub(super) fn holds_clients(&self) -> bool {
-        if !self.accepting {
-            return self.holding || self.core.leading().is_some();
-        }
+        self.holding || (!self.accepting && self.core.leading().is_some())
+    }
+
+    /// Whether writes must wait until a flush has caught up. Where the disk has no room for one, they
+    /// are refused instead.
+    pub(super) fn stalls_writers(&self) -> bool {
         let store = self.store.as_ref();
-        self.holding || store.is_some_and(Store::write_stall)
+        self.accepting
+            && !self.disk.low
+            && (room::waits_for_log(self) || store.is_some_and(Store::write_stall))
+    }
+
+    /// Whether a follower's state must wait until a flush has caught up. A cut that is not committed is
+    /// not brought to disk: a leader that has not begun yet must go on, or it never will be.
+    pub(super) fn stalls_applier(&self) -> bool {
+        let Some(store) = self.store.as_ref().filter(|store| store.write_stall()) else {
+            return false;
+        };
+        let commit = self.core.commit();
+        match &self.flush {
+            Some(job) => job.cut() <= commit,
+            None => store.is_flushing() || self.applied.end <= commit,
+        }
     }
 
     /// Appends a record of the leader and brings the state forward by it.

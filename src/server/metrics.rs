@@ -9,13 +9,17 @@ use crate::replication::admin::Role;
 /// Everything that is measured, as of now.
 pub(super) fn render(admin: &Admin) -> String {
     let status = admin.status();
-    let (memory, unflushed, keys, clients) = admin.node.with(|inner| {
+    let (memory, unflushed, keys, clients, budget, cache) = admin.node.with(|inner| {
         let store = inner.store.as_ref();
         (
             store.map_or(0, crate::store::Store::bytes),
             store.map_or(0, crate::store::Store::unflushed_bytes),
             store.map_or(0, crate::store::Store::len),
             admin.clients.count(),
+            inner.memory_budget,
+            store
+                .map(crate::store::Store::cache_stats)
+                .unwrap_or_default(),
         )
     });
     let mut text = String::new();
@@ -87,6 +91,24 @@ pub(super) fn render(admin: &Admin) -> String {
         unflushed as f64,
     );
     one(
+        "memory_budget_bytes",
+        "gauge",
+        "Memory that the data may take.",
+        budget as f64,
+    );
+    one(
+        "evicted_entries_total",
+        "counter",
+        "Entries that went from memory, and are on disk.",
+        cache.evicted as f64,
+    );
+    one(
+        "disk_reads_total",
+        "counter",
+        "Keys that were looked up on disk.",
+        (cache.warmed + cache.fetched) as f64,
+    );
+    one(
         "connected_clients",
         "gauge",
         "Connections of clients.",
@@ -130,12 +152,34 @@ pub(super) fn render(admin: &Admin) -> String {
         "Rate of the seed under way.",
         seed.rate as f64,
     );
-    let seeds = admin.node.with(|inner| inner.seeds);
+    let (seeds, damaged, scrubs) = admin.node.with(|inner| {
+        let damaged = inner.damage.is_some() || inner.log_damage.is_some();
+        (inner.seeds, damaged, inner.scrubs)
+    });
+    one(
+        "damaged",
+        "gauge",
+        "1 if something on disk is not what was written; the status says what.",
+        f64::from(u8::from(damaged)),
+    );
+    one(
+        "scrubs_total",
+        "counter",
+        "How often everything on disk was verified since the start.",
+        scrubs as f64,
+    );
     one(
         "seeds_total",
         "counter",
         "Seeds that were begun or gone on with since the start.",
         seeds as f64,
+    );
+    let lapses = admin.node.with(|inner| inner.gate.lapses);
+    one(
+        "lease_lapses_total",
+        "counter",
+        "Times that this replica led and was without leases, if only for a moment.",
+        lapses as f64,
     );
     let followers = [
         (

@@ -4,23 +4,27 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `node`, `inner`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who may be answered |
-//! | `writer`, `applier`, `upkeep` | the threads: log; follower's state; flushes and compaction |
+//! | `writer`, `applier`, `upkeep`, `scrub` | the threads: log; follower's state; flushes and compaction; verification |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
+//! | `hold` | what a command waits for before it is executed: cold keys, the flush |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `admin`, `status`, `metrics` | the operator and people |
-//! | `state`, `data_dir`, `snapshots`, `divergent` | what is on disk |
+//! | `state`, `data_dir`, `snapshots`, `divergent`, `damage`, `room` | what is on disk, and whether more fits |
 //! | `parent` | the process that starts a replica, and reaps it |
 
 mod admin;
+mod ahead;
 mod applier;
 mod clients;
 mod connection;
+mod damage;
 mod data_dir;
 mod divergent;
 mod expiry;
 mod forward;
 mod gate;
+mod hold;
 mod host;
 mod inner;
 mod lag;
@@ -32,7 +36,9 @@ mod options;
 mod parent;
 mod peer;
 mod process;
+mod room;
 mod run;
+mod scrub;
 mod snapshots;
 mod state;
 mod status;

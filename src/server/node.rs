@@ -13,16 +13,14 @@ use super::forward::Queue;
 use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
+use super::room::Disk;
 use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
-use crate::log::Frame;
+use crate::log::{Frame, Log};
 use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings};
 use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
 use crate::store::{Cut, Store};
-
-/// Frames up to this many bytes stay in memory for senders and the applier.
-const TAIL_BYTES: usize = 64 << 20;
 
 /// A replica.
 pub(super) struct Node {
@@ -62,6 +60,8 @@ pub(super) struct Node {
     pub(super) leads: AtomicBool,
     /// Commands of clients that the leader is to execute.
     pub(super) forward: Queue,
+    /// Somebody has read what was never written: see [`Node::suspect`].
+    pub(super) suspicion: Mutex<Option<String>>,
     /// This replica began or ceased to take writes.
     pub(super) role_changed: tokio::sync::Notify,
 }
@@ -89,7 +89,7 @@ impl Node {
                 chain: parts.chain,
             },
             applied,
-            tail: Tail::new(TAIL_BYTES),
+            tail: Tail::within(parts.memory_budget),
             lag: LagClock::default(),
             jobs: VecDeque::new(),
             queued: 0,
@@ -103,6 +103,7 @@ impl Node {
             promises: HashMap::new(),
             next_ticket: 0,
             members: BTreeMap::new(),
+            stamp: 0,
             settings: parts.settings,
             seed: None,
             keep_from: Lsn::ZERO,
@@ -117,9 +118,12 @@ impl Node {
             state: ReplicaState::Pending,
             seeds: 0,
             memory_budget: parts.memory_budget,
-            disk_low: false,
-            disk_used_percent: 0,
-            log_bound: u64::MAX,
+            damage: parts.damage,
+            log_damage: None,
+            repair_from: None,
+            scrubs: 0,
+            disk: Disk::default(),
+            log: parts.log,
             message: String::new(),
             leaving: false,
             parted_at: None,
@@ -149,6 +153,7 @@ impl Node {
             reign: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             forward: Queue::new(),
+            suspicion: Mutex::new(None),
             role_changed: tokio::sync::Notify::new(),
         }
     }
@@ -433,6 +438,9 @@ impl Node {
         if inner.core.leading().is_none() {
             self.apply.notify_all();
         }
+        if inner.flush.is_some() {
+            self.upkeep.notify_all();
+        }
     }
 
     /// Tells senders and status streams how far the log has come.
@@ -478,6 +486,8 @@ pub(super) struct NodeParts {
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
     pub(super) divergent: Option<Divergent>,
+    pub(super) damage: Option<String>,
+    pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
 }
 

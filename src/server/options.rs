@@ -29,6 +29,10 @@ pub struct RunOptions {
     /// JSON file with the settings at the start; an operator changes them later.
     #[arg(long, env = "REPLICA_SETTINGS")]
     pub settings: Option<PathBuf>,
+    /// Memory for the data in bytes, until an operator says otherwise; default: three quarters of what
+    /// the container, or the machine, has.
+    #[arg(long, env = "REPLICA_MAX_MEMORY")]
+    pub max_memory: Option<u64>,
     /// Lead at once, alone and without an operator.
     #[arg(long, env = "REPLICA_STANDALONE")]
     pub standalone: bool,
@@ -38,6 +42,12 @@ pub struct RunOptions {
     /// Set by `replica supervise`: which of its replica's processes this is.
     #[arg(long, env = "REPLICA_INCARNATION", hide = true)]
     pub incarnation: Option<u64>,
+    /// Seconds from one verification of everything on disk to the next; 0 for none.
+    #[arg(long, env = "REPLICA_SCRUB_INTERVAL", default_value_t = 7 * 24 * 3600)]
+    pub scrub_interval: u64,
+    /// Bytes a second that a verification reads.
+    #[arg(long, env = "REPLICA_SCRUB_RATE", default_value_t = 16 << 20)]
+    pub scrub_rate: u64,
     /// Most client connections; more are refused with an error.
     #[arg(long, env = "REPLICA_MAX_CLIENTS", default_value_t = 10_000)]
     pub max_clients: usize,

@@ -17,6 +17,8 @@ use super::listener::{self, ClientContext};
 use super::node::{Node, NodeParts};
 use super::options::RunOptions;
 use super::peer::{self, PeerContext};
+use super::room;
+use super::scrub::Scrub;
 use super::snapshots::Snapshots;
 use super::state::{self, memory_budget};
 use super::throttle::Throttle;
@@ -40,12 +42,13 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     }
     let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let settings = read_settings(options.settings.as_deref())?;
+    let mut settings = read_settings(options.settings.as_deref())?;
+    settings.max_memory = options.max_memory.unwrap_or(settings.max_memory);
     let budget = memory_budget(&settings);
     let dir = Arc::new(DataDir::open(&options.data_dir, || {
         ReplicaId(rand::random())
     })?);
-    let opened = state::open(&dir, budget)?;
+    let opened = state::open(&dir, &settings)?;
     let core = Core::new(dir.id(), opened.recovered.clone(), clock.monotonic());
     tracing::info!(
         id = %dir.id(),
@@ -60,9 +63,12 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         settings,
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
+        damage: dir.damage()?,
+        log: opened.reader.clone(),
         clock: Arc::clone(&clock),
     };
     let node = Arc::new(Node::new(core, opened.store, parts));
+    room::look(&node, &dir);
     node.with(|inner| admin::apply_settings(&node, inner, inner.settings.clone()));
     let snapshots = Arc::new(Snapshots::open(Arc::clone(&dir)).context("opening snapshots/")?);
 
@@ -102,16 +108,31 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
     let upkeep = Upkeep {
         node: Arc::clone(&node),
+        dir: Arc::clone(&dir),
         snapshots: Arc::clone(&snapshots),
         log: opened.reader.clone(),
         flushed_at: Arc::clone(&process.flushed_at),
         stop: stop.clone(),
     };
+    let scrub = Scrub {
+        node: Arc::clone(&node),
+        dir: Arc::clone(&dir),
+        log: opened.reader.clone(),
+        every: options.scrub_interval,
+        rate: options.scrub_rate,
+        stop: stop.clone(),
+    };
+    let for_disk = (Arc::clone(&node), Arc::clone(&dir), stop.clone());
     let threads = [
         thread("writer", &failed, move || writer.run())?,
         thread("applier", &failed, move || {
             Ok(applier::run(&for_applier, &log, &stopped)?)
         })?,
+        thread("disk", &failed, move || {
+            room::watch(&for_disk.0, &for_disk.1, &for_disk.2);
+            Ok(())
+        })?,
+        thread("scrub", &failed, move || Ok(scrub.run()?))?,
         thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
         thread("compaction", &failed, move || {
             Ok(upkeep::compact(&for_compaction, &ended)?)
@@ -124,7 +145,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let stats = Arc::new(Stats::default());
     let context = PeerContext {
         node: Arc::clone(&node),
-        log: opened.reader,
+        log: opened.reader.clone(),
         snapshots: Arc::clone(&snapshots),
         throttle: Arc::new(Throttle::new()),
         clients: Arc::clone(&clients),
@@ -142,6 +163,8 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let target = peer::seed_target::SeedTarget {
         node: Arc::clone(&node),
         dir: Arc::clone(&dir),
+        log: opened.reader,
+        failed: failed.clone(),
     };
     tasks.spawn(target.run(stop.clone()));
     let expired = Arc::clone(&process.expired);
@@ -192,6 +215,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         () = failed.cancelled() => {}
     }
     stop.cancel();
+    node.with(|inner| inner.store.as_ref().map(|store| store.engine().interrupt()));
     tracing::info!("stopping");
     tasks.close();
     if tokio::time::timeout(STOP_DEADLINE, tasks.wait())
@@ -275,6 +299,7 @@ fn lead_alone(node: &Node, options: &RunOptions) {
             configuration,
             members: vec![member],
             settings,
+            stamp: 0,
         },
     );
     node.with(|inner| node.drive(inner, Input::Tick));

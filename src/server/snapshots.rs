@@ -51,11 +51,6 @@ impl Snapshots {
         self.dir.path().join("snapshots").join(id.to_string())
     }
 
-    /// Free and total bytes of the disk.
-    pub(super) fn space(&self) -> Option<(u64, u64)> {
-        self.dir.space().ok()
-    }
-
     /// Links the state that was just flushed into a new snapshot.
     pub(super) fn make(&self, engine: &dyn Engine, id: u64) -> Result<SeedManifest, StoreError> {
         let mut kept = self.kept.lock();
@@ -71,6 +66,7 @@ impl Snapshots {
                 .map(|file| SeedFile {
                     name: file.name,
                     size: file.size,
+                    xxh3: file.xxh3.map(u128::to_le_bytes),
                 })
                 .collect(),
         };

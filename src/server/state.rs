@@ -5,11 +5,18 @@ use std::sync::Arc;
 
 use super::data_dir::{DataDir, DataDirError};
 use super::process;
+use super::room;
 use crate::env::RealDisk;
 use crate::log::{self, Log, LogError, LogWriter};
 use crate::replication::Recovered;
 use crate::replication::admin::Settings;
-use crate::store::{LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
+use crate::store::{Engine, LsmEngine, LsmOptions, Store, StoreError, StoreOptions};
+
+/// Bounds of the cache of blocks.
+const LEAST_CACHE: u64 = 4 << 20;
+const MOST_CACHE: u64 = 1 << 30;
+/// The most where the budget is not known yet.
+const FIRST_CACHE: u64 = 32 << 20;
 
 /// Why the replica cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -47,30 +54,57 @@ pub(super) fn memory_budget(settings: &Settings) -> u64 {
     }
 }
 
-/// Opens the state in a directory.
-pub(super) fn open_store(path: &Path, budget: u64) -> Result<Store, StoreError> {
-    let cache_bytes = (budget / 8).clamp(8 << 20, 1 << 30);
-    let engine = LsmEngine::open(
+/// The budget of a replica that no operator has spoken to yet, and its share for the cache of blocks:
+/// the one of its last life, or else one that is small enough for most that may come.
+fn budget_at_start(dir: &DataDir, settings: &Settings) -> Result<(u64, u64), DataDirError> {
+    let last = dir.memory()?.filter(|_| settings.max_memory == 0);
+    let told = memory_budget(settings);
+    let budget = last.map_or(told, |last| last.min(told));
+    let known = last.is_some() || settings.max_memory != 0;
+    let most = if known { MOST_CACHE } else { FIRST_CACHE };
+    Ok((budget, (budget / 8).clamp(LEAST_CACHE, most)))
+}
+
+/// Opens the state in a directory. The cache of blocks gets its share of the budget for good.
+pub(super) fn open_store(dir: &DataDir, path: &Path, budget: u64) -> Result<Store, StoreError> {
+    open_with_cache(
+        dir,
         path,
-        &LsmOptions {
-            cache_bytes,
-            ..LsmOptions::default()
-        },
-    )?;
-    Store::open(Arc::new(engine), store_options(budget))
+        budget,
+        (budget / 8).clamp(LEAST_CACHE, MOST_CACHE),
+    )
 }
 
-/// The part of a memory budget that is for entries; the rest is the LSM's cache of blocks.
-pub(super) fn entry_bytes(budget: u64) -> usize {
-    (budget / 8 * 7) as usize
+fn open_with_cache(
+    dir: &DataDir,
+    path: &Path,
+    budget: u64,
+    cache_bytes: u64,
+) -> Result<Store, StoreError> {
+    let table_bytes = room::table_bytes(dir.space()?.1);
+    let options = LsmOptions {
+        cache_bytes,
+        table_bytes,
+        ..LsmOptions::default()
+    };
+    let engine = LsmEngine::open(path, &options)?;
+    let cache = engine.stats().cache_capacity;
+    let options = store_options(budget, cache, table_bytes);
+    Store::open(Arc::new(engine), options)
 }
 
-/// How a store shares a memory budget out: most of it to entries, of which a bounded part may wait
-/// to be flushed.
-fn store_options(budget: u64) -> StoreOptions {
-    let flush_bytes = (budget / 8).clamp(8 << 20, 64 << 20) as usize;
+/// Gives a store another budget.
+pub(super) fn set_budget(store: &mut Store, budget: u64, table_bytes: u64) {
+    let cache = store.engine().stats().cache_capacity;
+    store.set_options(store_options(budget, cache, table_bytes));
+}
+
+/// How a store shares a memory budget out: what the LSM's cache of blocks leaves is for entries, of
+/// which a bounded part may wait to be flushed.
+fn store_options(budget: u64, cache: u64, table_bytes: u64) -> StoreOptions {
+    let flush_bytes = (budget / 8).clamp(4 << 20, 64 << 20).min(table_bytes) as usize;
     StoreOptions {
-        memory_bytes: entry_bytes(budget),
+        memory_bytes: (budget - cache.min(budget / 2)) as usize,
         flush_bytes,
         stall_bytes: flush_bytes * 3,
         seed: rand::random(),
@@ -78,12 +112,13 @@ fn store_options(budget: u64) -> StoreOptions {
 }
 
 /// Opens everything.
-pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
+pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenError> {
     let current = dir.current_state()?;
+    let (budget, cache) = budget_at_start(dir, settings)?;
     let state_dir = current
         .clone()
         .unwrap_or_else(|| format!("state-{:020}", 0));
-    let store = open_store(&dir.path().join(&state_dir), budget)?;
+    let store = open_with_cache(dir, &dir.path().join(&state_dir), budget, cache)?;
     if current.is_none() {
         dir.set_current_state(&state_dir)?;
     }
@@ -92,6 +127,7 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
     let seeding = dir.is_seeding()?;
     let disk = Arc::new(RealDisk::open(dir.log_path())?);
     let options = log::Options {
+        segment_bytes: room::segment_bytes(dir.space()?.1),
         known_durable: if seeding {
             crate::replication::Lsn::ZERO
         } else {
@@ -109,7 +145,7 @@ pub(super) fn open(dir: &DataDir, budget: u64) -> Result<Opened, OpenError> {
     // A log that begins after the state was reset for a seed that is not finished.
     let complete = found.oldest <= flushed && !seeding;
     let recovered = Recovered {
-        hard: dir.hard_state()?,
+        hard: dir.hard_state(),
         history: found.history,
         end: found.tip.position.lsn,
         oldest: found.oldest,

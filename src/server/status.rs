@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admin::stream_beat;
+use super::damage;
 use super::inner::Inner;
 use super::node::Node;
+use super::room;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
 use crate::replication::{CoreView, Lsn, ReplicaId};
 
@@ -34,6 +36,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             beat_ms: stream_beat(inner.core.lease()).as_millis() as u64,
             leaving: inner.leaving,
             fenced: inner.gate.fenced,
+            stamp: Some(inner.stamp),
             divergent: inner.divergent.clone(),
             leader: view.leader,
             epoch: view.epoch,
@@ -43,7 +46,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             applied_lsn: inner.applied.end,
             followers: followers(node, inner, &view),
             seed: inner.seed.clone(),
-            disk_used_percent: inner.disk_used_percent,
+            disk_used_percent: inner.disk.used_percent,
             message: message(inner, &view),
         }
     })
@@ -82,6 +85,9 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
         } else {
             Err("beginning to lead")
         };
+    }
+    if inner.damage.is_some() {
+        return Err("its state on disk is damaged, and fetched anew");
     }
     // A follower that lost its leader goes on serving what it has.
     if inner.ready {
@@ -147,8 +153,11 @@ fn message(inner: &Inner, view: &CoreView) -> String {
     if let Some(text) = inner.gate.message() {
         return text.to_owned();
     }
-    if inner.disk_low {
-        return "the disk is nearly full: writes are refused".to_owned();
+    if let Some(text) = damage::message(inner) {
+        return text;
+    }
+    if let Some(text) = room::refusal(room::room(inner)) {
+        return text.trim_start_matches("OOM ").to_owned();
     }
     if view.stalled {
         return "its disk did not answer for as long as a lease, so it stopped leading".to_owned();

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use crate::log::Frame;
 use crate::replication::Lsn;
 
+/// Bytes of frames that are kept; less where memory is short.
+const MOST: u64 = 64 << 20;
+const LEAST: u64 = 4 << 20;
+
 /// A bounded queue of the newest frames; each one starts where the one before it ends.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -14,12 +18,12 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Keeps frames of up to `limit` bytes together, and always the newest one.
-    pub(super) fn new(limit: usize) -> Self {
+    /// Keeps the newest frame, and as many before it as fit into a share of the memory budget.
+    pub(super) fn within(memory_budget: u64) -> Self {
         Self {
             frames: VecDeque::new(),
             bytes: 0,
-            limit,
+            limit: (memory_budget / 16).clamp(LEAST, MOST) as usize,
         }
     }
 

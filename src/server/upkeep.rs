@@ -8,23 +8,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::damage;
+use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
 use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn, ReplicaId};
-use crate::store::{Engine, FlushJob, Store, StoreError};
+use crate::store::{Engine, ExpiryFill, FlushJob, Store, StoreError};
 
-/// Below this share of free space, in percent, and below [`LOW_WATER_BYTES`], writes are refused.
-const LOW_WATER_PERCENT: u64 = 5;
-const LOW_WATER_BYTES: u64 = 512 << 20;
 /// A full disk is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// Who is not told that there is something to do looks again after this.
+const IDLE: Duration = Duration::from_millis(100);
 /// Entries that are looked at for their expiry at a time.
 const FILL_STEP: usize = 10_000;
-/// The log kept for followers takes at most this share of the disk, whatever is configured.
-const LOG_SHARE_PERCENT: u64 = 25;
+/// For how long, before it is looked whether something else is due.
+const FILL_TIME: Duration = Duration::from_millis(50);
+/// While there is little room, what is flushed may free some: so often it is looked.
+const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
 /// Why the thread cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +45,13 @@ struct Due {
     requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
 }
 
+/// Keys that expire, as far as they have been looked for, and in what.
+type Filling = (ExpiryFill, Arc<dyn Engine>);
+
 /// What the thread works with.
 pub(super) struct Upkeep {
     pub(super) node: Arc<Node>,
+    pub(super) dir: Arc<DataDir>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) log: Log,
     /// Seconds since 1970 of the last flush.
@@ -55,20 +62,26 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
     pub(super) fn run(self) -> Result<(), UpkeepError> {
-        let mut looked_at_disk = None::<Instant>;
+        let mut looked_at = None::<Instant>;
+        let (mut noted_memory, mut filling) = (None, None);
+        let mut flushed_for_room = Instant::now();
         let node = &self.node;
         while !self.stop.is_cancelled() {
-            node.wait(&node.upkeep, Duration::from_millis(100), |inner| {
-                let due = inner.flush.is_some() || wants_flush(inner);
-                due.then_some(())
-            });
-            if looked_at_disk.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
-                looked_at_disk = Some(Instant::now());
-                self.look_at_disk();
+            let idle = if filling.is_some() {
+                Duration::ZERO
+            } else {
+                IDLE
+            };
+            node.wait(&node.upkeep, idle, |inner| is_due(inner).then_some(()));
+            self.flush_for_room(&mut flushed_for_room);
+            if looked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                looked_at = Some(Instant::now());
+                self.note_memory(&mut noted_memory);
                 self.snapshots.forget_idle();
             }
+            node.settle_suspicion(&self.dir);
             self.flush()?;
-            self.fill_expiries()?;
+            self.fill_expiries(&mut filling)?;
             // Its failure costs nothing but speed, and a full disk is told elsewhere.
             if let Err(error) = self.log.prepare() {
                 tracing::warn!(%error, "preparing a segment of the log");
@@ -77,24 +90,64 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Learns which of the keys that were flushed before this store was opened expire.
-    fn fill_expiries(&self) -> Result<(), UpkeepError> {
+    /// What was deleted takes room until that is flushed.
+    fn flush_for_room(&self, last: &mut Instant) {
+        if last.elapsed() < LOW_FLUSH_PACE {
+            return;
+        }
+        *last = Instant::now();
+        self.node.with(|inner| {
+            let store = inner.store.as_ref().filter(|store| !store.is_flushing());
+            let flushed = store.map(|store| store.meta().flushed);
+            if inner.disk.low && flushed.is_some_and(|flushed| flushed < inner.applied.end) {
+                inner.flush_wanted = true;
+                self.node.cut(inner);
+            }
+        });
+    }
+
+    /// Keeps the memory budget for the next start.
+    fn note_memory(&self, noted: &mut Option<u64>) {
+        let budget = self.node.with(|inner| inner.memory_budget);
+        if noted.replace(budget) != Some(budget)
+            && let Err(error) = self.dir.note_memory(budget)
+        {
+            tracing::warn!(%error, "noting the memory budget");
+        }
+    }
+
+    /// Learns which of the keys that were flushed before this store was opened expire: a piece of it, as
+    /// flushes must not wait for all.
+    fn fill_expiries(&self, under_way: &mut Option<Filling>) -> Result<(), UpkeepError> {
         let node = &self.node;
-        let fill = node.with(|inner| {
+        let begun = node.with(|inner| {
             let store = inner.store.as_ref().filter(|_| !inner.expiries_known)?;
             inner.expiries_known = true;
             Some((store.expiry_fill(), Arc::clone(store.engine())))
         });
-        let Some((mut fill, engine)) = fill else {
-            return Ok(());
-        };
-        while let Some(found) = fill.step(FILL_STEP)? {
-            let same = node.with(|inner| {
-                let store = current_store(inner, &engine);
-                store.map(|store| store.add_expiries(found)).is_some()
+        if begun.is_some() {
+            *under_way = begun;
+        }
+        let started = Instant::now();
+        while let Some((fill, engine)) = under_way
+            && started.elapsed() < FILL_TIME
+        {
+            let found = match fill.step(FILL_STEP) {
+                // The state that takes the place of the damaged one is looked through, too.
+                Err(error) if error.is_damage() => {
+                    node.suspect(&error);
+                    None
+                }
+                step => step?,
+            };
+            let more = found.is_some_and(|found| {
+                node.with(|inner| {
+                    let store = current_store(inner, engine);
+                    store.map(|store| store.add_expiries(found)).is_some()
+                })
             });
-            if !same || self.stop.is_cancelled() {
-                break;
+            if !more {
+                *under_way = None;
             }
         }
         Ok(())
@@ -133,6 +186,7 @@ impl Upkeep {
         while node.with(|inner| inner.store.as_mut().is_some_and(Store::settle)) {}
         drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
+        node.apply.notify_all();
         for request in requests {
             let made = self.snapshots.make(&*engine, node.clock.wall_ms());
             let _ = request.send(made.map_err(|error| error.to_string()));
@@ -167,10 +221,14 @@ impl Upkeep {
             tracing::info!(%error, "a flush of a state that a seed has replaced");
             return Ok(());
         }
-        if !error.is_disk_full() {
+        self.node.suspect(&error);
+        // A follower fetches its damaged state anew; a leader must make room for another one.
+        let leads = self.node.with(|inner| inner.core.leading().is_some());
+        let waits = error.is_disk_full() || (error.is_damage() && !leads);
+        if !waits {
             return Err(error.into());
         }
-        tracing::warn!(%error, "no room for a flush: what changed stays in memory");
+        tracing::warn!(%error, "a flush failed: what changed stays in memory");
         let aborted = self
             .node
             .with(|inner| inner.store.as_mut().map(Store::abort_flush));
@@ -191,10 +249,17 @@ impl Upkeep {
             } else {
                 inner.keep_from
             };
-            let bound = inner.settings.log_retention.min(inner.log_bound);
+            if inner.log_damage.is_some() {
+                return Some(flushed.min(inner.repair_from.unwrap_or(flushed)));
+            }
+            let bound = if inner.disk.low {
+                0
+            } else {
+                inner.settings.log_retention.min(inner.disk.log_bound)
+            };
             let floor = inner.tip.end.0.saturating_sub(bound);
             let below = flushed.min(needed.max(Lsn(floor)));
-            Some(below)
+            Some(below.min(inner.repair_from.unwrap_or(below)))
         });
         let Some(below) = below else { return Ok(()) };
         self.log.trim(below)?;
@@ -202,24 +267,9 @@ impl Upkeep {
         node.with(|inner| {
             node.drive(inner, Input::Trimmed(oldest));
             inner.lag.forget_below(oldest);
+            damage::trimmed(inner, oldest);
         });
         Ok(())
-    }
-
-    fn look_at_disk(&self) {
-        let Some((free, total)) = self.snapshots.space() else {
-            return;
-        };
-        let low = free < LOW_WATER_BYTES && free * 100 < total * LOW_WATER_PERCENT;
-        self.node.with(|inner| {
-            if inner.disk_low != low {
-                inner.disk_low = low;
-                tracing::warn!(free, total, low, "disk space");
-                self.node.changed();
-            }
-            inner.disk_used_percent = used_percent(free, total);
-            inner.log_bound = total / 100 * LOG_SHARE_PERCENT;
-        });
     }
 }
 
@@ -233,19 +283,43 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
         .fold(inner.tip.end, Lsn::min)
 }
 
+/// Whether there is something to do: a cut is of use only once it is committed.
+fn is_due(inner: &Inner) -> bool {
+    match &inner.flush {
+        Some(job) => job.cut() <= inner.core.commit(),
+        None => wants_flush(inner),
+    }
+}
+
 fn wants_flush(inner: &Inner) -> bool {
     let requested = !inner.snapshot_requests.is_empty();
     let large = inner.store.as_ref().is_some_and(Store::should_flush);
-    inner.store.is_some() && (requested || large)
+    let Some(store) = &inner.store else {
+        return false;
+    };
+    // Keys that are written again and again make much log and few entries.
+    let unflushed = inner.applied.end.since(store.meta().flushed);
+    let long = !store.is_flushing() && unflushed >= inner.disk.replay_bound;
+    requested || large || long || damage::flush_helps(inner)
 }
 
 /// The thread that compacts: beside the flushes, so that a long compaction does not hold them up.
 pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), StoreError> {
+    let mut squeezed = None;
     while !stop.is_cancelled() {
-        let engine = node.with(|inner| Some(Arc::clone(inner.store.as_ref()?.engine())));
-        let more = match &engine {
-            Some(engine) => match engine.compact_step() {
-                Err(error) if is_current(node, engine) => return Err(error),
+        let found = node.with(|inner| {
+            let whole = inner.damage.is_none();
+            let store = inner.store.as_ref().filter(|_| whole)?;
+            let keys = inner.disk.low.then_some(store.meta().keys);
+            Some((Arc::clone(store.engine()), keys))
+        });
+        let more = match &found {
+            Some((engine, low)) => match step(&**engine, *low, &mut squeezed) {
+                Err(_) if stop.is_cancelled() => return Ok(()),
+                Err(error) if is_current(node, engine) => {
+                    wait_after(node, error)?;
+                    false
+                }
                 done => done.unwrap_or(false),
             },
             None => false,
@@ -257,6 +331,34 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
     Ok(())
 }
 
+/// A piece of compaction. Where there is little room, and a tenth of the `keys` has gone since the last
+/// time, everything is squeezed: deletions must give room back.
+fn step(
+    engine: &dyn Engine,
+    keys: Option<u64>,
+    squeezed: &mut Option<u64>,
+) -> Result<bool, StoreError> {
+    match (keys, &squeezed) {
+        (None, _) => *squeezed = None,
+        (Some(keys), Some(before)) if keys > before / 10 * 9 => {}
+        (Some(keys), _) => {
+            *squeezed = Some(keys);
+            engine.squeeze()?;
+        }
+    }
+    engine.compact_step()
+}
+
+/// What compaction can wait for: room on the disk, or another state.
+fn wait_after(node: &Node, error: StoreError) -> Result<(), StoreError> {
+    node.suspect(&error);
+    if error.is_disk_full() || error.is_damage() {
+        tracing::warn!(%error, "a compaction failed");
+        return Ok(());
+    }
+    Err(error)
+}
+
 /// The store, if this is still its engine: a seed replaces both.
 fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&'a mut Store> {
     let store = inner.store.as_mut();
@@ -264,11 +366,6 @@ fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&
 }
 
 /// Whether this is still the engine of the state.
-fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
+pub(super) fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
     node.with(|inner| current_store(inner, engine).is_some())
-}
-
-fn used_percent(free: u64, total: u64) -> u8 {
-    let used = total.saturating_sub(free);
-    u8::try_from(used * 100 / total.max(1)).unwrap_or(100)
 }

@@ -1,8 +1,12 @@
 //! The state as a client's command sees it: the store under the lock, with the rules of the
 //! replication about who may read and write, and the LSN that the reply must wait for.
 
+use std::task::Waker;
+
+use super::gate::Slot;
 use super::inner::Inner;
 use super::node::Node;
+use super::room::{self, Room};
 use crate::command::{EntryRef, View, ViewError};
 use crate::replication::Lsn;
 use crate::store::{Record, StoreError};
@@ -40,6 +44,14 @@ impl<'a> StoreView<'a> {
         self.inner.reign
     }
 
+    /// Begins the wait of what was executed, if an answer has to wait; says whether it has.
+    pub(super) fn begin_wait(&mut self, slot: &mut Slot, waker: &Waker) -> bool {
+        if self.touched {
+            self.node.begin_wait(self.inner, self.need, slot, waker);
+        }
+        self.touched
+    }
+
     /// What the view looks at.
     pub(super) fn inner(&self) -> &Inner {
         self.inner
@@ -49,7 +61,10 @@ impl<'a> StoreView<'a> {
         if !self.inner.accepting {
             return Err(ViewError::Refused(self.read_only()));
         }
-        let lsn = self.inner.append(record).map_err(|error| storage(&error))?;
+        let lsn = self
+            .inner
+            .append(record)
+            .map_err(|error| storage(self.node, &error))?;
         self.need = lsn;
         self.wrote = true;
         self.touched = true;
@@ -63,14 +78,20 @@ impl<'a> StoreView<'a> {
         };
         Ok(store
             .get(key)
-            .map_err(|error| storage(&error))?
+            .map_err(|error| storage(self.node, &error))?
             .value
             .is_some())
     }
 }
 
-fn storage(error: &StoreError) -> ViewError {
+fn storage(node: &Node, error: &StoreError) -> ViewError {
+    node.suspect(error);
     ViewError::Storage(error.to_string())
+}
+
+fn refused(room: Room) -> Result<(), ViewError> {
+    let refusal = room::refusal(room).map(|text| ViewError::Refused(text.into()));
+    refusal.map_or(Ok(()), Err)
 }
 
 fn loading() -> ViewError {
@@ -83,7 +104,7 @@ impl View for StoreView<'_> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        let found = store.get(key).map_err(|error| storage(&error))?;
+        let found = store.get(key).map_err(|error| storage(self.node, &error))?;
         if leading {
             self.touched = true;
             self.need = self.need.max(found.lsn);
@@ -148,7 +169,7 @@ impl View for StoreView<'_> {
         };
         store
             .random_key(self.random)
-            .map_err(|error| storage(&error))
+            .map_err(|error| storage(self.node, &error))
     }
 
     fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), ViewError> {
@@ -158,7 +179,7 @@ impl View for StoreView<'_> {
         };
         store.scan(cursor, count).map_err(|error| match error {
             StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
-            other => storage(&other),
+            other => storage(self.node, &other),
         })
     }
 
@@ -182,12 +203,18 @@ impl View for StoreView<'_> {
         if gate.short {
             return Err(self.short());
         }
-        if self.inner.disk_low {
-            let text = "OOM the disk of this replica is nearly full: writes are refused until \
-                        there is room, reads go on. Delete keys or give it a larger volume";
-            return Err(ViewError::Refused(text.into()));
+        match room::room(self.inner) {
+            Room::None => refused(Room::None),
+            Room::Enough | Room::Little => Ok(()),
         }
-        Ok(())
+    }
+
+    fn growable(&self) -> Result<(), ViewError> {
+        if self.inner.accepting {
+            refused(room::room(self.inner))
+        } else {
+            Ok(())
+        }
     }
 
     fn readable(&self) -> Result<(), ViewError> {

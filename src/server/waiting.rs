@@ -1,6 +1,6 @@
 //! What a client's task waits for: that something is committed, or that followers have it.
 
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::gate::Slot;
@@ -16,19 +16,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) struct Deposed;
 
 impl Node {
-    /// Waits until what a turn of this reign rests on is committed and this leader, asked after that,
-    /// holds its leases; in vain once the reign is over, or the leases have been gone for long.
+    /// Waits until what a turn of this reign rests on is committed while this leader holds its
+    /// leases; in vain once the reign is over, or the leases have been gone for long. `waker` is the
+    /// one that [`Self::begin_wait`] was given, if that is this task's.
     pub(super) async fn committed(
         &self,
         need: Lsn,
         reign: u64,
         slot: &Slot,
+        waker: Option<Waker>,
     ) -> Result<(), Deposed> {
-        if self.may_answer(need, reign) {
-            return Ok(());
-        }
-        slot.clear();
+        let mut waker = waker;
         std::future::poll_fn(|context| {
+            if slot.granted() {
+                return Poll::Ready(Ok(()));
+            }
+            // Whatever has happened since that one was left has woken this task, or will.
+            if waker.take().is_some_and(|it| it.will_wake(context.waker())) {
+                return Poll::Pending;
+            }
             let mut inner = self.inner.lock();
             if slot.granted() {
                 return Poll::Ready(Ok(()));
@@ -36,12 +42,8 @@ impl Node {
             if inner.reign != reign || inner.gate.severed {
                 return Poll::Ready(Err(Deposed));
             }
-            if inner.core.commit() < need {
-                inner.gate.wait_for_commit(need, slot, context.waker());
-            } else if inner.core.answers_until() > self.now() {
+            if self.wait_on(&mut inner, need, slot, context.waker()) {
                 return Poll::Ready(Ok(()));
-            } else {
-                inner.gate.wait_for_leases(slot, context.waker());
             }
             Poll::Pending
         })

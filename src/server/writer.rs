@@ -131,6 +131,7 @@ impl Writer {
             Job::Save(hard) => {
                 self.dir.save_hard_state(hard)?;
                 node.with(|inner| node.drive(inner, Input::Saved(hard)));
+                self.dir.mirror_hard_state()?;
                 Ok(())
             }
             Job::Beat => {
@@ -140,6 +141,10 @@ impl Writer {
             }
             Job::Barrier { epoch, version } => self.barrier(epoch, version),
             Job::Truncate(to) => self.truncate(to),
+            Job::Rotate => {
+                self.log.rotate();
+                Ok(())
+            }
             Job::Reset {
                 at,
                 history,

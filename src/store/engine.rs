@@ -37,9 +37,20 @@ pub trait Engine: Send + Sync {
     /// Does a bounded piece of maintenance; `false` if there was nothing to do.
     fn compact_step(&self) -> Result<bool>;
 
+    /// Writes everything anew without what is overwritten or removed, which needs as much room as what is
+    /// left takes, and gives the rest back.
+    fn squeeze(&self) -> Result<()>;
+
+    /// The engine is about to be closed: a compaction that runs fails soon.
+    fn interrupt(&self);
+
     /// Creates the directory `dir`, on the same file system, with a complete copy of the state
     /// that shares the files. Either all of it is there, or `dir` is not.
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint>;
+
+    /// Reads every file of the current state and tells which ones are not what was written. `pace` is
+    /// told how many bytes were read, may take its time, and ends it by `false`.
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>>;
 
     /// Figures for people and for throttling.
     fn stats(&self) -> EngineStats;
@@ -65,6 +76,15 @@ pub struct CheckpointFile {
     pub xxh3: Option<u128>,
 }
 
+/// A file that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Path within the directory of the state.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// Figures of an [`Engine`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
@@ -76,6 +96,8 @@ pub struct EngineStats {
     pub entries: u64,
     /// Ingestions that wait for compaction: each one costs a read some time.
     pub backlog: u64,
+    /// Bytes that the block cache may take: it cannot be changed while the engine is open.
+    pub cache_capacity: u64,
     /// Bytes of the block cache that are in use.
     pub cache_bytes: u64,
 }

@@ -24,8 +24,10 @@ const TYPE_STRING: u8 = 0x00;
 const EXPIRES: u8 = 0x10;
 /// In memory only: the key is gone.
 const TOMBSTONE: u8 = 0x20;
-/// In memory only: read since the hand of the cache's clock passed.
-const VISITED: u8 = 0x40;
+/// In memory only: how often it was read, up to three times, less one for each pass of the hand of the
+/// cache's clock. What is read again and again outlives what is read once, as with S3-FIFO.
+const HEAT: u8 = 0xc0;
+const ONE_READ: u8 = 0x40;
 
 /// First byte of an entry whose key's length follows in two bytes; else it is the length.
 const LONG_KEY: u8 = 255;
@@ -68,6 +70,11 @@ impl Entry {
         let entry = Self(bytes.into_boxed_slice());
         parse_stored(entry.stored())?;
         Ok(entry)
+    }
+
+    /// What looking at the entry begins with.
+    pub(super) fn first_byte(&self) -> u8 {
+        self.0[0]
     }
 
     /// Where the key begins and where it ends.
@@ -134,18 +141,25 @@ impl Entry {
         self.0.len() + OVERHEAD
     }
 
-    pub(super) fn set_visited(&mut self, visited: bool) {
+    /// Notes a read.
+    #[inline]
+    pub(super) fn warm(&mut self) {
         let at = self.stored_at();
         let tag = &mut self.0[at];
-        *tag = if visited {
-            *tag | VISITED
-        } else {
-            *tag & !VISITED
-        };
+        if *tag & HEAT != HEAT {
+            *tag += ONE_READ;
+        }
     }
 
-    pub(super) fn visited(&self) -> bool {
-        self.tag() & VISITED != 0
+    /// The hand passes: `false` if nobody has read the entry for long.
+    pub(super) fn cool(&mut self) -> bool {
+        let at = self.stored_at();
+        let tag = &mut self.0[at];
+        let warm = *tag & HEAT != 0;
+        if warm {
+            *tag -= ONE_READ;
+        }
+        warm
     }
 }
 
@@ -238,14 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn the_visited_mark_changes_nothing_else() {
+    fn reads_are_counted_and_change_nothing_else() {
         let mut entry = Entry::put(b"", b"v", 1, Lsn(5));
         let before = entry.clone();
-        entry.set_visited(true);
-        assert!(entry.visited());
-        assert_eq!(entry.value(), before.value());
-        entry.set_visited(false);
-        assert_eq!(entry.stored(), before.stored());
+        for reads in [0, 1, 3, 5] {
+            (0..reads).for_each(|_| entry.warm());
+            assert_eq!(entry.value(), before.value());
+            (0..reads.min(3)).for_each(|_| assert!(entry.cool()));
+            assert!(!entry.cool());
+            assert_eq!(entry.stored(), before.stored());
+        }
     }
 
     #[test]

@@ -38,6 +38,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what is on disk is not what was written: that does not heal by itself.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::Lsm(_) => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the disk is full: the only failure of a flush after which trying again is sound.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::StorageFull)

@@ -81,7 +81,9 @@ impl Store {
     }
 
     fn replace_active(&mut self) -> Layer {
-        let layer = Layer::new(self.next_layer, self.hasher.clone());
+        // The next one will be about as large.
+        let table = Table::for_about(self.active.table.len(), self.hasher.clone());
+        let layer = Layer::new(self.next_layer, table);
         self.next_layer += 1;
         std::mem::replace(&mut self.active, layer)
     }
@@ -94,6 +96,7 @@ impl Store {
             .sealed
             .take_if(|sealed| sealed.ticket.same(&done.ticket));
         let sealed = sealed.ok_or(StoreError::FlushCancelled)?;
+        self.flushes += 1;
         self.meta = sealed.contents.meta.clone();
         self.engine.retire(self.meta.generation);
         self.garbage.undos.push(sealed.undo);

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use hashbrown::DefaultHashBuilder;
-
 use super::engine::Engine;
 use super::entry::Entry;
 use super::error::{Result, StoreError};
@@ -28,10 +26,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(id: u64, hasher: DefaultHashBuilder) -> Self {
+    pub(super) fn new(id: u64, table: Table) -> Self {
         Self {
             id,
-            table: Table::new(hasher),
+            table,
             cleared: None,
             absorbed: Vec::new(),
             undo: Undo::default(),
@@ -56,6 +54,9 @@ pub(super) struct Contents {
     pub(super) cleared: Option<Lsn>,
     pub(super) meta: Meta,
 }
+
+/// So many keys tell what all keys may begin with.
+const PREFIX_SAMPLE: usize = 64;
 
 /// How far a flush has come: shared by the store and the job, so that of starting it and of
 /// cancelling it exactly one succeeds.
@@ -144,16 +145,9 @@ impl FlushJob {
             cleared,
             meta,
         } = &*self.contents;
-        let mut entries: Vec<(u64, &Entry)> = Vec::with_capacity(table.len());
         // In a generation that begins with this layer there is nothing to remove.
         let written = |entry: &&Entry| cleared.is_none() || !entry.is_tombstone();
-        entries.extend(
-            table
-                .iter()
-                .filter(written)
-                .map(|entry| (head(entry), entry)),
-        );
-        entries.sort_unstable_by(|a, b| (a.0, a.1.key()).cmp(&(b.0, b.1.key())));
+        let entries = sorted(table.len(), || table.iter().filter(written));
         let mut changes = entries.iter().map(|(_, entry)| {
             let stored = (!entry.is_tombstone()).then(|| entry.stored());
             (entry.key(), stored)
@@ -167,11 +161,72 @@ impl FlushJob {
     }
 }
 
-/// The first bytes of the key as a number that sorts alike: most comparisons need no more.
-fn head(entry: &Entry) -> u64 {
-    let key = entry.key();
+/// The entries by key. What all keys begin with is left out of most comparisons, and what comes
+/// behind it is brought together before: following a reference to each entry is what costs time.
+fn sorted<'a, I: Iterator<Item = &'a Entry>>(
+    room: usize,
+    entries: impl Fn() -> I,
+) -> Vec<(u64, &'a Entry)> {
+    let mut sorted: Vec<(u64, &Entry)> = Vec::with_capacity(room);
+    let Some(first) = entries().next() else {
+        return sorted;
+    };
+    let sample = entries().take(PREFIX_SAMPLE);
+    let mut prefix = sample.fold(first.key(), |prefix, entry| common(prefix, entry.key()));
+    let guess = prefix.len();
+    for entry in entries() {
+        prefix = common(prefix, entry.key());
+        sorted.push((head(entry.key(), prefix.len()), entry));
+    }
+    if prefix.len() < guess {
+        for (number, entry) in &mut sorted {
+            *number = head(entry.key(), prefix.len());
+        }
+    }
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.key().cmp(b.1.key())));
+    sorted
+}
+
+/// What both begin with.
+fn common<'a>(prefix: &'a [u8], key: &[u8]) -> &'a [u8] {
+    if key.starts_with(prefix) {
+        return prefix;
+    }
+    let same = prefix.iter().zip(key).take_while(|(a, b)| a == b).count();
+    &prefix[..same]
+}
+
+/// Eight bytes of the key as a number that sorts alike among keys that are the same up to `from`.
+fn head(key: &[u8], from: usize) -> u64 {
+    let key = &key[from..];
     let mut head = [0; 8];
     let len = key.len().min(8);
     head[..len].copy_from_slice(&key[..len]);
     u64::from_be_bytes(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn entries_are_sorted_by_key(
+            prefix in prop::collection::vec(0u8..3, 0..12),
+            keys in prop::collection::btree_set(prop::collection::vec(0u8..3, 0..14), 0..200),
+            odd in prop::option::of(prop::collection::vec(0u8..3, 0..4)),
+        ) {
+            let keys = keys.iter().map(|key| [prefix.as_slice(), key].concat());
+            let keys: std::collections::BTreeSet<Vec<u8>> = keys.chain(odd).collect();
+            let mut entries: Vec<Entry> =
+                keys.iter().map(|key| Entry::put(key, b"", 0, Lsn(1))).collect();
+            let middle = entries.len() / 3;
+            entries.rotate_left(middle);
+            let sorted = sorted(0, || entries.iter());
+            let sorted: Vec<&[u8]> = sorted.iter().map(|(_, entry)| entry.key()).collect();
+            prop_assert_eq!(sorted, keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+    }
 }

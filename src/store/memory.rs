@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Change, Checkpoint, CheckpointFile, Engine, EngineStats, Entries};
+use super::engine::{Change, Checkpoint, CheckpointFile, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
 
@@ -141,6 +141,16 @@ impl Engine for MemoryEngine {
                 xxh3: None,
             }],
         })
+    }
+
+    fn squeeze(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn interrupt(&self) {}
+
+    fn verify(&self, _: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>> {
+        Ok(Vec::new())
     }
 
     fn stats(&self) -> EngineStats {

@@ -6,6 +6,7 @@
 //! | `state` | [`Store`]: lookups, changes, the cache |
 //! | `layer`, `flush` | changes that are not flushed, and how they become so |
 //! | `scan`, `expiry`, `digest` | walking over keys; finding expired ones; comparing states |
+//! | `warm` | cold keys, read without the lock |
 //! | `table`, `entry` | the hash table and what is in it |
 //! | `engine` | what the store needs below it: [`LsmEngine`] on disk, [`MemoryEngine`] for tests |
 //! | `meta` | what a flush writes besides entries |
@@ -33,9 +34,10 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 pub use digest::{Digest, digest};
-pub use engine::{Change, Checkpoint, CheckpointFile, Engine, EngineStats, Entries};
+pub use engine::{Change, Checkpoint, CheckpointFile, Damage, Engine, EngineStats, Entries};
 pub use entry::EntryRef;
 pub use error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 pub use expiry::{Expiries, ExpiryFill};
@@ -45,4 +47,5 @@ pub use lsm::{LsmEngine, LsmOptions};
 pub use memory::MemoryEngine;
 pub use meta::Meta;
 pub use record::{Record, RecordError};
-pub use state::{Lookup, Store, StoreOptions, Warmer, check_size};
+pub use state::{Lookup, Store, StoreOptions, check_size};
+pub use warm::{CacheStats, Warm, Warmer};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 
 use super::engine::Engine;
-use super::entry::{Entry, EntryRef, buffer_for, prefix_len};
+use super::entry::{Entry, EntryRef};
 use super::error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 use super::expiry::{Expiries, Expiry, ExpiryFill};
 use super::flush::Garbage;
@@ -16,6 +16,7 @@ use super::meta::Meta;
 use super::record::Record;
 use super::scan::Scans;
 use super::table::{Hand, Slot, Table};
+use super::warm::{CacheStats, read_entry};
 use crate::replication::Lsn;
 
 /// Buckets that one change or read looks at to find entries to evict. More than one entry comes
@@ -88,11 +89,14 @@ pub struct Store {
     pub(super) expiry: Expiry,
     pub(super) scans: Scans,
     pub(super) garbage: Garbage,
+    /// Flushes that ended since the opening.
+    pub(super) flushes: u64,
+    pub(super) stats: CacheStats,
 }
 
 /// Where the newest entry of a key was found.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     Active(Slot),
     Sealed(Slot),
     Settling(usize, Slot),
@@ -115,7 +119,7 @@ impl Store {
             generation: meta.generation,
             meta,
             next_layer: 1,
-            active: Layer::new(0, hasher.clone()),
+            active: Layer::new(0, Table::new(hasher.clone())),
             sealed: None,
             settling: VecDeque::new(),
             settle_shard: 0,
@@ -126,6 +130,8 @@ impl Store {
             expiry: Expiry::default(),
             scans: Scans::new(options.seed),
             garbage: Garbage::default(),
+            flushes: 0,
+            stats: CacheStats::default(),
         })
     }
 
@@ -135,8 +141,8 @@ impl Store {
     }
 
     /// Changes the memory budget; the cache shrinks to it with the next changes and reads.
-    pub fn set_memory(&mut self, bytes: usize) {
-        self.options.memory_bytes = bytes;
+    pub fn set_options(&mut self, options: StoreOptions) {
+        self.options = options;
     }
 
     /// The engine.
@@ -159,6 +165,11 @@ impl Store {
         self.keys == 0
     }
 
+    /// About how many keys expire.
+    pub fn expiring(&self) -> u64 {
+        self.expiry.len() as u64
+    }
+
     /// Bytes of memory in use, roughly.
     pub fn bytes(&self) -> usize {
         let settling: usize = self.settling.iter().map(Table::bytes).sum();
@@ -176,8 +187,23 @@ impl Store {
         self.unflushed_bytes() >= self.options.stall_bytes
     }
 
-    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+    /// Bytes of unflushed entries that there may be where no flush succeeds: room for deletions.
+    pub fn most_unflushed(&self) -> usize {
+        self.options.stall_bytes * 2
+    }
+
+    /// The hash of a key, for [`touch`](Self::touch).
+    pub fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
+    }
+
+    /// Brings what [`get`](Self::get) would look at into the processor's caches, if it is in memory;
+    /// what it answers only keeps the compiler from leaving it out.
+    pub fn touch(&self, hash: u64) -> Option<u8> {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.contents.table);
+        let tables = [&self.active.table].into_iter().chain(sealed);
+        let mut tables = tables.chain(&self.settling).chain([&self.clean]);
+        tables.find_map(|table| table.touch(hash))
     }
 
     /// The newest change of a key. Reads from the engine only if nothing is known in memory.
@@ -201,21 +227,8 @@ impl Store {
         })
     }
 
-    /// Whether `get` would have to read from the engine, so from the disk perhaps.
-    pub fn is_cold(&self, key: &[u8]) -> bool {
-        self.locate(self.hash(key), key).is_none()
-    }
-
-    /// Reads cold keys without the lock.
-    pub fn warmer(&self) -> Warmer {
-        Warmer {
-            engine: Arc::clone(&self.engine),
-            generation: self.meta.generation,
-        }
-    }
-
     /// The newest entry in memory, if that decides what the key's value is.
-    fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
+    pub(super) fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
         if let Some(place) = self.locate_unflushed(hash, key) {
             return Some(place);
         }
@@ -263,15 +276,11 @@ impl Store {
 
     /// Reads a key from the engine into the cache.
     fn fetch(&mut self, hash: u64, key: &[u8]) -> Result<Place> {
-        if key.len() > MAX_KEY {
+        self.stats.fetched += 1;
+        let Some(entry) = read_entry(&*self.engine, self.meta.generation, key)? else {
             return Ok(Place::Absent(Lsn::ZERO));
-        }
-        let mut buffer = buffer_for(key, prefix_len(key));
-        if !self.engine.get(self.meta.generation, key, &mut buffer)? {
-            return Ok(Place::Absent(Lsn::ZERO));
-        }
-        let entry = Entry::from_buffer(buffer)?;
-        if entry.memory() > self.options.memory_bytes / 16 {
+        };
+        if !self.fits(&entry) {
             self.too_big = Some(entry);
             return Ok(Place::TooBig);
         }
@@ -288,7 +297,8 @@ impl Store {
             if self.clean.len() == 0 || self.bytes() <= self.options.memory_bytes {
                 return false;
             }
-            self.clean.evict_step(&mut self.hand);
+            let gone = self.clean.evict_step(&mut self.hand);
+            self.stats.evicted += u64::from(gone.is_some());
         }
         true
     }
@@ -378,6 +388,13 @@ impl Store {
         Ok(keys)
     }
 
+    /// Which of the keys that [`expired`](Self::expired) looks up are on disk only: to be read before.
+    pub fn expired_and_cold(&self, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
+        let due = self.expiry.due(now_ms, limit).into_iter();
+        let cold = due.filter(|(_, key)| self.is_cold(key));
+        cold.map(|(_, key)| key.into_vec()).collect()
+    }
+
     /// To be worked off once after opening: until then, [`expired`](Self::expired) misses keys
     /// that were flushed before.
     pub fn expiry_fill(&self) -> ExpiryFill {
@@ -387,21 +404,6 @@ impl Store {
     /// Takes over what an [`ExpiryFill`] found.
     pub fn add_expiries(&mut self, found: Expiries) {
         self.expiry.extend(found.0);
-    }
-}
-
-/// Reads keys so that the engine has them in its cache: see [`Store::warmer`].
-#[derive(Clone)]
-pub struct Warmer {
-    engine: Arc<dyn Engine>,
-    generation: u32,
-}
-
-impl Warmer {
-    /// Reads a key; what it holds is left to [`Store::get`] to find out.
-    pub fn warm(&self, key: &[u8]) -> Result<()> {
-        self.engine.get(self.generation, key, &mut Vec::new())?;
-        Ok(())
     }
 }
 

@@ -24,17 +24,28 @@ pub(super) struct Table {
     hasher: DefaultHashBuilder,
     len: usize,
     bytes: usize,
+    /// Room that a part makes with its first entry.
+    room: usize,
 }
 
 impl Table {
     /// An empty one. Tables among which entries move share the hasher.
     pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
+        Self::for_about(0, hasher)
+    }
+
+    /// An empty one that will hold about so many entries: it need not grow step by step, which
+    /// would hash each of them once or twice more, and wait for the memory that they lie in.
+    pub(super) fn for_about(entries: usize, hasher: DefaultHashBuilder) -> Self {
+        let average = entries / SHARDS;
         let shards = std::iter::repeat_with(HashTable::new).take(SHARDS);
         Self {
             shards: shards.collect(),
             hasher,
             len: 0,
             bytes: 0,
+            // Some parts get more than others.
+            room: average + average / 8,
         }
     }
 
@@ -53,18 +64,22 @@ impl Table {
         Some(Slot { shard, bucket })
     }
 
+    /// As [`Self::find`] without the key: what is probably the entry, and a byte of it.
+    pub(super) fn touch(&self, hash: u64) -> Option<u8> {
+        let found = self.shards[shard_of(hash)].find(hash, |_| true);
+        found.map(Entry::first_byte)
+    }
+
     /// The entry of a slot that was just found.
     pub(super) fn at(&self, slot: Slot) -> &Entry {
         let entry = self.shards[slot.shard].get_bucket(slot.bucket);
         entry.expect("the table did not change since the slot was found")
     }
 
-    /// Marks an entry as read, so that the clock spares it once.
+    /// Notes that an entry was read, so that the clock spares it.
     pub(super) fn visit(&mut self, slot: Slot) {
-        if let Some(entry) = self.shards[slot.shard].get_bucket_mut(slot.bucket)
-            && !entry.visited()
-        {
-            entry.set_visited(true);
+        if let Some(entry) = self.shards[slot.shard].get_bucket_mut(slot.bucket) {
+            entry.warm();
         }
     }
 
@@ -77,6 +92,9 @@ impl Table {
             return Some(old);
         }
         let hasher = &self.hasher;
+        if shard.capacity() == 0 {
+            shard.reserve(self.room, |entry| hasher.hash_one(entry.key()));
+        }
         shard.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
         self.len += 1;
         None
@@ -124,8 +142,8 @@ impl Table {
         None
     }
 
-    /// One step of a clock's hand: an entry that was visited loses the mark, another one goes
-    /// and is returned. Advances the hand by one place.
+    /// One step of a clock's hand: an entry that was read cools down, one that is cold goes and is
+    /// returned. Advances the hand by one place.
     pub(super) fn evict_step(&mut self, hand: &mut Hand) -> Option<Entry> {
         let shard = &mut self.shards[hand.shard];
         let bucket = hand.bucket;
@@ -138,8 +156,7 @@ impl Table {
         }
         hand.bucket += 1;
         let mut found = shard.get_bucket_entry(bucket).ok()?;
-        if found.get().visited() {
-            found.get_mut().set_visited(false);
+        if found.get_mut().cool() {
             return None;
         }
         let (entry, _) = found.remove();
@@ -195,10 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_spares_what_was_visited_once() {
+    fn the_clock_spares_what_was_read() {
         let mut table = filled(2000);
         let key = 5_u32.to_le_bytes();
         let slot = table.find(table.hasher.hash_one(&key[..]), &key).unwrap();
+        table.visit(slot);
         table.visit(slot);
         let mut hand = Hand::default();
         while table.len() > 1 {

@@ -5,9 +5,12 @@
 mod chart;
 mod crash;
 mod crd;
+mod damage;
 mod forwarding;
+mod full_disk;
 mod gate;
 mod handover;
+mod memory;
 mod parent;
 mod replication;
 mod seeding;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use replicated_store::replication::admin::{ReplicaState, Settings};
+use replicated_store::replication::admin::{ReplicaState, SeedSource, Settings};
 
-use super::support::{Client, TestStore, eventually};
+use super::support::{Client, TestStore, eventually, flip, largest_table};
 
 /// Values large enough that a seed takes a while under a bandwidth bound.
 fn fill(store: &TestStore, keys: usize) {
@@ -105,11 +105,22 @@ fn a_seed_whose_target_is_killed_goes_on() {
     let new = store.add();
     store.assign();
     half_way(&store, new);
+    let seed = |store: &TestStore| store.replicas[new].status()?.seed;
+    let before = seed(&store).expect("a seed under way").bytes;
     store.replicas[new].kill();
     fill(&store, 100);
     store.replicas[new].start();
     store.assign();
+    let after = eventually("it goes on", || seed(&store)).bytes;
+    assert!(
+        after >= before,
+        "files go on where they were: {after}, {before}"
+    );
     store.assert_same();
+    assert_eq!(
+        store.replicas[new].log().matches("a seed begins").count(),
+        1
+    );
 }
 
 #[test]
@@ -166,5 +177,67 @@ fn a_follower_that_lost_its_disk_is_seeded() {
     store.replicas[1].start();
     assert_ne!(store.id(1), before);
     store.assign();
+    store.assert_same();
+}
+
+fn sparing() -> Settings {
+    Settings {
+        seed_source: SeedSource::PreferFollower,
+        ..slow()
+    }
+}
+
+fn source_of(store: &TestStore, index: usize) -> String {
+    eventually("a seed is under way", || {
+        store.replicas[index].status()?.seed
+    })
+    .from
+}
+
+/// Goal: with `PreferFollower` the leader is spared, as long as there is a follower in sync.
+/// Method: a third replica is seeded while writes go on; then a fourth, with the followers away.
+#[test]
+fn a_follower_in_sync_is_the_source_if_the_user_wants_it() {
+    let mut store = TestStore::start_with(2, sparing());
+    fill(&store, 5_000);
+    store.settle();
+    let writer = Writer::start(&store);
+    let third = store.add();
+    store.assign();
+    assert_eq!(source_of(&store, third), "replica-1");
+    eventually("it is ready", || {
+        store.replicas[third].status()?.ready.then_some(())
+    });
+    let (count, _) = writer.stop();
+    assert!(count > 0);
+    store.assert_same();
+    store.replicas[1].kill();
+    store.replicas[third].kill();
+    let fourth = store.add();
+    store.assign();
+    assert_eq!(source_of(&store, fourth), "replica-0");
+    store.assert_same();
+}
+
+/// Goal: what is damaged at the source never becomes somebody's state.
+/// Method: a bit of the leader's table is flipped. The newcomer fetches the file again and again, says
+/// what is wrong, and gets there once the file is as it was.
+#[test]
+fn a_file_that_is_damaged_at_the_source_is_not_installed() {
+    let mut store = TestStore::start(1);
+    fill(&store, 5_000);
+    store.replicas[0].digest(); // flushes
+    let file = largest_table(&store.replicas[0].dir);
+    flip(&file, 100_000);
+    let new = store.add();
+    store.assign();
+    eventually("the newcomer says what is wrong", || {
+        let message = store.replicas[new].status()?.message;
+        let right = message.contains("of the snapshot of replica-0 is not what its checksum says");
+        right.then_some(())
+    });
+    assert!(store.replicas[new].log().contains("fetches it again"));
+    assert!(!store.replicas[new].status().unwrap().ready);
+    flip(&file, 100_000);
     store.assert_same();
 }

@@ -1,67 +1,10 @@
 //! A disk that does not answer: a small file system of its own for one replica, which is frozen.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use replicated_store::replication::admin::{Role, Settings};
-use tempfile::TempDir;
 
-use super::support::{Client, TestStore, eventually};
-
-/// An ext4 file system in a file, mounted.
-struct SmallDisk {
-    directory: TempDir,
-    mounted: bool,
-}
-
-fn run(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    let status = command.args(arguments).stdout(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
-impl SmallDisk {
-    /// `None` where this user may not mount anything.
-    fn new() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let (image, mount) = (
-            directory.path().join("image"),
-            directory.path().join("mount"),
-        );
-        std::fs::create_dir(&mount).expect("a directory");
-        let file = std::fs::File::create(&image).expect("a file");
-        file.set_len(1 << 30).expect("a sparse file");
-        let mut disk = Self {
-            directory,
-            mounted: false,
-        };
-        let (image, mount) = (image.to_str()?, mount.to_str()?);
-        disk.mounted =
-            run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, mount]);
-        disk.mounted.then_some(disk)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("mount")
-    }
-
-    fn freeze(&self, how: &str) -> bool {
-        let path = self.path();
-        run("fsfreeze", &[how, path.to_str().expect("a path of ours")])
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        if self.mounted {
-            self.freeze("-u"); // it fails where it is not frozen
-            run(
-                "umount",
-                &["--lazy", self.path().to_str().expect("a path of ours")],
-            );
-        }
-    }
-}
+use super::support::{Client, SmallDisk, TestStore, eventually};
 
 /// Goal: a leader whose disk stalls does not take the store with it.
 /// Method: the leader's disk is frozen under a writer. It steps down by itself within a lease or
@@ -69,7 +12,7 @@ impl Drop for SmallDisk {
 /// rejoins, and nothing acknowledged is lost.
 #[test]
 fn a_leader_whose_disk_stalls_steps_down() {
-    let Some(disk) = SmallDisk::new() else {
+    let Some(disk) = SmallDisk::new(1 << 30) else {
         println!("not run: it needs to mount a file system, as root");
         return;
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::replication::admin::PromiseAnswer;
 use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
 
-use super::promotion::{Campaign, copies, leases, missing};
+use super::promotion::{Campaign, copies, leases, missing, satisfies};
 use super::{Swap, Waiting};
 use crate::api::Verdict;
 use crate::operator::view::View;
@@ -41,7 +41,7 @@ impl Campaign {
         let counted = self.counted(answers);
         let best = self
             .best(&counted)
-            .ok_or_else(|| missing("every replica that answered is empty"))?;
+            .ok_or_else(|| self.nobody(view, &counted))?;
         let wait = self.longest_lease(answers, &counted);
         let to = self.configuration(best.id, &granted, wait);
         assert!(
@@ -90,7 +90,7 @@ impl Campaign {
         chosen.unwrap_or(all)
     }
 
-    /// As many of `pool` as mean the shortest wait, if they are enough and one of them may lead.
+    /// As many of `pool` as mean the shortest wait, if one of them may lead by what they say.
     fn quickest<'a>(
         &self,
         answers: &[PromiseAnswer],
@@ -104,9 +104,7 @@ impl Campaign {
                 .filter(|answer| wait(answer) <= limit)
                 .copied()
                 .collect();
-            let ids = chosen.iter().map(|answer| answer.id).collect();
-            let able = chosen.iter().any(|answer| self.able(answer.id));
-            (able && self.meets(&ids)).then_some(chosen)
+            self.best(&chosen).is_some().then_some(chosen)
         })
     }
 
@@ -142,7 +140,30 @@ impl Campaign {
         let welcome = || able().filter(|answer| !self.avoid.contains(&answer.id));
         let ids = welcome().map(|answer| answer.id).collect();
         let best = welcome().max_by_key(key).filter(|_| self.meets(&ids));
-        best.or_else(|| able().max_by_key(key)).copied()
+        let best = best.or_else(|| able().max_by_key(key)).copied();
+        best.filter(|best| self.has_all(best, counted))
+    }
+
+    /// Whether this one has whatever was acknowledged to clients. One whose log is better and that
+    /// cannot lead may have acknowledged what this one lacks: a follower takes the log while it is
+    /// seeded, and what is known of it may be old. So the others must be enough without it.
+    fn has_all(&self, best: &PromiseAnswer, counted: &[&PromiseAnswer]) -> bool {
+        let no_better = counted.iter().filter(|answer| answer.last <= best.last);
+        let ids: BTreeSet<ReplicaId> = no_better.map(|answer| answer.id).collect();
+        let mut synchronous = self.sets.iter().filter(|set| set.sync > 0);
+        synchronous.all(|set| satisfies(set, &ids))
+    }
+
+    /// Why none of those that count can lead.
+    fn nobody(&self, view: &View, counted: &[&PromiseAnswer]) -> Waiting {
+        if counted.iter().all(|answer| !self.able(answer.id)) {
+            return missing("every replica that answered is empty");
+        }
+        let newest = counted.iter().max_by_key(|answer| answer.last);
+        let name = newest.map_or_else(String::new, |it| view.name_of(it.id));
+        missing(&format!(
+            "{name} has the newest log and is still being seeded; waiting for another voter"
+        ))
     }
 
     /// Higher is better among equally good logs.

@@ -13,6 +13,7 @@ use super::promotion::{self, Campaign, Cause};
 use super::{Decision, Leadership, Reason, leadership, wait};
 use crate::api::FailoverMode;
 use crate::operator::view::View;
+use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// Decides about a leader that is silent, or does not answer clients; `None` to let it go on.
@@ -30,7 +31,9 @@ pub fn decide(view: &View, register: &Configuration) -> Option<Decision> {
                 Cause::LeaderSilent
             } else if enough && cut_off {
                 Cause::LeaderCutOff
-            } else if stuck(view, register, Doubt::Mute(register.epoch)) {
+            } else if stuck(view, register, Doubt::Mute(register.epoch))
+                || short_of_voters(view, register, status)
+            {
                 return retry(view, register, false);
             } else {
                 return None;
@@ -87,6 +90,19 @@ fn stuck(view: &View, register: &Configuration, doubt: Doubt) -> bool {
     let patience = doubt::patience(view, register);
     let rested = view.since_campaign.is_none_or(|since| since >= patience);
     rested && view.doubted(doubt).is_some_and(|age| age >= patience)
+}
+
+/// Whether so many voters have gone before the leader could establish their set that it never can:
+/// it commits nothing any more, and none of them may be removed while earlier sets still count.
+/// Only a promotion gives them up.
+fn short_of_voters(view: &View, register: &Configuration, leader: &ReplicaStatus) -> bool {
+    let gone = |id: &ReplicaId| {
+        let unheard = view.doubted(Doubt::Unheard(*id));
+        view.lost.contains(id) || unheard.is_some_and(|age| age >= doubt::removal(&view.store))
+    };
+    let voters = register.voters.iter();
+    let left = voters.filter(|id| **id == leader.id || !gone(id)).count();
+    leader.established_version < register.version && left < promotion::copies(&register.current())
 }
 
 /// Another promotion: of somebody else, or of a leader that cannot establish itself among the

@@ -1,5 +1,6 @@
 //! What follows from a register: who is told, how Pods are labelled, how many there are.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,11 +97,27 @@ fn assignment(view: &View, register: &Configuration) -> Assignment {
             fenced: view.is_fenced(ordinal),
         })
     });
-    Assignment {
+    let mut assignment = Assignment {
         configuration: register.clone(),
         members: members.collect(),
         settings: view.store.settings.clone(),
-    }
+        stamp: 0,
+    };
+    assignment.stamp = stamp(&assignment);
+    assignment
+}
+
+fn stamp(assignment: &Assignment) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(assignment)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether something else is in force than this: it came late, from us or from another operator.
+fn overruled(status: &ReplicaStatus, assignment: &Assignment) -> bool {
+    status.stamp.is_some_and(|stamp| stamp != assignment.stamp)
 }
 
 fn tell(view: &View, assignment: &Arc<Assignment>) -> Vec<u32> {
@@ -117,7 +134,8 @@ fn tell(view: &View, assignment: &Arc<Assignment>) -> Vec<u32> {
             return true;
         }
         let behind = status.configuration_version < assignment.configuration.version;
-        (behind || !told.refusal.is_empty()) && told.age >= REPEAT
+        let missing = behind || !told.refusal.is_empty() || overruled(status, assignment);
+        missing && told.age >= REPEAT
     });
     untold.map(|(pod, _)| pod.ordinal).collect()
 }
@@ -131,7 +149,7 @@ pub fn unfinished(view: &View) -> bool {
         let refused = view
             .told
             .get(&pod.ordinal)
-            .is_some_and(|told| !told.refusal.is_empty());
+            .is_some_and(|told| !told.refusal.is_empty() || overruled(status, &told.assignment));
         refused || status.configuration_version < register.version
     })
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
+use crate::replication::admin::ReplicaState;
+use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, VoterSet};
 
 use super::bootstrap;
 use super::doubt::Doubt;
@@ -154,7 +155,11 @@ impl Campaign {
             ask: asked(view, |id| voters.contains(&id)),
             require: require(view, register),
             sets: sets(register),
-            barred: barred(view),
+            barred: if blank(view, &voters) {
+                BTreeSet::new()
+            } else {
+                barred(view)
+            },
             avoid: BTreeSet::new(),
             unfit: unfit(view),
             preference: preference(view, leader),
@@ -281,6 +286,17 @@ pub(super) fn asked(view: &View, wanted: impl Fn(ReplicaId) -> bool) -> Vec<u32>
 fn barred(view: &View) -> BTreeSet<ReplicaId> {
     let empty = view.live().filter(|(_, status)| status.empty);
     empty.map(|(_, status)| status.id).collect()
+}
+
+/// Whether nobody whom the register names has ever had anything: the first leader of a new store
+/// has ended before it wrote. Then nothing can be lost, and one of them must lead.
+fn blank(view: &View, named: &BTreeSet<ReplicaId>) -> bool {
+    named.iter().all(|id| {
+        let status = view.find(*id).map(|(_, status)| status);
+        status.is_some_and(|it| {
+            it.empty && it.last == Position::default() && it.state != ReplicaState::Seeding
+        })
+    })
 }
 
 fn unfit(view: &View) -> BTreeSet<ReplicaId> {

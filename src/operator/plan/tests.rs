@@ -50,6 +50,21 @@ fn a_new_store_does_not_wait_for_followers() {
 }
 
 #[test]
+fn a_first_leader_that_ends_before_it_has_written_is_no_dead_end() {
+    let mut world = World::new(3);
+    world.view.workload = Some(workload(3));
+    world.tick_workload();
+    while world.view.register.is_none() || world.replica(0).status.begun == Epoch(0) {
+        world.reconcile(usize::MAX);
+    }
+    world.restart(0);
+    assert_eq!(cause(&mut world), Some(Cause::LeaderEnded));
+    world.converge();
+    assert_eq!(world.register().epoch, Epoch(2));
+    assert_eq!(world.register().voters.len(), 3);
+}
+
+#[test]
 fn old_volumes_are_waited_for_even_if_ordinal_0_is_empty() {
     let mut world = World::new(3);
     world.view.workload = Some(workload(3));
@@ -278,6 +293,19 @@ fn members_are_told_again_after_a_restart_and_after_a_change_of_settings() {
     world.restart(1);
     world.look();
     assert_eq!(follow::follow(&world.view).tell, [1]);
+}
+
+/// What is delayed on its way may come after what was said later.
+#[test]
+fn a_replica_is_told_again_if_it_has_taken_an_older_assignment_since() {
+    let mut world = World::running(3);
+    world.look();
+    let now = follow::follow(&world.view).assignment.unwrap().stamp;
+    world.replica(1).status.stamp = Some(now);
+    world.replica(2).status.stamp = Some(now + 1);
+    world.look();
+    assert_eq!(follow::follow(&world.view).tell, [2]);
+    assert!(follow::unfinished(&world.view));
 }
 
 /// The answers that matter come from a race, which the small world does not have.

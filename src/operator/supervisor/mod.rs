@@ -279,7 +279,7 @@ impl Listener {
 }
 
 /// What is heard now, with what must be known of what was heard before.
-fn heard(before: Option<&Heard>, status: ReplicaStatus) -> Heard {
+pub fn heard(before: Option<&Heard>, status: ReplicaStatus) -> Heard {
     let led = (status.role == Role::Leader).then_some(Led {
         epoch: status.epoch,
         id: status.id,

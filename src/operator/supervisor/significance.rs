@@ -46,6 +46,7 @@ fn hard(status: &ReplicaStatus) -> impl PartialEq + use<'_> {
         (&status.version, status.seed.is_some()),
         (status.answers, status.leader_heard),
         (status.leaving, status.fenced, &status.divergent),
+        status.stamp,
     )
 }
 

@@ -254,6 +254,7 @@ async fn a_refusal_comes_with_its_reason() {
         configuration: Configuration::default(),
         members: Vec::new(),
         settings: Settings::default(),
+        stamp: 0,
     };
     let error = HttpAdmin.configure(address, &assignment).await.unwrap_err();
     assert_eq!(error.to_string(), "409 Conflict: promised epoch 9");

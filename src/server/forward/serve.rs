@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::replication::message::{ForwardOutcome, Message};
 use crate::replication::{Lsn, Position};
 use crate::resp::{OwnedArgs, Protocol, Writer};
 use crate::server::gate::Slot;
+use crate::server::hold;
 use crate::server::host::NodeHost;
 use crate::server::inner::Inner;
 use crate::server::node::Node;
@@ -104,7 +106,8 @@ struct Executed {
     reply: Vec<u8>,
     need: Lsn,
     reign: u64,
-    rests: bool,
+    /// There if the reply rests on a leader's state.
+    slot: Option<Slot>,
     at: Position,
 }
 
@@ -138,6 +141,8 @@ impl Executor {
                         Protocol::Resp2
                     };
                     let watched = transaction.then_some(watched_bytes);
+                    let commands = raw.get(watched.unwrap_or(0) as usize..).unwrap_or_default();
+                    hold::read_ahead(&self.node, &self.session, commands).await;
                     let executed = self.execute(&raw, watched).await?;
                     self.settle(id, executed).await
                 }
@@ -163,7 +168,7 @@ impl Executor {
             tokio::pin!(relief);
             relief.as_mut().enable();
             let executed = node.with(|inner| {
-                if inner.holds_clients() {
+                if inner.holds_clients() || inner.stalls_writers() {
                     return None;
                 }
                 if !inner.accepting || inner.gate.bars() {
@@ -210,14 +215,16 @@ impl Executor {
         if view.wrote {
             node.work.notify_one();
         }
+        let (need, mut slot) = (view.need, Slot::new());
+        let waits = view.begin_wait(&mut slot, Waker::noop());
         // What it saw besides is committed: so the client's later reads are no older than this.
         let core = &view.inner().core;
-        let (need, seen) = (view.need, view.need.max(core.commit()));
+        let seen = need.max(core.commit());
         Ok(Executed {
             reply: out.take(),
             need,
             reign: view.reign(),
-            rests: view.touched,
+            slot: waits.then_some(slot),
             at: Position {
                 epoch: core.history().epoch_at(seen),
                 lsn: seen,
@@ -239,8 +246,10 @@ impl Executor {
         let node = Arc::clone(&self.node);
         let settled = async move {
             let (need, reign) = (executed.need, executed.reign);
-            let slot = Slot::new();
-            let lost = executed.rests && node.committed(need, reign, &slot).await.is_err();
+            let lost = match &executed.slot {
+                Some(slot) => node.committed(need, reign, slot, None).await.is_err(),
+                None => false,
+            };
             let unknown = lost || executed.reply.len() > MAX_REPLY;
             let (outcome, reply) = if unknown {
                 (ForwardOutcome::Unknown, Vec::new())

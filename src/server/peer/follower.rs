@@ -14,8 +14,9 @@ use super::link::{self, LinkReader, LinkWriter};
 use crate::log::Frame;
 use crate::replication::message::Message;
 use crate::replication::{Epoch, Input, Lsn, Peer, ReplicaId};
-use crate::server::inner::PeerCommand;
+use crate::server::inner::{Inner, PeerCommand};
 use crate::server::node::Node;
+use crate::server::room::{self, Room};
 
 /// A follower whose writer has this many bytes of frames to write reads no more for a while.
 const MAX_QUEUED: usize = 64 << 20;
@@ -81,6 +82,7 @@ impl Drop for Registered<'_> {
 }
 
 async fn follow(node: &Arc<Node>, leader: ReplicaId, name: &str) -> io::Result<()> {
+    node.with(|inner| has_room(inner))?;
     let address = node.with(|inner| {
         inner
             .members
@@ -161,6 +163,7 @@ async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result
         }
         node.with(|inner| {
             if !frames.is_empty() {
+                has_room(inner)?;
                 take(node, inner, peer, frames)?;
             }
             if let Message::Append { keep_from, .. } | Message::Heartbeat { keep_from, .. } =
@@ -178,6 +181,16 @@ async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result
     }
 }
 
+/// A write of the log that fails ends the process: with no room for it nothing is taken.
+fn has_room(inner: &Inner) -> io::Result<()> {
+    match room::room(inner) {
+        Room::None => Err(io::Error::other(
+            "the disk is full: takes no more of the log",
+        )),
+        Room::Enough | Room::Little => Ok(()),
+    }
+}
+
 fn decode(mut raw: bytes::Bytes) -> Result<Vec<Frame>, crate::log::FrameError> {
     let mut frames = Vec::new();
     while !raw.is_empty() {
@@ -189,12 +202,7 @@ fn decode(mut raw: bytes::Bytes) -> Result<Vec<Frame>, crate::log::FrameError> {
 }
 
 /// Offers frames to the core; they must continue the log in position and in checksum.
-fn take(
-    node: &Node,
-    inner: &mut crate::server::inner::Inner,
-    peer: Peer,
-    frames: Vec<Frame>,
-) -> io::Result<()> {
+fn take(node: &Node, inner: &mut Inner, peer: Peer, frames: Vec<Frame>) -> io::Result<()> {
     let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
         return Ok(());
     };

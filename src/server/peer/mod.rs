@@ -4,6 +4,8 @@
 pub(super) mod follower;
 mod leader;
 pub(super) mod link;
+mod repair;
+mod seed_copy;
 mod seed_source;
 pub(super) mod seed_target;
 

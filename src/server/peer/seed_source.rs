@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::link::{LinkReader, LinkWriter};
 use super::{PeerContext, SILENCE};
 use crate::replication::message::{Message, SeedManifest};
+use crate::server::inner::Inner;
 
 /// Pieces are at most this large.
 const MAX_PIECE: u32 = 4 << 20;
@@ -90,11 +91,9 @@ pub(super) async fn serve(
 async fn fresh(context: &PeerContext) -> Result<Use, String> {
     let (reply, made) = oneshot::channel();
     context.node.with(|inner| {
-        if inner.store.is_none() {
-            return Err("this replica is being seeded itself".to_owned());
-        }
+        in_sync(inner)?;
         inner.snapshot_requests.push(reply);
-        Ok(())
+        Ok::<_, String>(())
     })?;
     context.node.upkeep.notify_all();
     let manifest = tokio::time::timeout(SNAPSHOT_DEADLINE, made)
@@ -102,6 +101,20 @@ async fn fresh(context: &PeerContext) -> Result<Use, String> {
         .map_err(|_| "no snapshot could be made in time".to_owned())?
         .map_err(|_| "the replica is stopping".to_owned())??;
     Use::begin(context, manifest.id).ok_or_else(|| "the snapshot is gone".to_owned())
+}
+
+/// Whether this replica's state is one to begin with: whole, and about as new as the leader's.
+fn in_sync(inner: &Inner) -> Result<(), String> {
+    let view = inner.core.view();
+    let reason = match () {
+        () if inner.store.is_none() => "this replica is being seeded itself",
+        () if inner.damage.is_some() => "the state of this replica is damaged",
+        () if inner.core.leading().is_none() && !(inner.ready && view.streaming) => {
+            "this replica is not in sync with its leader"
+        }
+        () => return Ok(()),
+    };
+    Err(reason.to_owned())
 }
 
 async fn send(

@@ -1,49 +1,58 @@
-//! The target of a seed: fetches a snapshot of the leader while the log after it already streams in,
-//! then puts it in the place of the state. What was copied before a cut is not copied again.
+//! The target of a seed: fetches a snapshot while the log after it already streams in from the leader, then
+//! puts it in the place of the state. What was copied before a cut is not copied again.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::SILENCE;
-use super::link::{self, LinkReader, LinkWriter};
-use crate::replication::Input;
-use crate::replication::admin::SeedProgress;
-use crate::replication::message::{Message, PROTOCOL_VERSION, SeedManifest};
-use crate::seed::{Fetch, SeedPlan};
+use super::seed_copy::{self, Copy, Opened, Source};
+use crate::log::Log;
+use crate::replication::admin::SeedSource;
+use crate::replication::message::SeedManifest;
+use crate::replication::{Input, Lsn, ReplicaId};
 use crate::server::data_dir::DataDir;
-use crate::server::inner::{Job, PeerCommand, flushed_tip};
+use crate::server::inner::{Inner, Job, PeerCommand, flushed_tip};
 use crate::server::node::Node;
 use crate::server::state::open_store;
+use crate::store::Store;
 
-/// Streams that copy at the same time.
-const STREAMS: usize = 2;
-/// Bytes asked for at a time.
-const PIECE: u32 = 1 << 20;
-/// Requests under way on a stream, so that it does not wait for the network.
-const DEPTH: usize = 4;
-/// A new snapshot may take as long as a flush.
-const MANIFEST_DEADLINE: Duration = Duration::from_secs(150);
-/// Where the manifest lies in the directory of a seed.
-const MANIFEST: &str = "seed.json";
+/// Where it is written what is being copied, in the directory of a seed.
+const BEGUN: &str = "seed.json";
 
 /// What the task works with.
 pub(in crate::server) struct SeedTarget {
     pub(in crate::server) node: Arc<Node>,
     pub(in crate::server) dir: Arc<DataDir>,
+    pub(in crate::server) log: Log,
+    /// Ends this replica.
+    pub(in crate::server) failed: CancellationToken,
+}
+
+/// A snapshot that is being copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    pub(super) from: ReplicaId,
+    pub(super) manifest: SeedManifest,
+}
+
+/// What a snapshot is fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// There is no state: the log begins anew, too.
+    Seed,
+    /// The state is damaged; the log is not, and is kept.
+    Repair,
 }
 
 impl SeedTarget {
-    /// Fetches a seed whenever the core wants one, until `stop`.
+    /// Fetches a seed whenever the core wants one, and a new state for one that is damaged, until `stop`.
     pub(in crate::server) async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -51,96 +60,73 @@ impl SeedTarget {
                 () = self.node.seed_wanted.notified() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
-            if !self.wanted() {
+            let Some(wanted) = self.node.with(|inner| wanted(inner)) else {
                 continue;
-            }
-            let fetched = tokio::select! {
-                () = stop.cancelled() => return,
-                fetched = self.fetch() => fetched,
+            };
+            let fetch = async {
+                match wanted {
+                    Wanted::Seed => self.fetch().await,
+                    Wanted::Repair => self.repair().await,
+                }
+            };
+            let Some(fetched) = stop.run_until_cancelled(fetch).await else {
+                return;
             };
             if let Err(error) = fetched {
                 tracing::warn!(%error, "the seed was cut, it goes on as soon as it can");
-                self.node
-                    .with(|inner| inner.message = format!("the seed was cut: {error}"));
+                self.node.with(|inner| {
+                    inner.message = format!("the seed was cut: {error}");
+                    if wanted == Wanted::Repair {
+                        inner.seed = None;
+                    }
+                });
                 self.node.changed();
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }
 
-    fn wanted(&self) -> bool {
-        self.node.with(|inner| {
-            let view = inner.core.view();
-            !view.complete && (view.streaming || inner.core.wants_seed())
-        })
-    }
-
     async fn fetch(&self) -> io::Result<()> {
-        let (address, name) = self.source()?;
         let partial = self.partial();
-        let resume = partial.as_ref().map(|(_, manifest)| manifest.id);
-        let (mut reader, mut writer, manifest) = self.open(&address, resume).await?;
+        let (source, opened) = self.open(partial.as_ref().map(|(_, begun)| begun)).await?;
+        let begun = Begun {
+            from: source.id,
+            manifest: opened.manifest.clone(),
+        };
         let path = match partial {
-            Some((path, old)) if old == manifest && self.log_goes_on(&manifest) => {
-                tracing::info!(from = %name, lsn = %manifest.lsn, "goes on with a seed");
+            Some((path, old)) if old == begun && self.log_goes_on(&begun.manifest) => {
+                tracing::info!(from = %source.name, lsn = %begun.manifest.lsn, "goes on with a seed");
                 path
             }
-            _ => self.begin(&manifest, &name).await?,
+            _ => self.begin(&begun, &source.name).await?,
         };
-        let started_at = self.node.clock.wall_ms() / 1000;
-        let plan = SeedPlan::new(&manifest, |file, size| {
-            fs::metadata(path.join(file)).is_ok_and(|meta| meta.len() == size)
-        });
-        let copy = Arc::new(Copy {
-            node: Arc::clone(&self.node),
-            path: path.clone(),
-            manifest: manifest.clone(),
-            plan: Mutex::new(plan.map_err(io::Error::other)?),
-            from: name,
-            started_at,
-            logged: AtomicU64::new(0),
-        });
-        copy.tell();
-        let mut others = tokio::task::JoinSet::new();
-        for _ in 1..STREAMS {
-            let (copy, address, id) = (Arc::clone(&copy), address.clone(), manifest.id);
-            others.spawn(async move {
-                let (mut reader, mut writer, _) = open(&address, copy.node.id, Some(id)).await?;
-                copy.stream(&mut reader, &mut writer).await
-            });
-        }
-        copy.stream(&mut reader, &mut writer).await?;
-        while let Some(ended) = others.join_next().await {
-            ended.map_err(io::Error::other)??;
-        }
-        writer
-            .send(&Message::SeedDone {
-                snapshot: manifest.id,
-            })
+        let (node, manifest) = (Arc::clone(&self.node), begun.manifest.clone());
+        Copy::new(node, path.clone(), manifest, source)?
+            .run(opened)
             .await?;
-        self.install(&path, &manifest).await
+        self.install(&path, &begun.manifest).await
     }
 
-    /// The leader's address and name.
-    fn source(&self) -> io::Result<(String, String)> {
-        let leader = *self.node.follow.borrow();
-        let found = self.node.with(|inner| {
-            let member = leader.and_then(|id| inner.members.get(&id));
-            member.map(|member| (member.peer_address.clone(), member.name.clone()))
-        });
-        found.ok_or_else(|| io::Error::other("there is no leader to be seeded from"))
+    /// Opens a snapshot: the one that was begun, if its source still has it, or else one of the first
+    /// source that gives one.
+    pub(super) async fn open(&self, begun: Option<&Begun>) -> io::Result<(Source, Opened)> {
+        let mut failed = io::Error::other("there is no leader to be seeded from");
+        for source in self.node.with(|inner| sources(inner, self.node.id, begun)) {
+            let resume = begun.filter(|begun| begun.from == source.id);
+            let resume = resume.map(|begun| begun.manifest.id);
+            match seed_copy::open(&source, self.node.id, resume).await {
+                Ok(opened) => return Ok((source, opened)),
+                Err(error) => {
+                    tracing::info!(from = %source.name, %error, "gives no snapshot");
+                    failed = error;
+                }
+            }
+        }
+        Err(failed)
     }
 
-    async fn open(
-        &self,
-        address: &str,
-        resume: Option<u64>,
-    ) -> io::Result<(LinkReader, LinkWriter, SeedManifest)> {
-        open(address, self.node.id, resume).await
-    }
-
-    /// The directory and manifest of a seed that was begun and not finished.
-    fn partial(&self) -> Option<(PathBuf, SeedManifest)> {
+    /// The directory of a seed that was begun and not finished.
+    pub(super) fn partial(&self) -> Option<(PathBuf, Begun)> {
         let current = self.dir.current_state().ok().flatten();
         let names = self.dir.state_dirs().ok()?;
         names
@@ -149,8 +135,8 @@ impl SeedTarget {
             .filter(|name| Some(name) != current.as_ref())
             .find_map(|name| {
                 let path = self.dir.path().join(name);
-                let manifest = fs::read(path.join(MANIFEST)).ok()?;
-                Some((path, serde_json::from_slice(&manifest).ok()?))
+                let begun = fs::read(path.join(BEGUN)).ok()?;
+                Some((path, serde_json::from_slice(&begun).ok()?))
             })
     }
 
@@ -179,7 +165,7 @@ impl SeedTarget {
     }
 
     /// Begins anew: a directory for the files, and the log from the snapshot's LSN on.
-    async fn begin(&self, manifest: &SeedManifest, from: &str) -> io::Result<PathBuf> {
+    async fn begin(&self, begun: &Begun, from: &str) -> io::Result<PathBuf> {
         if self.node.with(|inner| inner.core.view().streaming) {
             self.node.with(|inner| {
                 for peer in inner.peers.values() {
@@ -189,19 +175,9 @@ impl SeedTarget {
             });
             return Err(io::Error::other("the snapshot is no longer there"));
         }
+        let manifest = &begun.manifest;
         tracing::info!(%from, lsn = %manifest.lsn, bytes = manifest.total_bytes(), "a seed begins");
-        let current = self.dir.current_state().map_err(io::Error::other)?;
-        for name in self.dir.state_dirs().map_err(io::Error::other)? {
-            if Some(&name) != current.as_ref() {
-                fs::remove_dir_all(self.dir.path().join(name))?;
-            }
-        }
-        let path = self.dir.path().join(format!("state-{:020}", manifest.id));
-        fs::create_dir_all(&path)?;
-        let text = serde_json::to_vec(manifest).map_err(io::Error::other)?;
-        write_durably(&path.join(MANIFEST), &text)?;
-        fs::File::open(&path)?.sync_all()?;
-        fs::File::open(self.dir.path())?.sync_all()?;
+        let path = self.make_room(begun)?;
         let (done, reset) = oneshot::channel();
         let job = Job::Reset {
             at: manifest.lsn,
@@ -214,31 +190,40 @@ impl SeedTarget {
         Ok(path)
     }
 
+    /// Makes a directory for the files, and removes those of earlier tries.
+    pub(super) fn make_room(&self, begun: &Begun) -> io::Result<PathBuf> {
+        let current = self.dir.current_state().map_err(io::Error::other)?;
+        for name in self.dir.state_dirs().map_err(io::Error::other)? {
+            if Some(&name) != current.as_ref() {
+                fs::remove_dir_all(self.dir.path().join(name))?;
+            }
+        }
+        let name = format!("state-{:020}", begun.manifest.id);
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path)?;
+        let text = serde_json::to_vec(begun).map_err(io::Error::other)?;
+        write_durably(&path.join(BEGUN), &text)?;
+        fs::File::open(&path)?.sync_all()?;
+        fs::File::open(self.dir.path())?.sync_all()?;
+        Ok(path)
+    }
+
     /// Puts the copied state in its place.
     async fn install(&self, path: &Path, manifest: &SeedManifest) -> io::Result<()> {
         let (dir, path, lsn) = (Arc::clone(&self.dir), path.to_owned(), manifest.lsn);
         let budget = self.node.with(|inner| inner.memory_budget);
         let opened = tokio::task::spawn_blocking(move || {
-            let store = open_store(&path, budget).map_err(io::Error::other)?;
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            let name = name.ok_or_else(|| io::Error::other("a state directory without a name"))?;
-            dir.set_current_state(&name).map_err(io::Error::other)?;
+            let store = open_copy(&dir, &path, budget, lsn)?;
+            make_current(&dir, &path)?;
             Ok::<_, io::Error>(store)
         });
         let store = opened.await.map_err(io::Error::other)??;
         let tip = flushed_tip(&store);
-        if tip.end != lsn {
-            return Err(io::Error::other(format!(
-                "the copied state is at {}, not {lsn}",
-                tip.end
-            )));
-        }
         let node = &self.node;
         node.with(|inner| {
             inner.applied = tip;
             inner.store = Some(store);
+            inner.damage = None;
             inner.expiries_known = false;
             inner.rewinds += 1;
             inner.seed = None;
@@ -253,161 +238,62 @@ impl SeedTarget {
     }
 }
 
-async fn open(
-    address: &str,
-    id: crate::replication::ReplicaId,
-    resume: Option<u64>,
-) -> io::Result<(LinkReader, LinkWriter, SeedManifest)> {
-    let connect = TcpStream::connect(address);
-    let stream = tokio::time::timeout(Duration::from_secs(2), connect).await??;
-    let (mut reader, mut writer) = link::split(stream)?;
-    writer
-        .send(&Message::SeedOpen {
-            version: PROTOCOL_VERSION,
-            id,
-            resume,
-        })
-        .await?;
-    match tokio::time::timeout(MANIFEST_DEADLINE, reader.message()).await?? {
-        Message::SeedManifest(manifest) => Ok((reader, writer, manifest)),
-        Message::SeedRefused { reason } => Err(io::Error::other(reason)),
-        other => Err(io::Error::other(format!("unexpected message {other:?}"))),
+fn wanted(inner: &Inner) -> Option<Wanted> {
+    let view = inner.core.view();
+    if !view.complete {
+        let wanted = view.streaming || inner.core.wants_seed();
+        return wanted.then_some(Wanted::Seed);
     }
+    let repair = inner.damage.is_some() && inner.store.is_some() && view.streaming;
+    repair.then_some(Wanted::Repair)
+}
+
+/// Who may be asked for a snapshot, in this order. A voter asks the leader alone: its log begins anew at
+/// the snapshot, and must not end before anything that it has acknowledged.
+fn sources(inner: &Inner, me: ReplicaId, begun: Option<&Begun>) -> Vec<Source> {
+    let leader = inner.core.view().leader;
+    let voter = inner.core.configuration().voters.contains(&me);
+    let spare = inner.settings.seed_source == SeedSource::PreferFollower && !voter;
+    let source = |id: &ReplicaId| {
+        let member = inner.members.get(id)?;
+        Some(Source {
+            id: *id,
+            name: member.name.clone(),
+            address: member.peer_address.clone(),
+        })
+    };
+    let others = inner.members.keys().filter(|id| **id != me);
+    let mut followers: Vec<_> = others.filter(|id| spare && Some(**id) != leader).collect();
+    followers.shuffle(&mut rand::rng());
+    // First the one whose snapshot was begun.
+    followers.sort_by_key(|id| begun.is_none_or(|begun| begun.from != **id));
+    let ids = followers.into_iter().chain(leader.as_ref());
+    ids.filter_map(source).collect()
+}
+
+/// Opens a state that was copied; one that cannot be used goes, so that the next try begins anew.
+pub(super) fn open_copy(dir: &DataDir, path: &Path, budget: u64, lsn: Lsn) -> io::Result<Store> {
+    let opened = open_store(dir, path, budget).map_err(io::Error::other);
+    let opened = opened.and_then(|store| match store.meta().flushed {
+        at if at == lsn => Ok(store),
+        at => Err(io::Error::other(format!(
+            "the copied state is at {at}, not {lsn}"
+        ))),
+    });
+    if opened.is_err() && path.exists() {
+        fs::remove_dir_all(path)?;
+    }
+    opened
+}
+
+/// Makes the state in `path` the current one, durably.
+pub(super) fn make_current(dir: &DataDir, path: &Path) -> io::Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    let name = name.ok_or_else(|| io::Error::other("a state directory without a name"))?;
+    dir.set_current_state(&name).map_err(io::Error::other)
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::write(path, bytes)?;
     fs::File::open(path)?.sync_all()
-}
-
-/// The copying of one snapshot, by several streams.
-struct Copy {
-    node: Arc<Node>,
-    path: PathBuf,
-    manifest: SeedManifest,
-    plan: Mutex<SeedPlan>,
-    from: String,
-    started_at: u64,
-    /// Tenths of the whole that the log was told of.
-    logged: AtomicU64,
-}
-
-impl Copy {
-    async fn stream(&self, reader: &mut LinkReader, writer: &mut LinkWriter) -> io::Result<()> {
-        loop {
-            let next = self.plan.lock().take_next();
-            let Some(mut fetch) = next else { return Ok(()) };
-            if let Err(error) = self.file(&mut fetch, reader, writer).await {
-                self.plan.lock().put_back(fetch);
-                return Err(error);
-            }
-        }
-    }
-
-    /// Fetches one file: into a `.part` that takes the file's name once it is whole and on disk.
-    async fn file(
-        &self,
-        fetch: &mut Fetch,
-        reader: &mut LinkReader,
-        writer: &mut LinkWriter,
-    ) -> io::Result<()> {
-        let whole = self.path.join(&fetch.name);
-        let part = self.path.join(format!("{}.part", fetch.name));
-        if let Some(parent) = whole.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let file = Arc::new(
-            fs::OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&part)?,
-        );
-        let mut asked = fetch.offset;
-        let mut under_way = 0;
-        while fetch.offset < fetch.size {
-            while asked < fetch.size && under_way < DEPTH {
-                let length = u64::from(PIECE).min(fetch.size - asked) as u32;
-                let (snapshot, file) = (self.manifest.id, fetch.file);
-                writer.push(&Message::SeedFetch {
-                    snapshot,
-                    file,
-                    offset: asked,
-                    length,
-                })?;
-                asked += u64::from(length);
-                under_way += 1;
-            }
-            writer.flush().await?;
-            let bytes = self.piece(fetch, reader).await?;
-            under_way -= 1;
-            let (file, offset, length) = (Arc::clone(&file), fetch.offset, bytes.len() as u64);
-            let write = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset));
-            write.await.map_err(io::Error::other)??;
-            fetch.offset += length;
-            self.plan.lock().advance(length, self.node.now());
-            self.tell();
-        }
-        let finish = move || {
-            file.sync_all()?;
-            fs::rename(&part, &whole)?;
-            whole
-                .parent()
-                .map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-        };
-        tokio::task::spawn_blocking(finish)
-            .await
-            .map_err(io::Error::other)?
-    }
-
-    async fn piece(&self, fetch: &Fetch, reader: &mut LinkReader) -> io::Result<bytes::Bytes> {
-        // A throttled source may be slow to answer: what bounds this is the source's own silence.
-        match tokio::time::timeout(SILENCE * 12, reader.message()).await?? {
-            Message::SeedChunk {
-                file,
-                offset,
-                crc,
-                length,
-            } if file == fetch.file && offset == fetch.offset && length > 0 => {
-                let bytes = reader.raw(length as usize).await?;
-                if crc32fast::hash(&bytes) != crc {
-                    return Err(io::Error::other(format!(
-                        "a piece of {} at {offset} has a wrong checksum",
-                        fetch.name
-                    )));
-                }
-                Ok(bytes)
-            }
-            other => Err(io::Error::other(format!("unexpected message {other:?}"))),
-        }
-    }
-
-    fn tell(&self) {
-        let (bytes, total_bytes, rate) = {
-            let plan = self.plan.lock();
-            let (bytes, total) = plan.progress();
-            (bytes, total, plan.rate())
-        };
-        let tenths = bytes * 10 / total_bytes.max(1);
-        if self.logged.swap(tenths, Ordering::Relaxed) < tenths {
-            tracing::info!(
-                percent = tenths * 10,
-                bytes,
-                total_bytes,
-                rate,
-                "the seed goes on"
-            );
-        }
-        let from = self.from.clone();
-        let started_at = self.started_at;
-        let progress = SeedProgress {
-            from,
-            bytes,
-            total_bytes,
-            rate,
-            started_at,
-        };
-        self.node.with(|inner| inner.seed = Some(progress));
-        self.node.changed();
-    }
 }

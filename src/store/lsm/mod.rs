@@ -16,25 +16,28 @@
 //!   runs have piled up.
 //! - Files of a failed ingestion or compaction stay until the next opening: [`LsmEngine::sweep`]
 //!   removes them, or a full disk would get fuller with each try.
+//! - Opening does not check the manifest against its checksum: [`verify`] does.
 //! - There is no lock file: whoever opens the directory has to make sure to be the only one.
 //! - `clear`, key-value separation and FIFO compaction had bugs and are not used.
 
 mod checkpoint;
 mod keys;
+mod pace;
+mod verify;
 mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use lsm_tree::compaction::filter::Context;
-use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, Verdict};
+use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SeqNo, SequenceNumberCounter, Tree};
 use parking_lot::{Mutex, RwLock};
 
-use super::engine::{Change, Checkpoint, Engine, EngineStats, Entries};
+use super::engine::{Change, Checkpoint, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
+use pace::{Filters, Pace};
 use view::View;
 
 /// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
@@ -78,7 +81,8 @@ pub struct LsmEngine {
     ingesting: Mutex<()>,
     compacting: Mutex<Compacting>,
     ingested: AtomicU64,
-    retired: Arc<AtomicU32>,
+    pace: Arc<Pace>,
+    table_bytes: u64,
 }
 
 /// State of the one compaction at a time.
@@ -95,10 +99,11 @@ impl LsmEngine {
         let counter = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let cache = Arc::new(Cache::with_capacity_bytes(options.cache_bytes));
-        let retired = Arc::new(AtomicU32::new(0));
+        let pace = Arc::new(Pace::default());
         let config = Config::new(dir, counter.clone(), visible.clone())
             .use_cache(Arc::clone(&cache))
-            .with_compaction_filter_factory(Some(Arc::new(Retired(Arc::clone(&retired)))));
+            .with_compaction_filter_factory(Some(Arc::new(Filters(Arc::clone(&pace)))));
+        verify::before_opening(dir)?;
         let AnyTree::Standard(tree) = config.open()? else {
             return Err(StoreError::Corrupt("not a standard tree".to_owned()));
         };
@@ -111,6 +116,7 @@ impl LsmEngine {
             .with_table_target_size(options.table_bytes)
             .with_l0_threshold(options.l0_tables);
         let view = Arc::new(View::of(&tree));
+        pace.backlog.store(view.backlog as u64, Ordering::Relaxed);
         Ok(Self {
             dir: dir.to_owned(),
             views: Mutex::new(vec![Arc::clone(&view)]),
@@ -121,7 +127,8 @@ impl LsmEngine {
             ingesting: Mutex::default(),
             compacting: Mutex::default(),
             ingested: AtomicU64::new(0),
-            retired,
+            pace,
+            table_bytes: options.table_bytes,
         })
     }
 
@@ -141,6 +148,9 @@ impl LsmEngine {
         }
         let mut views = self.views.lock();
         let view = Arc::new(View::of(&self.tree));
+        self.pace
+            .backlog
+            .store(view.backlog as u64, Ordering::Relaxed);
         views.push(Arc::clone(&view));
         *self.view.write() = Arc::clone(&view);
         views.retain(|view| Arc::strong_count(view) > 1);
@@ -159,6 +169,21 @@ impl LsmEngine {
             }
         }
         ingestion.finish()?;
+        Ok(())
+    }
+
+    /// Waits for compaction where too many ingestions have piled up.
+    fn make_way(&self) -> Result<()> {
+        while self.view().backlog >= MAX_BACKLOG {
+            match self.compact_step() {
+                Err(_) if self.pace.interrupted.load(Ordering::Relaxed) => break,
+                more => {
+                    if !more? {
+                        break;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -183,6 +208,10 @@ impl LsmEngine {
     /// Sweeps after an error, and hands the error on.
     fn swept<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
+            // What an interruption leaves behind goes with the next opening.
+            if self.pace.interrupted.load(Ordering::Relaxed) {
+                return result;
+            }
             tracing::warn!(%error, "the LSM tree failed to write");
             if let Err(error) = self.sweep() {
                 tracing::warn!(%error, "files of the failed write could not be removed");
@@ -193,7 +222,7 @@ impl LsmEngine {
 
     /// Drops the tables that hold nothing but retired generations.
     fn drop_retired(&self, state: &mut Compacting) -> Result<bool> {
-        let retired = self.retired.load(Ordering::Acquire);
+        let retired = self.pace.retired.load(Ordering::Acquire);
         if state.dropped >= retired {
             return Ok(false);
         }
@@ -265,7 +294,7 @@ impl Engine for LsmEngine {
 
     fn ingest(&self, changes: &mut dyn Iterator<Item = Change<'_>>, meta: &Meta) -> Result<()> {
         let _one_at_a_time = self.ingesting.lock();
-        while self.view().backlog >= MAX_BACKLOG && self.compact_step()? {}
+        self.make_way()?;
         let result = self.write(changes, meta);
         if result.is_ok() {
             self.ingested.fetch_add(1, Ordering::AcqRel);
@@ -277,7 +306,7 @@ impl Engine for LsmEngine {
     }
 
     fn retire(&self, generation: u32) {
-        self.retired.fetch_max(generation, Ordering::AcqRel);
+        self.pace.retired.fetch_max(generation, Ordering::AcqRel);
     }
 
     fn compact_step(&self) -> Result<bool> {
@@ -297,41 +326,41 @@ impl Engine for LsmEngine {
         self.swept(result)
     }
 
+    fn squeeze(&self) -> Result<()> {
+        let result = {
+            let _alone = self.compacting.lock();
+            self.pace.urgent.store(true, Ordering::Relaxed);
+            let done = self.tree.major_compact(self.table_bytes, WATERMARK);
+            self.pace.urgent.store(false, Ordering::Relaxed);
+            done
+        };
+        if let Err(error) = result {
+            let _no_ingestion = self.ingesting.lock();
+            let _no_compaction = self.compacting.lock();
+            return self.swept(Err(error.into()));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    fn interrupt(&self) {
+        self.pace.interrupted.store(true, Ordering::Relaxed);
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint> {
         checkpoint::create(|| self.refresh(), &self.dir, dir)
+    }
+
+    fn verify(&self, pace: &mut dyn FnMut(u64) -> bool) -> Result<Vec<Damage>> {
+        verify::verify(&self.dir, || self.refresh(), pace)
     }
 
     fn stats(&self) -> EngineStats {
         EngineStats {
             cache_bytes: self.cache.size(),
+            cache_capacity: self.cache.capacity(),
             ..self.view().stats()
         }
-    }
-}
-
-/// Lets compaction drop the entries of retired generations.
-struct Retired(Arc<AtomicU32>);
-
-impl Factory for Retired {
-    fn name(&self) -> &'static str {
-        "retired generations"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Below(self.0.load(Ordering::Acquire)))
-    }
-}
-
-struct Below(u32);
-
-impl CompactionFilter for Below {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        let generation = keys::generation(item.key());
-        if generation.is_some_and(|generation| generation < self.0) {
-            // Older values of the key may come to light below it; nobody reads them either.
-            return Ok(Verdict::Destroy);
-        }
-        Ok(Verdict::Keep)
     }
 }
 
@@ -389,5 +418,57 @@ mod tests {
         drop(reader);
         engine.compact_step().unwrap();
         assert_eq!(files() as u64, engine.stats().files);
+    }
+
+    /// Ingestions that overlap, of about 40 MB together: more than a second's work at the pace of an
+    /// engine that has little to do.
+    fn large(dir: &Path) -> LsmEngine {
+        let engine = LsmEngine::open(dir, &LsmOptions::default()).unwrap();
+        let value = vec![7; 10_000];
+        for round in 0..4_u32 {
+            let keys: Vec<_> = (0..1000_u32)
+                .map(|key| (key * 4 + round).to_be_bytes())
+                .collect();
+            let mut changes = keys.iter().map(|key| (&key[..], Some(&value[..])));
+            engine.ingest(&mut changes, &Meta::default()).unwrap();
+        }
+        engine
+    }
+
+    #[test]
+    fn a_compaction_keeps_to_its_pace_unless_somebody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = large(dir.path());
+        let begun = std::time::Instant::now();
+        assert!(engine.compact_step().unwrap());
+        // 40 MB at 64 MB a second, as four ingestions wait.
+        assert!(begun.elapsed().as_millis() > 400, "{:?}", begun.elapsed());
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+    }
+
+    #[test]
+    fn a_compaction_that_is_interrupted_ends_soon_and_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = large(dir.path());
+        let files = || {
+            std::fs::read_dir(dir.path().join("tables"))
+                .unwrap()
+                .count()
+        };
+        let before = files();
+        std::thread::scope(|scope| {
+            let compaction = scope.spawn(|| engine.compact_step());
+            while files() == before && !compaction.is_finished() {
+                std::thread::yield_now();
+            }
+            engine.interrupt();
+            let error = compaction.join().unwrap().unwrap_err();
+            assert!(error.to_string().contains("is being closed"), "{error}");
+        });
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+        drop(engine);
+        let engine = open(dir.path());
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 4000);
+        assert_eq!(files(), before);
     }
 }

@@ -12,6 +12,7 @@ enum Op {
     Ingest(BTreeMap<u8, Option<Vec<u8>>>, bool),
     Retire,
     Compact,
+    Squeeze,
     Reopen,
     Range(u8),
     Checkpoint,
@@ -24,6 +25,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         8 => (changes, proptest::bool::weighted(0.1)).prop_map(|(c, new)| Op::Ingest(c, new)),
         1 => Just(Op::Retire),
         4 => Just(Op::Compact),
+        1 => Just(Op::Squeeze),
         1 => Just(Op::Reopen),
         4 => any::<u8>().prop_map(Op::Range),
         1 => Just(Op::Checkpoint),
@@ -81,6 +83,16 @@ fn run(ops: Vec<Op>) {
             Op::Compact => {
                 while disk.compact_step().unwrap() {}
                 while memory.compact_step().unwrap() {}
+            }
+            Op::Squeeze => {
+                disk.squeeze().unwrap();
+                memory.squeeze().unwrap();
+                let stats = disk.stats();
+                let live = memory.range(meta.generation, b"").count() as u64;
+                assert!(
+                    stats.entries <= live + 1 || meta.generation > 0,
+                    "{stats:?}"
+                );
             }
             Op::Reopen => {
                 drop(disk);

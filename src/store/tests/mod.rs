@@ -2,6 +2,7 @@
 //! what happens on disk.
 
 mod bench;
+mod damage;
 mod disk;
 mod engines;
 mod model;

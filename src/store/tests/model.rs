@@ -20,6 +20,9 @@ enum Op {
     Clear,
     Barrier,
     Get(u8),
+    /// Some keys are read without the lock.
+    Warm(u8),
+    TakeWarm,
     Seal,
     Run,
     DropJob,
@@ -45,6 +48,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Clear),
         1 => Just(Op::Barrier),
         12 => (0..60_u8).prop_map(Op::Get),
+        6 => (0..60_u8).prop_map(Op::Warm),
+        6 => Just(Op::TakeWarm),
         6 => Just(Op::Seal),
         6 => Just(Op::Run),
         1 => Just(Op::DropJob),
@@ -104,6 +109,7 @@ struct Machine {
     started: bool,
     done: Option<FlushDone>,
     scan: Option<Scan>,
+    warm: Warm,
     checkpoints: usize,
 }
 
@@ -132,6 +138,7 @@ impl Machine {
             started: false,
             done: None,
             scan: None,
+            warm: Warm::default(),
             checkpoints: 0,
         }
     }
@@ -152,6 +159,8 @@ impl Machine {
                 self.apply(&Record::Barrier { version: 1 });
             }
             Op::Get(key) => self.check_key(&name(key)),
+            Op::Warm(first) => self.read_cold(first),
+            Op::TakeWarm => self.store.take_warm(std::mem::take(&mut self.warm)),
             Op::Seal => self.seal(),
             Op::Run => self.run(),
             Op::DropJob => self.job = None,
@@ -223,6 +232,14 @@ impl Machine {
             "{key:?}: {} {lsn}",
             found.lsn
         );
+    }
+
+    /// Keeps what is read for later: whatever happens meanwhile, it must not bring old values back.
+    fn read_cold(&mut self, first: u8) {
+        let keys: Vec<_> = (first..60).take(15).map(name).collect();
+        let cold = keys.iter().filter(|key| self.store.is_cold(key));
+        let cold = cold.map(Vec::as_slice);
+        self.warm = self.store.warmer().read(cold).unwrap();
     }
 
     fn cut(&self) -> Cut {
@@ -297,6 +314,7 @@ impl Machine {
             self.flushed = self.sealed.take().unwrap();
         }
         (self.sealed, self.job, self.done, self.scan) = (None, None, None, None);
+        self.warm = Warm::default();
         self.now = self.flushed.clone();
         let nothing: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
         self.store = open_store(Arc::clone(&nothing));

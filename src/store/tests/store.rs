@@ -82,7 +82,59 @@ fn a_value_too_big_for_the_cache_is_read_all_the_same() {
     reopened.store.options.memory_bytes = 10_000;
     assert_eq!(reopened.value(b"big"), Some(vec![1; 5000]));
     assert!(reopened.store.is_cold(b"big"));
-    reopened.store.warmer().warm(b"big").unwrap();
+    let warm = reopened.store.warmer().read([&b"big"[..]]).unwrap();
+    reopened.store.take_warm(warm);
+    assert!(reopened.store.is_cold(b"big"));
+}
+
+/// Data of four times the budget: every key is there with its value, whether it is read under the lock
+/// or before, and memory stays within bounds.
+#[test]
+fn data_of_four_times_the_budget_is_all_there() {
+    const KEYS: u32 = 50_000;
+    const BUDGET: usize = 1 << 20;
+    let value = |number: u32| format!("{number:0>100}").into_bytes();
+    let dir = temp_dir();
+    let mut writer = Writer::new(open_lsm(&dir.path().join("lsm")));
+    writer.store.options = StoreOptions {
+        memory_bytes: BUDGET,
+        flush_bytes: BUDGET / 8,
+        stall_bytes: BUDGET / 8 * 3,
+        seed: 0,
+    };
+    let bounded = |store: &Store| assert!(store.bytes() < BUDGET + BUDGET / 10);
+    for number in 0..KEYS {
+        writer.put(&number.to_be_bytes(), &value(number));
+        if writer.store.should_flush() {
+            writer.flush();
+            while writer.store.engine().compact_step().unwrap() {}
+        }
+        bounded(&writer.store);
+    }
+    writer.flush();
+    assert!(writer.store.engine().stats().disk_bytes > 4 * BUDGET as u64);
+    assert!(!writer.store.holds_everything());
+    for start in (0..KEYS).step_by(100) {
+        let keys: Vec<_> = (start..start + 100).map(u32::to_be_bytes).collect();
+        let cold = keys.iter().filter(|key| writer.store.is_cold(&key[..]));
+        let warm = writer.store.warmer().read(cold.map(|key| &key[..]));
+        writer.store.take_warm(warm.unwrap());
+        bounded(&writer.store);
+        let before = writer.store.cache_stats().fetched;
+        for number in start..start + 100 {
+            assert_eq!(writer.value(&number.to_be_bytes()), Some(value(number)));
+        }
+        assert_eq!(writer.store.cache_stats().fetched, before, "all were warm");
+    }
+    let stats = writer.store.cache_stats();
+    assert!(
+        stats.warmed > u64::from(KEYS / 2) && stats.evicted > u64::from(KEYS),
+        "{stats:?}"
+    );
+    for number in (0..KEYS).rev() {
+        assert_eq!(writer.value(&number.to_be_bytes()), Some(value(number)));
+        bounded(&writer.store);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt};
@@ -52,6 +53,18 @@ pub(crate) async fn deployment(client: &Client) -> Deployment {
         .expect("deployments");
     assert_eq!(list.items.len(), 1, "the chart has one Deployment");
     list.items.into_iter().next().expect("there is one")
+}
+
+/// The operator's Pod that holds the lease.
+pub(crate) async fn holder(client: &Client) -> String {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let leases = leases.list(&ListParams::default()).await.expect("leases");
+    let mut specs = leases.items.into_iter().filter_map(|lease| lease.spec);
+    let holder = specs.find_map(|spec| spec.holder_identity);
+    let holder = holder.expect("somebody holds it");
+    let pods = pods(client).await.into_iter().map(|pod| pod.name_any());
+    let mut named = pods.filter(|name| holder.starts_with(name));
+    named.next().expect("one of the operator's Pods")
 }
 
 /// The operator's Pods that are not on their way out.

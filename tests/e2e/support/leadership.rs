@@ -1,12 +1,15 @@
 //! Who leads a store, who votes, and who can be cut off from whom.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::ResourceExt;
+use redis::RedisResult;
 use replicated_store::api::{ConditionStatus, ConditionType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::client::connect;
 use super::fault::{self, Way};
 use super::store::{Store, merge};
 use super::wait::{eventually, expect, secs};
@@ -25,6 +28,7 @@ pub(crate) async fn synchronous<'w>(world: &'w World, replicas: u32, changes: &V
     merge(&mut spec, changes);
     let store = Store::ready(world, replicas, &spec).await;
     store.has_voters(replicas as usize, secs(60)).await;
+    store.is_behind_its_service(replicas).await;
     store
 }
 
@@ -36,6 +40,26 @@ pub(crate) struct Reign {
 }
 
 impl Store<'_> {
+    /// Waits until connections to the one Service end at each of so many replicas: its rules come
+    /// late to the nodes.
+    async fn is_behind_its_service(&self, replicas: u32) {
+        let service = self.service("").await;
+        let mut seen = BTreeSet::new();
+        eventually(secs(60), "the Service leads to all replicas", async || {
+            for _ in 0..6 {
+                let mut connection = connect(&service).await;
+                let mut info = redis::cmd("INFO");
+                let info: RedisResult<String> =
+                    info.arg("server").query_async(&mut connection).await;
+                let info = info.map_err(|error| error.to_string())?;
+                let name = info.lines().find(|line| line.starts_with("run_id:"));
+                seen.extend(name.map(str::to_owned));
+            }
+            expect(seen.len() >= replicas as usize, || format!("{seen:?}"))
+        })
+        .await;
+    }
+
     /// Who leads now, as the status says.
     pub(crate) async fn reign(&self) -> Reign {
         let status = self.status().await;
@@ -92,6 +116,23 @@ impl Store<'_> {
                 register.voters.len() == count && register.previous.is_empty(),
                 || format!("{register:?}"),
             )
+        })
+        .await;
+    }
+
+    /// Waits until the process in that Pod has run for so long that its parent starts it again by
+    /// itself: one that ends sooner is left to the kubelet, which takes more time for it each time.
+    pub(crate) async fn has_run_for_a_while(&self, pod: &str) {
+        let host = self.host(pod).await;
+        eventually(secs(30), "the process has run for a while", async || {
+            let mut info = redis::cmd("INFO");
+            let info = info.arg("server");
+            let info: RedisResult<String> = info.query_async(&mut connect(&host).await).await;
+            let info = info.map_err(|error| error.to_string())?;
+            let mut lines = info.lines();
+            let uptime = lines.find_map(|line| line.strip_prefix("uptime_in_seconds:"));
+            let uptime: u64 = uptime.and_then(|text| text.parse().ok()).unwrap_or(0);
+            expect(uptime > 10, || format!("{uptime} s"))
         })
         .await;
     }

@@ -254,6 +254,17 @@ impl<'w> Store<'w> {
         http::get(&pod_host(&found).ok_or("no address yet")?, "/status").await
     }
 
+    /// A number that the replica in that Pod counts (see its `/metrics`).
+    pub(crate) async fn metric(&self, pod: &str, name: &str) -> f64 {
+        let text = http::get_text(&self.host(pod).await, "/metrics").await;
+        let text = text.expect("metrics are there");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("replicated_store_{name} ")));
+        let number = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+        number.parse().expect("a number")
+    }
+
     /// What a change that concerns no replica leaves as it is: Pods, restarts of their containers, and
     /// the StatefulSet's specification.
     pub(crate) async fn fingerprint(&self) -> String {

@@ -1,11 +1,15 @@
 //! Replicas as processes, a client, and a stand-in for the operator.
 
 mod client;
+mod damage;
+mod disk;
 mod http;
 mod process;
 mod store;
 
 pub(crate) use client::Client;
+pub(crate) use damage::{files, flip, largest_table};
+pub(crate) use disk::SmallDisk;
 pub(crate) use http::request;
 pub(crate) use process::Replica;
 pub(crate) use store::TestStore;

@@ -112,6 +112,7 @@ impl TestStore {
             configuration: self.register.clone(),
             members,
             settings: self.settings.clone(),
+            stamp: 0,
         };
         let body = serde_json::to_string(&assignment).expect("JSON");
         for replica in self.running() {

@@ -160,6 +160,24 @@ fn one_that_should_not_lead_is_left_out_if_that_is_safe() {
 }
 
 #[test]
+fn a_replica_without_a_state_is_not_passed_over_if_its_log_is_newer() {
+    let mut campaign = campaign(&voters(3, 1));
+    campaign.1.barred = [ReplicaId(3)].into();
+    // It may have acknowledged what the other one lacks: while it is seeded, it takes the log.
+    let answers = [answer(2, 80, &[]), answer(3, 90, &[])];
+    assert!(elect(&campaign, &answers).is_err());
+    let answers = [answer(2, 90, &[]), answer(3, 90, &[])];
+    assert_eq!(outcome(&campaign, &answers).0, 2, "it lacks nothing");
+    // Two that have a state are enough, also if one of them means a wait.
+    let answers = [
+        answer(1, 85, &[(None, 900)]),
+        answer(2, 80, &[]),
+        answer(3, 90, &[]),
+    ];
+    assert_eq!(outcome(&campaign, &answers), (1, 900));
+}
+
+#[test]
 fn voters_that_a_leader_cannot_do_without_must_have_answered() {
     // The other one of three is enough for leases and copies: the silent one stays.
     let two = [answer(2, 90, &[]), answer(3, 80, &[])];

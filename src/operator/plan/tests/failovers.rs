@@ -128,6 +128,25 @@ fn two_failures_one_after_the_other_are_survived() {
 }
 
 #[test]
+fn a_voter_that_goes_before_its_set_is_established_is_given_up() {
+    for lost in [true, false] {
+        let mut world = World::synchronous(3, 1);
+        world.view.store.settings.sync_replicas = 2;
+        world.reconcile(2); // it is swapped, and nobody is told
+        assert_eq!(world.register().sync, 2);
+        if lost {
+            world.lose_disk(2);
+        } else {
+            world.kill(2);
+        }
+        world.converge();
+        let register = world.register();
+        assert!(register.previous.is_empty(), "{}", world.describe());
+        assert_eq!(register.voters.len(), if lost { 3 } else { 2 });
+    }
+}
+
+#[test]
 fn too_few_voters_promote_nobody_and_it_is_said_who_is_missing() {
     let mut world = World::synchronous(3, 1);
     world.kill(0);
