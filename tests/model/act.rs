@@ -6,7 +6,7 @@ use crate::replication::{Input, ReplicaId};
 use crate::scope::Scope;
 use crate::state::{Budget, State};
 use crate::switch::{number, on};
-use crate::world::{Violation, World};
+use crate::world::{LEASE, Violation, World};
 
 const SAME_NAME: usize = number("operator: a lost disk comes back under its old name");
 
@@ -71,7 +71,7 @@ impl World<'_> {
             Action::Add(_) | Action::Remove(_) | Action::Sync(_) => self.change(action),
             Action::Switchover(slot, target) => {
                 let (epoch, ticket) = (state.register.epoch.next(), state.register.version);
-                let within = self.scope.lease();
+                let within = LEASE;
                 let input = Input::Switchover {
                     epoch,
                     target,

@@ -27,6 +27,7 @@ fn main() {
         }
     }
     let module = target.join("mod.rs");
+    let module = module.to_str().expect("paths are UTF-8");
     let module = format!("#[path = {module:?}]\npub(crate) mod replication;\n");
     fs::write(target.join("include.rs"), module).expect("OUT_DIR can be written");
 }

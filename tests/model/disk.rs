@@ -3,13 +3,12 @@
 use std::rc::Rc;
 
 use crate::replication::{Core, Input, Lsn, Peer, Recovered, ReplicaId};
-use crate::scope::Scope;
 use crate::state::{Disk, Job, LEADER, Replica, history};
-use crate::world::{World, local};
+use crate::world::{LEASE, World, local};
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId, complete: bool, scope: &Scope) -> Self {
-        let disk = Disk::new(complete, scope.lease());
+    pub(crate) fn new(id: ReplicaId, complete: bool) -> Self {
+        let disk = Disk::new(complete, LEASE);
         let found = Recovered {
             hard: disk.hard,
             complete,
@@ -149,7 +148,7 @@ impl World<'_> {
     pub(crate) fn lose(&mut self, slot: usize, id: ReplicaId) {
         self.hang_up(slot);
         let life = self.state.replicas[slot].life + 1;
-        let replica = Replica::new(id, true, self.scope);
+        let replica = Replica::new(id, true);
         self.state.replicas[slot] = Rc::new(Replica { life, ..replica });
         self.state.answers[slot] = None;
         self.state.asked[slot] = false;

@@ -37,16 +37,11 @@ use copied::replication;
 
 use replication_model::MUTANTS;
 
-/// How many times the usual bounds, for long runs.
-fn states() -> usize {
-    let set = std::env::var("MODEL_STATES").ok();
-    set.and_then(|it| it.parse().ok()).unwrap_or(3_000_000)
-}
-
 use scope::Scope;
 
 /// Explored besides those of the mistakes.
 const SCOPES: &[&str] = &[
+    "voters=3 promotions=1 writes=1 slow=1 crashes=1",
     // Changes of the voters and of k, seeds, switchovers.
     "voters=1 learners=1 promotions=2 changes=2 crashes=1",
     "voters=3 promotions=1 changes=1 writes=1",

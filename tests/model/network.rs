@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer};
 use crate::state::{Connection, FOLLOWER, Job, LEADER, Packet, Record};
-use crate::world::{World, local};
+use crate::world::{LEASE, World, local};
 
 /// Neither slow.
 pub(crate) const FAST: [bool; 2] = [false, false];
@@ -13,7 +13,9 @@ pub(crate) const FAST: [bool; 2] = [false, false];
 impl World<'_> {
     pub(crate) fn connect(&mut self, follower: usize, leader: usize, slow: [bool; 2]) {
         let taken = |peer| self.state.connections.iter().any(|it| it.peer == peer);
-        let peer = (1..).find(|peer| !taken(*peer)).unwrap_or_default();
+        let peer = (1..=Peer::MAX)
+            .find(|peer| !taken(*peer))
+            .unwrap_or_default();
         self.state.connections.push(Connection {
             peer,
             ends: [follower, leader],
@@ -165,7 +167,7 @@ impl World<'_> {
             end: replica.core.end(),
             keep_from: Lsn::ZERO,
             sent_at: now,
-            lease_ms: self.scope.lease().as_millis() as u32,
+            lease_ms: LEASE.as_millis() as u32,
         };
         for connection in &mut self.state.connections {
             let Some((at, told)) = connection.stream else {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::str::FromStr;
-use std::time::Duration;
 
 use crate::actions::Action;
 use crate::network::FAST;
@@ -77,10 +76,6 @@ impl Scope {
         Ok(())
     }
 
-    pub(crate) fn lease(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-
     /// Whether promotions may lose what was committed.
     pub(crate) fn lossy(&self) -> bool {
         self.sync == 0
@@ -102,7 +97,7 @@ impl Scope {
         let mut state = State {
             replicas: all
                 .clone()
-                .map(|slot| Rc::new(Replica::new(id(slot), true, self)))
+                .map(|slot| Rc::new(Replica::new(id(slot), true)))
                 .collect(),
             connections: Vec::new(),
             older: Rc::clone(&register),

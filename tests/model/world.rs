@@ -18,6 +18,8 @@ const BEGINNING: u64 = 100_000_000;
 /// longer than a lease to a voter, and just longer than its leader believes in it.
 const STEP: u64 = 496_000;
 
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
+
 pub(crate) struct World<'a> {
     pub(crate) state: State,
     pub(crate) scope: &'a Scope,
@@ -165,10 +167,10 @@ impl<'a> World<'a> {
         if own[..both] != known[..both] {
             self.blame(|| format!("{slot} commits {lsn}, and not what was committed before"));
         } else if own.len() > both {
-            if !led {
-                self.blame(|| format!("{slot} commits {lsn}, which no leader has"));
-            } else {
+            if led {
                 known.extend_from_slice(&own[both..]);
+            } else {
+                self.blame(|| format!("{slot} commits {lsn}, which no leader has"));
             }
         }
     }
