@@ -8,10 +8,9 @@ use rand::rngs::SmallRng;
 use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
-use super::event::Event;
 use super::node::Out;
 use super::operator::needed;
-use super::world::{Operators, World, random_clock};
+use super::world::{World, random_clock};
 
 /// How often what goes wrong: weights.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +23,6 @@ pub(crate) struct Menu {
     pub(crate) disks: u32,
     pub(crate) losses: u32,
     pub(crate) leases: u32,
-    /// Bits that turn over on a disk.
-    pub(crate) rots: u32,
     /// Most microseconds that a message takes, unless something is wrong.
     pub(crate) delay_us: u64,
     /// How often in a thousand looks an operator promotes for no reason.
@@ -43,7 +40,6 @@ impl Menu {
         disks: 4,
         losses: 1,
         leases: 1,
-        rots: 1,
         delay_us: 2_000,
         whims: 10,
         removals: 30,
@@ -68,7 +64,7 @@ impl World {
         }
         let menu = self.setup.menu;
         let micros = self.rng.random_range(1_000..menu.pause_us);
-        self.at(micros, Event::Fault);
+        self.at(micros, super::world::Event::Fault);
         let slot = self.rng.random_range(0..self.machines.len());
         let leader = self.leader().filter(|_| self.rng.random_bool(0.4));
         let slot = leader.unwrap_or(slot);
@@ -79,7 +75,6 @@ impl World {
             menu.disks,
             menu.losses,
             menu.leases,
-            menu.rots,
         ];
         let mut at = self.rng.random_range(0..weights.iter().sum());
         let mut kind = 0;
@@ -98,8 +93,7 @@ impl World {
             2 => self.pause(slot),
             3 => self.trouble_disk(slot),
             4 => self.lose_disk(slot),
-            5 => self.change_lease(slot),
-            _ => self.rot(slot),
+            _ => self.change_lease(slot),
         }
     }
 
@@ -201,37 +195,13 @@ impl World {
     /// A disk is lost with its machine, and another one takes its place: if the protocol says that
     /// the store survives it.
     fn lose_disk(&mut self, slot: usize) {
-        if self.survives_loss_of(slot) {
-            self.replace_disk(slot);
-        }
-    }
-
-    fn survives_loss_of(&self, slot: usize) -> bool {
         let id = self.machines[slot].id;
         let counts = self.register.voters.contains(&id);
         let asynchronous = counts && self.register.sync == 0;
-        !asynchronous && self.survives(&self.register, Some(id))
-    }
-
-    /// The process ends, and on its disk a bit turns over. Whatever is read at the next start shows
-    /// it; then the disk is as good as lost.
-    fn rot(&mut self, slot: usize) {
-        let process = self.machines[slot].process.as_mut();
-        // As the end of its writer does; else the last batch looks like one that a crash tore.
-        let marked = process.is_some_and(|process| process.log.mark_durable().is_ok());
-        if !marked || !self.survives_loss_of(slot) {
+        let survives = !asynchronous && self.survives(&self.register, Some(id));
+        if !survives {
             return;
         }
-        self.stop(slot, false);
-        let bits = self.rng.random();
-        if self.machines[slot].rots(bits) {
-            self.checker.counts.rots += 1;
-            self.replace_disk(slot);
-        }
-    }
-
-    fn replace_disk(&mut self, slot: usize) {
-        let id = self.machines[slot].id;
         self.stop(slot, true);
         self.checker.counts.losses += 1;
         let new = if self.setup.bug == Bug::KeepsIdentity {
@@ -243,7 +213,6 @@ impl World {
         };
         let seed = self.rng.random();
         self.machines[slot].replace_disk(new, seed);
-        self.renew_pod(slot);
         if self.rng.random_bool(0.5) {
             self.machines[slot].clock = random_clock(&mut self.rng);
         }
@@ -264,9 +233,6 @@ impl World {
 
     /// The user wants leases of another length.
     fn change_lease(&mut self, slot: usize) {
-        if self.setup.operators == Operators::Plan {
-            return; // it goes through the specification
-        }
         let factor = self.rng.random_range(1..5);
         let lease = self.setup.lease * factor / 2;
         self.drive(slot, Input::SetLease(lease));
@@ -275,7 +241,6 @@ impl World {
     /// No more faults.
     pub(crate) fn heal(&mut self) {
         self.faults = false;
-        self.content();
         self.network.cut.clear();
         for link in self.network.links.values_mut() {
             link.stalled_until = self.now;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use replicated_store::env::durable_file::{read_small, write_small};
 use replicated_store::env::{Disk, SimDisk, Slots};
 use replicated_store::log::{Frame, Log, LogError, LogWriter, Options};
-use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
+use replicated_store::replication::admin::PromiseAnswer;
 use replicated_store::replication::{
     Core, Epoch, EpochHistory, HardState, Lsn, Peer, Recovered, ReplicaId,
 };
@@ -17,7 +17,6 @@ use replicated_store::store::{FlushJob, MemoryEngine, Store, StoreOptions};
 use super::bug::Bug;
 use super::client::{Command, OpId};
 use super::clock::LocalClock;
-use super::cluster::Pod;
 use super::network::{Packet, Seed};
 
 pub(crate) type Engine = Arc<MemoryEngine>;
@@ -119,14 +118,6 @@ pub(crate) struct Process {
     pub(crate) out: Vec<Out>,
     /// Local time of the present step.
     pub(crate) now: Duration,
-    /// It was told to stop.
-    pub(crate) leaving: bool,
-    /// It serves no client.
-    pub(crate) fenced: bool,
-    /// Of what it was told last.
-    pub(crate) stamp: u64,
-    /// Fewer voters than this are too few for client writes.
-    pub(crate) fewest: usize,
 }
 
 /// A machine with its disk and clock.
@@ -138,12 +129,8 @@ pub(crate) struct Machine {
     pub(crate) clock: LocalClock,
     pub(crate) process: Option<Process>,
     pub(crate) incarnation: u64,
-    /// Processes that have ended here.
+    /// Processes that have ended here, as their parent knows.
     pub(crate) ended: BTreeSet<u64>,
-    /// Those of them whose parent still runs, and whether it does.
-    pub(crate) reaped: BTreeSet<u64>,
-    pub(crate) watched: bool,
-    pub(crate) pod: Pod,
     pub(crate) paused_until: Duration,
     pub(crate) disk_us: u64,
     pub(crate) stalled_until: Duration,
@@ -165,9 +152,6 @@ impl Machine {
             process: None,
             incarnation: 0,
             ended: BTreeSet::new(),
-            reaped: BTreeSet::new(),
-            watched: true,
-            pod: Pod::default(),
             paused_until: Duration::ZERO,
             disk_us: 200,
             stalled_until: Duration::ZERO,
@@ -185,13 +169,17 @@ impl Machine {
         bug: Bug,
     ) -> Result<(), LogError> {
         self.incarnation = incarnation;
-        (self.watched, self.pod.terminated) = (true, false);
         self.dir.sync_dir().map_err(|_| LogError::Poisoned)?;
         let engine: Arc<dyn replicated_store::store::Engine> = self.engine.clone();
         let store = Store::open(engine, store_options()).expect("memory does not fail");
         let flushed = store.meta().flushed;
         let seeding = read_small(&self.dir, SEEDING).is_ok_and(|note| note.is_some());
-        let options = log_options(if seeding { Lsn::ZERO } else { flushed });
+        let options = Options {
+            segment_bytes: 32 << 10,
+            ready: 1,
+            spares: 1,
+            known_durable: if seeding { Lsn::ZERO } else { flushed },
+        };
         let (log, reader, found) = Log::open(Arc::new(self.log.clone()), options)?;
         let end = found.tip.position.lsn;
         self.check_recovered(Tip {
@@ -248,10 +236,6 @@ impl Machine {
             replacing: None,
             out: Vec::new(),
             now,
-            leaving: self.pod.terminating,
-            fenced: false,
-            stamp: 0,
-            fewest: 0,
         });
         Ok(())
     }
@@ -287,49 +271,10 @@ impl Machine {
             self.replacement = shadow;
         }
         self.ended.insert(self.incarnation);
-        self.reaped.insert(self.incarnation);
         if power {
-            self.reaped.clear();
-            self.watched = false;
             self.log = self.log.crash();
             self.dir = self.dir.crash();
         }
-    }
-
-    /// The container has ended with its process.
-    pub(crate) fn lose_parent(&mut self) {
-        self.reaped.clear();
-        (self.watched, self.pod.terminated) = (false, self.pod.exists);
-    }
-
-    /// Turns over a bit of the log or of the promise; says whether a start would notice. If not, it
-    /// is turned back: it is in what is not in use, or not read then.
-    pub(crate) fn rots(&mut self, bits: u64) -> bool {
-        let disk = if bits.is_multiple_of(4) {
-            &self.dir
-        } else {
-            &self.log
-        };
-        let files = disk.list().unwrap_or_default();
-        let Some(name) = files.get((bits >> 8) as usize % files.len().max(1)) else {
-            return false;
-        };
-        let length = disk.contents(name).map_or(0, |bytes| bytes.len() as u64);
-        let (offset, bit) = ((bits >> 16) % length.max(1), (bits >> 4) as u32 % 8);
-        disk.flip(name, offset, bit);
-        let found = Log::open(Arc::new(self.log.copy()), log_options(Lsn::ZERO));
-        let noticed = found.is_err() || read_small(&self.dir, HARD).is_err();
-        disk.flip(name, offset, bit);
-        if let (Ok((_, _, damaged)), Ok((_, _, whole))) = (
-            found,
-            Log::open(Arc::new(self.log.copy()), log_options(Lsn::ZERO)),
-        ) {
-            assert_eq!(
-                damaged.tip, whole.tip,
-                "damage of {name} at {offset} is not noticed"
-            );
-        }
-        noticed
     }
 
     /// Another disk, with nothing on it.
@@ -337,20 +282,9 @@ impl Machine {
         let clock = self.clock;
         let incarnation = self.incarnation;
         let ended = std::mem::take(&mut self.ended);
-        let pod = std::mem::take(&mut self.pod);
         *self = Self::new(id, seed, clock);
         self.incarnation = incarnation;
         self.ended = ended;
-        self.pod = pod;
-    }
-}
-
-fn log_options(known_durable: Lsn) -> Options {
-    Options {
-        segment_bytes: 32 << 10,
-        ready: 1,
-        spares: 1,
-        known_durable,
     }
 }
 
@@ -420,9 +354,7 @@ pub(crate) fn open_store(engine: &Engine) -> Store {
 impl Process {
     /// What a client asks for, carried out ahead of the commit; `None` if it is refused.
     pub(crate) fn execute(&mut self, op: OpId, command: Command) -> bool {
-        let few = self.core.configuration().voters.len() < self.fewest;
-        let refused = few && !matches!(command, Command::Get(_));
-        if !self.accepting || self.holding || self.fenced || refused {
+        if !self.accepting || self.holding {
             return false;
         }
         let Some((result, need)) = self.run_command(command) else {
@@ -435,15 +367,6 @@ impl Process {
             result,
         });
         true
-    }
-
-    /// Takes over what the user wants of it.
-    pub(crate) fn settle_in(&mut self, fenced: bool, settings: &Settings) {
-        self.fenced = fenced;
-        self.fewest = match (settings.sync_replicas, settings.on_shortfall) {
-            (0, _) | (_, Shortfall::Degrade) => 0,
-            (wanted, Shortfall::Block) => wanted as usize + 1,
-        };
     }
 
     /// Epochs of the log up to `at`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::bug::Bug;
 use super::faults::Menu;
-use super::run::{mixed, planned, restless, run, setup};
+use super::run::{restless, run, setup};
 use super::world::Setup;
 
 /// Runs seeds until one notices the mistake; `most` of them.
@@ -81,15 +81,4 @@ planted! {
     believes_in_leases_in_full: NoDriftAllowance in slow(), 400;
     counts_replicas_that_are_seeded: CountsSeeding in setup(3, 3, 1), 400;
     applies_what_is_not_committed: AppliesUncommitted in restless(3, 1), 400;
-    // Around the plan of the shipped operator.
-    plans_no_wait_for_leases: WaitsForNoLease in mixed(restless(3, 1)), 400;
-    plans_for_the_longest_log: ElectsLongest in planned(restless(3, 1)), 400;
-    plans_without_replaced_sets: IgnoresPrevious in mixed(setup(3, 3, 1)), 400;
-    plans_as_if_established: EstablishesEarly in planned(setup(3, 2, 1)), 400;
-    plans_with_too_few_promises: QuorumWithoutLeases in planned(wasteful()), 400;
-    plans_past_a_newer_log: CountsSeeding in planned(setup(3, 3, 1)), 400;
-    plans_with_old_promises: CountsOldPromises in planned(restless(3, 1)), 400;
-    plans_as_if_leases_were_void: VoidsLeases in mixed(restless(3, 1)), 400;
-    plans_without_the_set_that_it_replaces: ForgetsReplaced in planned(setup(3, 2, 1)), 400;
-    writes_over_what_others_wrote: SwapsBlindly in mixed(restless(3, 1)), 400;
 }

@@ -6,8 +6,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::client::{Op, OpId};
-use super::event::Event;
-use super::world::World;
+use super::world::{Event, World};
 
 /// A client gives up after this.
 const PATIENCE_US: u64 = 1_000_000;

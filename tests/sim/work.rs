@@ -253,8 +253,8 @@ impl Process {
         if self.flush.is_none() {
             self.cut_state();
         }
-        let committed = self.core.commit();
-        let Some(job) = self.flush.take_if(|job| job.cut() <= committed) else {
+        let core = &self.core;
+        let Some(job) = self.flush.take_if(|job| core.may_flush(job.cut())) else {
             return;
         };
         let cut = job.cut();
