@@ -453,4 +453,9 @@ pub const MUTANTS: &[Mutant] = &[
         scope: "voters=2 promotions=2 writes=1 restores=1",
         edits: &[],
     },
+    Mutant {
+        name: "operator: a register is taken that is a change of voters behind",
+        scope: "voters=2 promotions=1 writes=1 changes=1 restores=1",
+        edits: &[],
+    },
 ];

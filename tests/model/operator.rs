@@ -17,6 +17,8 @@ const FEW: usize = number("operator: promises need not meet the leases");
 const LONGEST: usize = number("operator: the longest log leads");
 const EARLY: usize = number("operator: previous sets are dropped before a barrier is committed");
 const ONE_BEHIND: usize = number("operator: a register is taken that is one epoch behind");
+const VERSION_BEHIND: usize =
+    number("operator: a register is taken that is a change of voters behind");
 const LAST_ONLY: usize = number("operator: only the set replaced last is kept");
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.
@@ -88,14 +90,17 @@ impl State {
         }
     }
 
-    /// Whether the register is from a backup: a replica has seen more than it can have.
+    /// Whether the register is from a backup: a replica has seen more than it can have. All are
+    /// heard here; whoever alone knows better and is not heard cannot be heeded.
     pub(crate) fn restored(&self) -> bool {
-        let epoch = self.register.epoch;
+        let Configuration { epoch, version, .. } = *self.register;
+        let allowed = if on(ONE_BEHIND) { epoch.next() } else { epoch };
         self.replicas.iter().any(|replica| {
             let view = replica.core.view();
             let seen = view.last.epoch.max(view.hard.begun);
-            let behind = view.hard.promised > epoch.next() || seen > epoch.next();
-            behind || (!on(ONE_BEHIND) && (seen > epoch || view.version > self.register.version))
+            view.hard.promised > epoch.next()
+                || seen > allowed
+                || (!on(ONE_BEHIND) && !on(VERSION_BEHIND) && view.version > version)
         })
     }
 
