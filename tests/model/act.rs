@@ -2,6 +2,7 @@
 
 use crate::actions::Action;
 use crate::network::FAST;
+use crate::reached::{Reached, mark};
 use crate::replication::{Input, ReplicaId};
 use crate::scope::Scope;
 use crate::state::{Budget, State};
@@ -66,6 +67,7 @@ impl World<'_> {
                 let mut next = state.register.as_ref().clone();
                 next.version += 1;
                 next.previous.clear();
+                mark(Reached::Established);
                 state.swap(next);
             }
             Action::Add(_) | Action::Remove(_) | Action::Sync(_) => self.change(action),
@@ -109,6 +111,14 @@ impl World<'_> {
             Action::Deliver(index, end) => self.deliver(index, end),
             Action::SlowDisk(slot) => state.replica(slot).slow = true,
             Action::Work(slot) => self.work(slot),
+            Action::Overtake(slot) => {
+                let replica = state.replica(slot);
+                let job = replica.overtaking().and_then(|at| replica.jobs.remove(at));
+                if let Some(job) = job {
+                    replica.jobs.push_front(job);
+                    self.work(slot);
+                }
+            }
             Action::Write(slot) => {
                 if let Some(epoch) = state.replicas[slot].core.leading() {
                     self.append(slot, epoch, 0);
@@ -131,6 +141,7 @@ impl World<'_> {
                 };
                 self.lose(slot, id);
             }
+            Action::Flush(slot) => self.flush(slot),
             Action::Trim(slot) => self.trim(slot),
             Action::Install(slot) => self.install(slot),
             _ => {}
@@ -142,6 +153,10 @@ impl World<'_> {
         if !log.starts_with(committed) && !self.scope.lossy() {
             self.blame(|| format!("{leader} is to lead without all that was committed"));
         }
+        let id = self.state.replicas[leader].id;
+        if !self.state.register.voters.contains(&id) {
+            mark(Reached::Recalled);
+        }
         self.state.elect(leader, wait, given_up);
     }
 
@@ -150,6 +165,7 @@ impl World<'_> {
         let mut next = state.successor();
         match action {
             Action::Add(slot) => {
+                mark(Reached::LearnerVotes);
                 next.voters.insert(state.replicas[slot].id);
             }
             Action::Remove(id) => {
@@ -180,6 +196,7 @@ impl Budget {
             Action::Time => &mut self.time,
             Action::Crash(_) => &mut self.crashes,
             Action::Lose(_) => &mut self.losses,
+            Action::Flush(_) => &mut self.flushes,
             Action::Trim(_) => &mut self.trims,
             _ => return,
         };

@@ -1,6 +1,7 @@
 //! What may happen in a state.
 
 use crate::network::FAST;
+use crate::reached::{Reached, mark};
 use crate::replication::ReplicaId;
 use crate::state::{FOLLOWER, LEADER, State};
 
@@ -30,11 +31,16 @@ pub(crate) enum Action {
     Deliver(usize, usize),
     SlowDisk(usize),
     Work(usize),
+    /// What is to be saved overtakes what is on its way to the log.
+    Overtake(usize),
     Write(usize),
     Beat(usize),
     Time,
     Crash(usize),
     Lose(usize),
+    /// The state is brought to disk.
+    Flush(usize),
+    /// And the log below it is freed.
     Trim(usize),
     Install(usize),
 }
@@ -44,7 +50,9 @@ impl State {
     pub(crate) fn actions(&self) -> Vec<Action> {
         let mut found = Vec::new();
         // Before a register can have been put back nothing need be looked at.
-        if !self.put_back || !self.restored() {
+        if self.put_back && self.restored() {
+            mark(Reached::Refused);
+        } else {
             self.of_operators(&mut found);
         }
         for slot in 0..self.replicas.len() {
@@ -106,6 +114,9 @@ impl State {
         self.of_process(slot, found);
         if !replica.jobs.is_empty() {
             found.push(Action::Work(slot));
+            if replica.overtaking().is_some() {
+                found.push(Action::Overtake(slot));
+            }
         } else if left.slow > 0 && !replica.slow {
             found.push(Action::SlowDisk(slot));
         }
@@ -114,6 +125,10 @@ impl State {
         }
         if left.crashes > 0 {
             found.push(Action::Crash(slot));
+        }
+        let unflushed = core.commit() > replica.disk.flushed && replica.disk.complete;
+        if left.flushes > 0 && unflushed && core.may_flush(core.commit()) {
+            found.push(Action::Flush(slot));
         }
         if left.losses > 0 {
             found.push(Action::Lose(slot));

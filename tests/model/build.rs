@@ -26,6 +26,12 @@ fn main() {
             copy(&path, &target);
         }
     }
+    for mutant in MUTANTS {
+        for Edit { file, .. } in mutant.edits {
+            let (name, there) = (mutant.name, source.join(file).exists());
+            assert!(there, "{name:?}: there is no {file}");
+        }
+    }
     let module = target.join("mod.rs");
     let module = module.to_str().expect("paths are UTF-8");
     let module = format!("#[path = {module:?}]\npub(crate) mod replication;\n");

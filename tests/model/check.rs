@@ -1,5 +1,7 @@
 //! What must hold in every state.
 
+use crate::reached::{Reached, mark};
+use crate::replication::Epoch;
 use crate::scope::Scope;
 use crate::state::{Record, State};
 use crate::world::{Violation, local};
@@ -23,10 +25,14 @@ fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
     if let Some(second) = answering.next() {
         return Err(format!("{first} and {second} answer at the same time"));
     }
+    let replica = &state.replicas[first];
+    if !replica.disk.complete {
+        return Err(format!("{first} answers from half a state"));
+    }
+    reached(state, scope, first);
     if scope.lossy() {
         return Ok(());
     }
-    let replica = &state.replicas[first];
     if !replica.log.starts_with(&state.committed) {
         return Err(format!("{first} answers without all that was committed"));
     }
@@ -38,6 +44,16 @@ fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
         ));
     }
     Ok(())
+}
+
+fn reached(state: &State, scope: &Scope, answering: usize) {
+    let core = &state.replicas[answering].core;
+    if core.leading() >= Some(Epoch(3)) {
+        mark(Reached::ThirdReign);
+    }
+    if core.configuration().voters.len() == 1 && scope.voters > 1 {
+        mark(Reached::Alone);
+    }
 }
 
 /// No leader's epoch is below that of a record that it holds.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::reached::{Reached, mark};
 use crate::replication::{Core, Input, Lsn, Peer, Recovered, ReplicaId};
 use crate::state::{Disk, Job, LEADER, Replica, history};
 use crate::world::{LEASE, World, local};
@@ -28,6 +29,18 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// The hard state that could be saved before the log is written: they are different files.
+    pub(crate) fn overtaking(&self) -> Option<usize> {
+        let at = self
+            .jobs
+            .iter()
+            .position(|job| matches!(job, Job::Save(_)))?;
+        let written = |job: &Job| matches!(job, Job::Write(_));
+        (at > 0 && self.jobs.iter().take(at).all(written)).then_some(at)
+    }
+}
+
 impl World<'_> {
     /// The disk of a replica does the next thing that it is to do.
     pub(crate) fn work(&mut self, slot: usize) {
@@ -50,6 +63,7 @@ impl World<'_> {
                     self.blame(|| format!("{slot} truncates to {to} what is committed"));
                     return;
                 }
+                mark(Reached::Truncated);
                 replica.log.truncate(to.0 as usize);
                 replica.disk.length = replica.log.len();
                 self.drive(slot, Input::Truncated(to));
@@ -97,6 +111,7 @@ impl World<'_> {
         let Some(at) = replica.seed.take() else {
             return;
         };
+        mark(Reached::Seeded);
         replica.disk.complete = true;
         replica.disk.flushed = at;
         let records = &self.state.replicas[slot].log[..at.0 as usize];
@@ -106,13 +121,20 @@ impl World<'_> {
         self.tell(slot, Input::SeedInstalled(at));
     }
 
-    /// A leader frees the log that its followers had.
-    pub(crate) fn trim(&mut self, slot: usize) {
+    /// What is committed is brought to disk.
+    pub(crate) fn flush(&mut self, slot: usize) {
         let replica = self.state.replica(slot);
         let commit = replica.core.commit();
         replica.disk.flushed = commit;
-        replica.disk.oldest = commit;
         self.tell(slot, Input::Flushed(commit));
+    }
+
+    /// A leader frees the log that its followers had.
+    pub(crate) fn trim(&mut self, slot: usize) {
+        self.flush(slot);
+        let replica = self.state.replica(slot);
+        let commit = replica.core.commit();
+        replica.disk.oldest = commit;
         self.tell(slot, Input::Trimmed(commit));
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::actions::Action;
 use crate::hash::{Fingerprint, Kept};
+use crate::reached;
 use crate::scope::Scope;
 use crate::state::State;
 use crate::world::Violation;
@@ -86,7 +87,7 @@ fn fingerprint(state: &State) -> u64 {
 /// Depth first, up to so many states.
 pub(crate) fn exhaust(scope: &Scope, most: usize) -> Explored {
     let begun = Instant::now();
-    let start = scope.start();
+    let start = reached::apart(|| scope.start());
     let mut seen: HashSet<u64, BuildHasherDefault<Kept>> = HashSet::default();
     seen.insert(fingerprint(&start));
     let actions = start.actions();

@@ -17,6 +17,7 @@ mod explore;
 mod hash;
 mod network;
 mod operator;
+mod reached;
 mod scope;
 mod start;
 mod state;
@@ -113,6 +114,8 @@ fn the_protocol_holds() {
         }
         assert!(explored.complete || !all, "{:?} is too large", scope.name);
     }
+    let missing = reached::missing();
+    assert!(missing.is_empty() || !all, "never came to {missing:?}");
 }
 
 /// Goal: the model would notice.

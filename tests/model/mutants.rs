@@ -404,6 +404,107 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "a promise is answered while records are on their way to the log",
+        scope: "voters=3 promotions=1 writes=1 slow=1 crashes=1",
+        edits: &[
+            edit(
+                "configure.rs",
+                "settle_promises",
+                "self.durable < self.end",
+                "false",
+            ),
+            edit(
+                "view.rs",
+                "last",
+                "Position {
+            epoch: self.history.epoch_at(self.durable),
+            lsn: self.durable,
+        }",
+                "Position {
+            epoch: self.history.epoch_at(self.end),
+            lsn: self.end,
+        }",
+            ),
+        ],
+    },
+    Mutant {
+        name: "a follower commits what its own disk does not hold",
+        scope: "voters=3 writes=1 slow=1 crashes=1 flushes=1",
+        edits: &[
+            edit(
+                "core.rs",
+                "advance_commit",
+                "following.leader_commit.min(self.durable)",
+                "following.leader_commit.min(self.end)",
+            ),
+            edit("core.rs", "check", "self.commit <= self.durable", "true"),
+        ],
+    },
+    Mutant {
+        name: "the state is brought to disk while the log is cut",
+        scope: "voters=2 sync=0 promotions=1 writes=1 slow=2 flushes=1",
+        edits: &[edit(
+            "view.rs",
+            "may_flush",
+            "cut <= self.commit && !self.truncating",
+            "cut <= self.commit",
+        )],
+    },
+    Mutant {
+        name: "the log is cut below the state that is on disk",
+        scope: "voters=2 sync=0 promotions=1 writes=1 slow=2 flushes=1",
+        edits: &[
+            edit(
+                "leader.rs",
+                "follower_history",
+                "complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO",
+                "complete && point >= self.oldest && end > Lsn::ZERO",
+            ),
+            edit(
+                "follower.rs",
+                "resume",
+                "point > end || point < flushed",
+                "point > end",
+            ),
+        ],
+    },
+    Mutant {
+        name: "a follower goes on from records that the leader has freed",
+        scope: "voters=3 writes=1 trims=1 breaks=1",
+        edits: &[
+            edit(
+                "leader.rs",
+                "follower_history",
+                "complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO",
+                "complete && point >= flushed && end > Lsn::ZERO",
+            ),
+            edit(
+                "leader.rs",
+                "follower_ready",
+                "from > end || from < oldest",
+                "from > end",
+            ),
+        ],
+    },
+    Mutant {
+        name: "half a state counts as a whole one",
+        scope: "voters=3 promotions=1 writes=1 trims=1 breaks=1",
+        edits: &[
+            edit("follower.rs", "seed", "self.complete = false;", ""),
+            edit("follower.rs", "log_reset", "self.complete = false;", ""),
+        ],
+    },
+    Mutant {
+        name: "half a state leads",
+        scope: "voters=3 promotions=1 writes=1 trims=1 breaks=1",
+        edits: &[edit("configure.rs", "begin", "!self.complete", "false")],
+    },
+    Mutant {
+        name: "operator: the best of the present voters leads",
+        scope: "voters=3 promotions=2 writes=1 given-up=1",
+        edits: &[],
+    },
+    Mutant {
         name: "operator: promotions ignore previous sets",
         scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
         edits: &[],

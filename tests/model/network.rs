@@ -177,6 +177,10 @@ impl World<'_> {
             if connection.ends[LEADER] != slot || (idle && !(beat && connection.sent_at < now)) {
                 continue;
             }
+            if at < replica.disk.oldest.0 as usize {
+                self.wrong = Some(format!("{slot} streams what it has freed"));
+                return;
+            }
             let packet = match &replica.log[at.min(replica.log.len())..] {
                 [] => Packet::Message(news.clone()),
                 records => Packet::Append(at, records.to_vec(), news.clone()),

@@ -10,6 +10,7 @@ use crate::state::{Answer, State};
 use crate::switch::{number, on};
 
 const NO_PREVIOUS: usize = number("operator: promotions ignore previous sets");
+const PRESENT: usize = number("operator: the best of the present voters leads");
 const NO_WAIT: usize = number("operator: no wait for leases");
 const NO_UNKNOWN: usize = number("operator: leases of unknown holders are left out");
 const ENDED: usize = number("operator: no wait once the last leader has ended");
@@ -64,8 +65,11 @@ impl State {
                 continue;
             }
             let wait = self.wait(&used);
-            let best = used.iter().map(|(_, answer)| rank(answer)).max();
-            for (leader, _) in used.iter().filter(|(_, it)| Some(rank(it)) == best) {
+            let voter = |slot: usize| self.register.voters.contains(&self.replicas[slot].id);
+            let mut fit = used;
+            fit.retain(|(slot, _)| !on(PRESENT) || voter(*slot));
+            let best = fit.iter().map(|(_, answer)| rank(answer)).max();
+            for (leader, _) in fit.iter().filter(|(_, it)| Some(rank(it)) == best) {
                 self.election(*leader, wait, found);
             }
         }

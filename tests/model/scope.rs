@@ -13,7 +13,7 @@ use crate::state::{Budget, Replica, State};
 pub(crate) struct Scope {
     /// The text that it was made of.
     pub(crate) name: String,
-    voters: usize,
+    pub(crate) voters: usize,
     learners: usize,
     sync: u32,
     /// By how many percent each clock is wrong.
@@ -67,6 +67,7 @@ impl Scope {
             "slow" => budget.slow = number,
             "changes" => budget.changes = number,
             "given-up" => budget.given_up = number,
+            "flushes" => budget.flushes = number,
             "trims" => budget.trims = number,
             "switchovers" => budget.switchovers = number,
             "restores" => budget.restores = number,

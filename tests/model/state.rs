@@ -114,6 +114,7 @@ pub(crate) struct Budget {
     pub(crate) changes: u8,
     /// Voters given up in a promotion.
     pub(crate) given_up: u8,
+    pub(crate) flushes: u8,
     pub(crate) trims: u8,
     pub(crate) switchovers: u8,
     /// The register is put back to what it was before.

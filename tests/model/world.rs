@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::check;
+use crate::reached::{Reached, mark};
 use crate::replication::{Effect, Epoch, Input, Lease, Lsn};
 use crate::scope::Scope;
 use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, State};
@@ -129,6 +130,9 @@ impl<'a> World<'a> {
     fn answer(&mut self, slot: usize, ticket: u64, granted: bool, leases: &[Lease]) {
         if !granted || ticket != self.state.register.version {
             return;
+        }
+        if !self.state.asked[slot] {
+            mark(Reached::MadeRoom);
         }
         let left = |lease: &Lease| (lease.holder, lease.left.as_micros().div_ceil(1000) as u64);
         self.state.answers[slot] = Some(Answer {
