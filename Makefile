@@ -47,8 +47,8 @@ unit: ## unit and integration tests
 sim: ## simulation; SEEDS=N for so many runs of each kind, FIRST=N for where they begin
 	$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FIRST),SIM_FIRST=$(FIRST)) cargo test --locked --test sim $(if $(SEEDS),run::)
 
-model: ## all that may happen to the replication core within bounds; SCOPES='voters=3 writes=2 ...' and STATES=N for others, SEED=N and WALKS=N for the walks
-	$(if $(SCOPES),MODEL_SCOPES='$(SCOPES)') $(if $(STATES),MODEL_STATES=$(STATES)) $(if $(SEED),MODEL_SEED=$(SEED)) $(if $(WALKS),MODEL_WALKS=$(WALKS)) \
+model: ## all that may happen to the replication core within bounds; LONG=1 for wider ones; SCOPES='voters=3 writes=2 ...' and STATES=N for others, SEED=N and WALKS=N for the walks
+	$(if $(LONG),MODEL_LONG=1) $(if $(SCOPES),MODEL_SCOPES='$(SCOPES)') $(if $(STATES),MODEL_STATES=$(STATES)) $(if $(SEED),MODEL_SEED=$(SEED)) $(if $(WALKS),MODEL_WALKS=$(WALKS)) \
 	  cargo test --locked --package replication-model -- --nocapture $(if $(SCOPES),the_protocol_holds --exact,$(if $(WALKS),walks))
 
 e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
