@@ -47,18 +47,25 @@ fn a_killed_leader_is_replaced_within_a_second() {
 
 /// Goal: leases of a second are long enough: a leader under full load is left in peace, and never
 /// without leases.
-/// Method: all that a few clients can do, for some time (an hour with `E2E_LONG`), each minute with
-/// new clients; the epoch stays, and the leader counts no lapse.
+/// Method: all that a few clients at each Pod can do, for some time (an hour with `E2E_LONG`), each
+/// minute with new clients; the epoch stays, and the leader counts no lapse.
 #[test]
 #[ignore = "needs a cluster: make e2e"]
 fn a_busy_leader_keeps_the_lead() {
     run("busy", Gate::Alone, async |world: &World| {
         let store = synchronous(world, 3, &json!({})).await;
         let reign = store.reign().await;
+        let hosts = store.hosts(&reign.leader).await;
         let lapses = async || store.metric(&reign.leader, "lease_lapses_total").await;
         let (mut gaps, before) = (Vec::new(), lapses().await);
         for _ in 0..times(1, 60) {
-            let sessions = Sessions::start(&[store.service("").await], Habit::FULL);
+            let sessions = Sessions::start(
+                &hosts,
+                Habit {
+                    clients: 4,
+                    ..Habit::FULL
+                },
+            );
             sessions.acknowledges(100, secs(30)).await;
             let begin = Instant::now();
             store.stays(&reign, secs(times(10, 60) as u64)).await;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::support::fault::{self, Way};
 use crate::support::history::History;
-use crate::support::leadership::{LEASE, is_long, synchronous};
+use crate::support::leadership::{is_long, lease, synchronous};
 use crate::support::record::spread;
 use crate::support::wait::{and_always, pass};
 use crate::support::{Gate, Habit, Sessions, World, installation, run, secs};
@@ -36,7 +36,7 @@ fn an_isolated_leader_stops_answering() {
         sessions.acknowledges(200, secs(30)).await;
         let gap = sessions.gap(begun);
         spread("without an acknowledged write", "cut", &mut [gap]);
-        pass(3 * LEASE).await;
+        pass(3 * lease()).await;
         fault::heal(world, &before.leader).await;
         let healed = Instant::now();
         store.is_whole().await;
@@ -46,7 +46,7 @@ fn an_isolated_leader_stops_answering() {
         let isolated = record.at(&hosts[0]);
         let late: Vec<_> = isolated
             .acknowledged()
-            .filter(|found| found.end > cut + LEASE && found.end < healed)
+            .filter(|found| found.end > cut + lease() && found.end < healed)
             .collect();
         let last = isolated
             .acknowledged()
@@ -67,10 +67,11 @@ fn an_isolated_leader_stops_answering() {
             .expect("others answered")
             .saturating_duration_since(begun);
         eprintln!(
-            "the first answer of the new leader came {new:?} after the cut had begun; leases take {LEASE:?}"
+            "the first answer of the new leader came {new:?} after the cut had begun; leases take {:?}",
+            lease()
         );
         assert!(
-            new < 2 * LEASE + secs(2),
+            new < 2 * lease() + secs(2),
             "the new leader answered after {new:?}"
         );
 
@@ -145,7 +146,7 @@ fn a_leader_that_only_the_operator_misses_goes_on() {
         let operator = installation::hosts(&world.client).await;
         let cut = Instant::now();
         fault::cut(world, &before.leader, &operator, Way::Both).await;
-        store.stays(&before, 10 * LEASE).await;
+        store.stays(&before, 10 * lease()).await;
         sessions.tell_gap("only the operator misses the leader", cut);
         fault::heal(world, &before.leader).await;
         store.is_whole().await;

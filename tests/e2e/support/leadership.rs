@@ -16,14 +16,17 @@ use super::wait::{eventually, expect, secs};
 use super::{World, installation};
 
 /// Leases of these stores.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) fn lease() -> Duration {
+    let ms = std::env::var("E2E_LEASE_MS").map_or(Ok(1000), |ms| ms.parse());
+    Duration::from_millis(ms.expect("E2E_LEASE_MS is a number"))
+}
 
 /// A store of three that acknowledges a write once a follower has it, with `changes`; ready, all of
 /// its replicas voters.
 pub(crate) async fn synchronous<'w>(world: &'w World, replicas: u32, changes: &Value) -> Store<'w> {
     let mut spec = json!({
         "replication": {"mode": "Synchronous", "syncReplicas": 1},
-        "failover": {"leaseDuration": format!("{}s", LEASE.as_secs())},
+        "failover": {"leaseDuration": format!("{}ms", lease().as_millis())},
     });
     merge(&mut spec, changes);
     let store = Store::ready(world, replicas, &spec).await;

@@ -14,10 +14,13 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::leadership::is_long;
 use super::{dump, installation};
 
 /// Longer takes no test, whatever hangs.
 const LIMIT: Duration = Duration::from_mins(10);
+/// With `E2E_LONG`.
+const LONG: Duration = Duration::from_mins(90);
 
 /// Label of all namespaces of tests.
 const MARK: &str = "replicated-store-e2e";
@@ -56,8 +59,9 @@ pub(crate) fn run(name: &str, gate: Gate, test: impl AsyncFnOnce(&World)) {
     runtime.block_on(async {
         let world = World::new(name).await;
         let limited = async {
-            let done = timeout(LIMIT, test(&world)).await;
-            assert!(done.is_ok(), "{name} took more than {LIMIT:?}");
+            let limit = if is_long() { LONG } else { LIMIT };
+            let done = timeout(limit, test(&world)).await;
+            assert!(done.is_ok(), "{name} took more than {limit:?}");
         };
         let outcome = AssertUnwindSafe(limited).catch_unwind().await;
         if outcome.is_err() {
