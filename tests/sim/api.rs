@@ -8,7 +8,6 @@ use replicated_store::api::ReplicatedStoreStatus;
 use replicated_store::replication::admin::{Assignment, PromiseAnswer, ReplicaStatus};
 use replicated_store::replication::{Configuration, Epoch, Input, ReplicaId};
 
-use super::bug::Bug;
 use super::cluster::Reading;
 use super::event::Event;
 use super::node::Process;
@@ -83,7 +82,8 @@ impl Ask {
 pub(crate) enum Reply {
     Object(usize, u64, Box<Reading>),
     Swapped(usize, u64, Option<Configuration>),
-    Promise(usize, u64, PromiseAnswer),
+    /// And whether its replica has a whole state.
+    Promise(usize, u64, PromiseAnswer, bool),
     /// Nobody is there to promise anything.
     Silence(usize, u64),
     Refused(usize, u64),
@@ -222,8 +222,7 @@ impl World {
         self.next_ticket
     }
 
-    /// A replica answers a request for a promise. The simulation's own operator holds one that has
-    /// no whole state for silent; the real one must know itself what to make of it.
+    /// A replica answers a request for a promise.
     pub(crate) fn promised(&mut self, ticket: u64, answer: Option<PromiseAnswer>, slot: usize) {
         let Some((desk, life)) = self.tickets.remove(&ticket) else {
             return;
@@ -233,23 +232,19 @@ impl World {
         }
         let process = self.machines[slot].process.as_ref();
         let whole = process.is_some_and(Process::is_whole);
-        let plans = self.desks[desk].operator.hears_streams();
-        let counts = whole || plans || self.setup.bug == Bug::CountsSeeding;
         if let Some(answer) = &answer
             && answer.granted
         {
             let machine = &mut self.machines[slot];
             machine.told = machine.told.max(answer.last.lsn);
         }
-        match answer {
-            None => self.reply(Reply::Refused(desk, life)),
-            Some(answer) if counts => {
-                if self.faults && self.rng.random_bool(0.05) {
-                    self.reply(Reply::Promise(desk, life, answer.clone()));
-                }
-                self.reply(Reply::Promise(desk, life, answer));
-            }
-            Some(_) => {}
+        let Some(answer) = answer else {
+            self.reply(Reply::Refused(desk, life));
+            return;
+        };
+        if self.faults && self.rng.random_bool(0.05) {
+            self.reply(Reply::Promise(desk, life, answer.clone(), whole));
         }
+        self.reply(Reply::Promise(desk, life, answer, whole));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use replicated_store::replication::{Epoch, Lsn};
 
-use super::node::Machine;
+use super::machine::Machine;
 
 /// That the runs exercise something.
 #[derive(Clone, Copy, Debug, Default)]

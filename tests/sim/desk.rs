@@ -7,11 +7,12 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use replicated_store::replication::Configuration;
-use replicated_store::replication::admin::{PromiseAnswer, ReplicaStatus, Role};
+use replicated_store::replication::admin::PromiseAnswer;
 
-use super::api::{Ask, Reply, Word};
+use super::api::{Ask, Reply};
 use super::cluster::Reading;
 use super::event::Event;
+use super::hearing::Stream;
 use super::operator::{Act, Campaign, Chore, Erratic, Operator, Seen};
 use super::planned::Planned;
 use super::world::{Operators, Setup, World};
@@ -30,14 +31,7 @@ pub(crate) struct Desk {
     concluding: bool,
     /// It gives a campaign up then.
     until: Duration,
-    streams: BTreeMap<usize, Stream>,
-}
-
-/// The stream of a replica's states: what is said arrives in order.
-#[derive(Default)]
-struct Stream {
-    incarnation: Option<u64>,
-    arrives: Duration,
+    pub(crate) streams: BTreeMap<usize, Stream>,
 }
 
 impl Desk {
@@ -137,51 +131,6 @@ impl World {
         here.seen = nothing_seen(&self.setup, &mut self.rng);
     }
 
-    /// A replica's words on their way to an operator.
-    pub(crate) fn tell_status(&mut self, desk: usize, slot: usize) {
-        let micros = self.rng.random_range(60_000..140_000);
-        self.at(micros, Event::Status(desk, slot));
-        let paused = self.machines[slot].paused_until > self.now;
-        if paused || !self.reaches(desk, slot) {
-            return;
-        }
-        if self.desks[desk].operator.hears_streams() {
-            self.stream(desk, slot);
-        } else if let Some(status) = self.status(slot) {
-            let uid = self.machines[slot].pod.uid.to_string();
-            let word = Word::Said(uid, Box::new(status));
-            self.reply(Reply::Word(desk, slot, word));
-        }
-    }
-
-    /// The stream goes on, or ends with the process; then its parent is asked.
-    fn stream(&mut self, desk: usize, slot: usize) {
-        let status = self.status(slot);
-        let now = status.as_ref().map(|status| status.incarnation);
-        let before = self.desks[desk].streams.entry(slot).or_default();
-        let was = std::mem::replace(&mut before.incarnation, now);
-        if was.is_some() && was != now {
-            self.say(desk, slot, Word::Lost);
-        }
-        let watched = self.machines[slot].watched && self.machines[slot].pod.exists;
-        if was != now && watched && self.rng.random_bool(0.8) {
-            let ended = self.machines[slot].reaped.iter().copied().collect();
-            self.say(desk, slot, Word::Ended(ended));
-        }
-        if let Some(status) = status {
-            let uid = self.machines[slot].pod.uid.to_string();
-            self.say(desk, slot, Word::Said(uid, Box::new(status)));
-        }
-    }
-
-    fn say(&mut self, desk: usize, slot: usize, word: Word) {
-        let arrives = self.now + Duration::from_micros(self.message_us());
-        let stream = self.desks[desk].streams.entry(slot).or_default();
-        stream.arrives = stream.arrives.max(arrives);
-        let arrives = stream.arrives;
-        self.at_time(arrives, Event::Reply(Reply::Word(desk, slot, word)));
-    }
-
     /// An operator learns something.
     pub(crate) fn replied(&mut self, reply: Reply) {
         let current = |desk: &usize, life: &u64| self.desks[*desk].life == *life;
@@ -194,7 +143,13 @@ impl World {
                 self.desks[desk].operator.swapped(to);
                 self.follow(desk);
             }
-            Reply::Promise(desk, life, answer) if current(&desk, &life) => {
+            Reply::Promise(desk, life, answer, whole) if current(&desk, &life) => {
+                let seeding = &mut self.desks[desk].seen.seeding;
+                if whole {
+                    seeding.remove(&answer.id);
+                } else {
+                    seeding.insert(answer.id);
+                }
                 self.collect(desk, answer);
             }
             Reply::Silence(desk, life) if current(&desk, &life) => self.nobody_there(desk),
@@ -205,18 +160,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    fn learn(&mut self, desk: usize, slot: usize, word: Word) {
-        let now = self.now;
-        let here = &mut self.desks[desk];
-        if let Word::Said(_, status) = &word {
-            self.checker.counts.heard += 1;
-            note(&mut here.seen, slot, status, now);
-            let ended = self.machines[slot].ended.iter();
-            here.seen.ended.extend(ended.map(|it| (slot, *it)));
-        }
-        here.operator.learn(slot, word, now);
     }
 
     fn decide(&mut self, desk: usize, reading: Reading) {
@@ -399,12 +342,4 @@ impl World {
             self.follow(desk);
         }
     }
-}
-
-fn note(seen: &mut Seen, slot: usize, status: &ReplicaStatus, now: Duration) {
-    if status.role == Role::Leader {
-        let process = (slot, status.incarnation);
-        seen.processes.insert(status.epoch, process);
-    }
-    seen.words.insert(slot, (status.clone(), now));
 }

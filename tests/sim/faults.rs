@@ -9,6 +9,7 @@ use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
 use super::event::Event;
+use super::machine::mirror_hard;
 use super::node::Out;
 use super::operator::needed;
 use super::world::{Operators, World, random_clock};
@@ -218,7 +219,9 @@ impl World {
     fn rot(&mut self, slot: usize) {
         let process = self.machines[slot].process.as_mut();
         // As the end of its writer does; else the last batch looks like one that a crash tore.
-        let marked = process.is_some_and(|process| process.log.mark_durable().is_ok());
+        let marked = process.is_some_and(|process| {
+            process.log.mark_durable().is_ok() && mirror_hard(&process.dir).is_ok()
+        });
         if !marked || !self.survives_loss_of(slot) {
             return;
         }

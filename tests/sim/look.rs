@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use replicated_store::replication::{Lsn, ReplicaId};
 
-use super::node::Machine;
+use super::machine::Machine;
 use super::world::{Operators, World};
 
 impl World {

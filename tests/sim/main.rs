@@ -1,6 +1,9 @@
 //! Deterministic simulation: the real core, log and store of several replicas over simulated
-//! disks, clocks, network, clients and operators, with faults by seed. The same seed gives the same
-//! run.
+//! disks, clocks, network and clients, with faults by seed. The same seed gives the same run.
+//!
+//! Two operators look after them over a simulated API server. One kind decides as the shipped one
+//! does (`planned`: its `plan`, `view`, `validate` and `report`); the other does whatever the text of
+//! the protocol allows (`operator`). Runs have two of either, or one of each.
 //!
 //! `SIM_SEEDS=<count>` and `SIM_FIRST=<seed>` choose the seeds, e.g. to repeat one that failed.
 
@@ -15,9 +18,11 @@ mod cluster;
 mod desk;
 mod event;
 mod faults;
+mod hearing;
 mod life;
 mod lin;
 mod look;
+mod machine;
 mod misplan;
 mod network;
 mod node;

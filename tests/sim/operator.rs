@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) words: BTreeMap<usize, (ReplicaStatus, Duration)>,
     /// Replicas whose disks are known to be gone.
     pub(crate) lost: BTreeSet<ReplicaId>,
+    /// Replicas that had no whole state when they promised.
+    pub(crate) seeding: BTreeSet<ReplicaId>,
     /// Processes that are known to have ended: machine and incarnation.
     pub(crate) ended: BTreeSet<(usize, u64)>,
     /// Who leads each epoch, by the register.
@@ -332,7 +334,12 @@ impl Operator for Erratic {
             sets.extend(base.previous.iter().cloned());
         }
         for set in sets {
-            let promised = answers.iter().filter(|it| set.voters.contains(&it.id));
+            // What had no whole state says nothing of what was acknowledged.
+            let counts = |it: &&PromiseAnswer| {
+                let seeding = self.bug != Bug::CountsSeeding && seen.seeding.contains(&it.id);
+                set.voters.contains(&it.id) && (set.sync == 0 || !seeding)
+            };
+            let promised = answers.iter().filter(counts);
             if promised.count() < needed(&set, self.bug) {
                 return None;
             }
@@ -345,7 +352,10 @@ impl Operator for Erratic {
         let able = |it: &&PromiseAnswer| {
             let mut words = seen.words.values();
             let empty = words.any(|(status, _)| status.id == it.id && status.empty);
-            self.bug != Bug::CountsSeeding || !empty
+            match self.bug {
+                Bug::CountsSeeding => !empty,
+                _ => !seen.seeding.contains(&it.id),
+            }
         };
         let able: Vec<_> = answers.iter().filter(able).collect();
         let most = able.iter().map(key).max()?;

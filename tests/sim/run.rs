@@ -61,7 +61,11 @@ pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
 }
 
 fn run_all(name: &str, setup: Setup) {
-    let (first, count) = (setting("SIM_FIRST", 1), setting("SIM_SEEDS", 100));
+    let usual = match setup.operators {
+        Operators::Erratic => 100,
+        Operators::Plan | Operators::Mixed => 25,
+    };
+    let (first, count) = (setting("SIM_FIRST", 1), setting("SIM_SEEDS", usual));
     let mut total = Counts::default();
     for seed in first..first + count {
         println!("SIM_FIRST={seed} SIM_SEEDS=1 cargo test --test sim {name}");

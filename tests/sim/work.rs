@@ -7,7 +7,8 @@ use replicated_store::replication::{Epoch, Input, Lsn};
 use replicated_store::store::Record;
 
 use super::bug::Bug;
-use super::node::{Job, Out, Process, Tip, note_seeding, open_store, write_hard};
+use super::machine::{note_seeding, open_store, write_hard};
+use super::node::{Job, Out, Process, Tip};
 
 impl Process {
     /// The disk's next work, if it is idle. A barrier waits until the state has been brought to
@@ -112,7 +113,7 @@ impl Process {
                 self.log.reset(seed.at, seed.history.clone(), seed.chain)?;
                 self.replacing = None;
                 self.store = None;
-                self.flush = None;
+                (self.flush, self.running) = (None, None);
                 let at = seed.at;
                 self.tip = Tip {
                     end: at,
@@ -247,14 +248,23 @@ impl Process {
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
     }
 
-    /// Cuts the state, or brings a committed cut to disk; frees the log below it and `trim`.
-    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
-        self.now = now;
+    /// Cuts the state, and begins to bring a committed cut to disk.
+    fn begin_flush(&mut self) {
         if self.flush.is_none() {
             self.cut_state();
         }
         let committed = self.core.commit();
-        let Some(job) = self.flush.take_if(|job| job.cut() <= committed) else {
+        if let Some(job) = self.flush.take_if(|job| job.cut() <= committed) {
+            self.drive_core(Input::Flushing(job.cut()));
+            self.running = Some(job);
+        }
+    }
+
+    /// Goes on with a flush, or begins one; frees the log below it and `trim`.
+    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
+        self.now = now;
+        let Some(job) = self.running.take() else {
+            self.begin_flush();
             return;
         };
         let cut = job.cut();

@@ -16,8 +16,8 @@ use super::cluster::Cluster;
 use super::desk::Desk;
 use super::event::Event;
 use super::faults::Menu;
+use super::machine::Machine;
 use super::network::Network;
-use super::node::Machine;
 
 /// How a run is set up.
 #[derive(Clone, Copy, Debug)]
