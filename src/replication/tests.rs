@@ -7,6 +7,7 @@ use super::*;
 
 mod handover;
 mod leases;
+mod truncation;
 
 const ME: ReplicaId = ReplicaId(1);
 const OTHER: ReplicaId = ReplicaId(2);

@@ -108,6 +108,12 @@ impl Core {
         }
     }
 
+    /// Whether the state may be brought to disk at `cut`: it is committed, and the log is not being
+    /// cut, perhaps below it (what an asynchronous leader committed need not be what stays).
+    pub fn may_flush(&self, cut: Lsn) -> bool {
+        cut <= self.commit && !self.truncating
+    }
+
     /// Until when, on the clock of [`Self::step`], this leader may answer clients: while it holds
     /// leases of enough voters, itself included, and its barrier is committed. Zero if it may not.
     pub fn answers_until(&self) -> Duration {

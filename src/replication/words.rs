@@ -90,7 +90,7 @@ pub enum Input {
         /// Epochs up to there.
         history: EpochHistory,
     },
-    /// The state was brought to disk at this LSN.
+    /// The state is being brought to disk at this LSN, or has been: the log is not cut below it.
     Flushed(Lsn),
     /// The seed is installed: there is a whole state at this LSN.
     SeedInstalled(Lsn),

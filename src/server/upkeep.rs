@@ -163,7 +163,6 @@ impl Upkeep {
         else {
             return Ok(());
         };
-        let cut = job.cut();
         let done = match job.run() {
             Ok(done) => done,
             Err(error) => return self.flush_failed(&engine, error),
@@ -172,11 +171,7 @@ impl Upkeep {
         let finished = node.with(|inner| {
             // A seed may have replaced the store that this flush was of.
             let store = current_store(inner, &engine);
-            let finished = store.is_some_and(|store| store.finish_flush(done).is_ok());
-            if finished {
-                node.drive(inner, Input::Flushed(cut));
-            }
-            finished
+            store.is_some_and(|store| store.finish_flush(done).is_ok())
         });
         if !finished {
             return Ok(());
@@ -202,8 +197,10 @@ impl Upkeep {
                 inner.flush_wanted = true;
                 node.cut(inner);
             }
-            let committed = inner.core.commit();
-            let job = inner.flush.take_if(|job| job.cut() <= committed)?;
+            let core = &inner.core;
+            let job = inner.flush.take_if(|job| core.may_flush(job.cut()))?;
+            // Told now: the log could be cut below it while it runs.
+            node.drive(inner, Input::Flushed(job.cut()));
             let engine = Arc::clone(inner.store.as_ref()?.engine());
             let requests = std::mem::take(&mut inner.snapshot_requests);
             Some(Due {

@@ -253,9 +253,10 @@ impl Process {
         if self.flush.is_none() {
             self.cut_state();
         }
-        let committed = self.core.commit();
-        if let Some(job) = self.flush.take_if(|job| job.cut() <= committed) {
-            self.drive_core(Input::Flushing(job.cut()));
+        let core = &self.core;
+        if let Some(job) = self.flush.take_if(|job| core.may_flush(job.cut())) {
+            // Told now: the log could be cut below it while it runs.
+            self.drive_core(Input::Flushed(job.cut()));
             self.running = Some(job);
         }
     }
@@ -273,7 +274,6 @@ impl Process {
         store.finish_flush(done).expect("it is of this store");
         while store.settle() {}
         drop(store.take_garbage());
-        self.drive_core(Input::Flushed(cut));
         let trimmed = trim.is_some_and(|most| self.reader.trim(cut.min(most)).is_ok());
         if trimmed {
             self.drive_core(Input::Trimmed(self.reader.oldest()));
