@@ -9,7 +9,7 @@ use replicated_store::env::SimDisk;
 use replicated_store::log::{Frame, Log, LogWriter};
 use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
 use replicated_store::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
-use replicated_store::store::{FlushJob, MemoryEngine, Store};
+use replicated_store::store::{FlushDone, FlushJob, MemoryEngine, Store};
 
 use super::bug::Bug;
 use super::client::{Command, OpId};
@@ -97,8 +97,8 @@ pub(crate) struct Process {
     pub(crate) busy: Option<Job>,
     pub(crate) reign: u64,
     pub(crate) flush: Option<FlushJob>,
-    /// The one that is under way.
-    pub(crate) running: Option<FlushJob>,
+    /// The one that is under way: on the disk, and nobody has noticed yet.
+    pub(crate) running: Option<(FlushDone, Lsn)>,
     pub(crate) cut: Tip,
     pub(crate) streams: BTreeMap<Peer, Stream>,
     pub(crate) waiters: Vec<Waiter>,

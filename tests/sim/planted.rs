@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::bug::Bug;
 use super::faults::Menu;
-use super::run::{mixed, planned, restless, run, setup};
+use super::run::{mixed, planned, restless, run, setting, setup};
 use super::world::Setup;
 
-/// Runs seeds until one notices the mistake; `most` of them.
+/// Runs seeds until one notices the mistake; `most` of them, or as many as `SIM_SEEDS` says.
 fn found(bug: Bug, setup: Setup, most: u64) {
     let setup = Setup { bug, ..setup };
+    let most = setting("SIM_SEEDS", most);
     for seed in 1..=most {
         let noticed = catch_unwind(AssertUnwindSafe(|| run(seed, setup)));
         if let Err(panic) = noticed {

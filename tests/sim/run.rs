@@ -15,7 +15,7 @@ const RECOVERY: Duration = Duration::from_secs(12);
 /// The real operator is patient: it waits for what may pass by itself.
 const PLANNED_RECOVERY: Duration = Duration::from_secs(40);
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
     given.unwrap_or(default)
 }

@@ -248,7 +248,7 @@ impl Process {
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
     }
 
-    /// Cuts the state, and begins to bring a committed cut to disk.
+    /// Cuts the state, and brings a committed cut to disk, which is noticed later.
     fn begin_flush(&mut self) {
         if self.flush.is_none() {
             self.cut_state();
@@ -256,20 +256,20 @@ impl Process {
         let core = &self.core;
         if let Some(job) = self.flush.take_if(|job| core.may_flush(job.cut())) {
             // Told now: the log could be cut below it while it runs.
-            self.drive_core(Input::Flushed(job.cut()));
-            self.running = Some(job);
+            let cut = job.cut();
+            self.drive_core(Input::Flushed(cut));
+            let done = job.run().expect("memory does not fail");
+            self.running = Some((done, cut));
         }
     }
 
     /// Goes on with a flush, or begins one; frees the log below it and `trim`.
     pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
         self.now = now;
-        let Some(job) = self.running.take() else {
+        let Some((done, cut)) = self.running.take() else {
             self.begin_flush();
             return;
         };
-        let cut = job.cut();
-        let done = job.run().expect("memory does not fail");
         let Some(store) = &mut self.store else { return };
         store.finish_flush(done).expect("it is of this store");
         while store.settle() {}
