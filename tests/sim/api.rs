@@ -103,8 +103,9 @@ pub(crate) enum Word {
 
 impl World {
     pub(crate) fn message_us(&mut self) -> u64 {
+        let slow = self.setup.menu.slow_words;
         match self.rng.random_range(0..20) {
-            0 if self.faults => self.rng.random_range(1_000..800_000),
+            it if self.faults && it < slow => self.rng.random_range(1_000..800_000),
             _ => self.rng.random_range(500..8_000),
         }
     }

@@ -133,14 +133,18 @@ impl World {
 
     /// The compare-and-swap of the API server; says whether it succeeded.
     pub(crate) fn swap(&mut self, version: u64, next: &Configuration) -> bool {
-        let blind = self.setup.bug == Bug::SwapsBlindly && next.version > self.register.version;
+        let blind = self.setup.bug == Bug::SwapsBlindly;
         if self.cluster.version != version && !blind {
             return false;
         }
         let base = self.register.clone();
+        let mut next = next.clone();
+        if blind {
+            next.version = base.version + 1;
+        }
         assert!(next.version > base.version, "versions rise");
         // A set of which too many have died meanwhile is the end of it: not what is tried here.
-        if !self.survives(next, None) {
+        if !self.survives(&next, None) {
             return false;
         }
         if next.epoch > base.epoch {
@@ -153,9 +157,9 @@ impl World {
         } else {
             self.checker.counts.changes += 1;
         }
-        self.register = next.clone();
-        self.cluster.version += 1;
         let _ = write!(self.trace, "{}us {next:?} ", self.now.as_micros());
+        self.register = next;
+        self.cluster.version += 1;
         true
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Menu {
     pub(crate) rots: u32,
     /// Most microseconds that a message takes, unless something is wrong.
     pub(crate) delay_us: u64,
+    /// How many of twenty messages of operators take long.
+    pub(crate) slow_words: u32,
     /// How often in a thousand looks an operator promotes for no reason.
     pub(crate) whims: u32,
     /// How often in a hundred promotions it gives voters up, or a leader those that it misses.
@@ -46,6 +48,7 @@ impl Menu {
         leases: 1,
         rots: 1,
         delay_us: 2_000,
+        slow_words: 1,
         whims: 10,
         removals: 30,
     };
