@@ -53,6 +53,19 @@ impl Menu {
         removals: 30,
     };
 
+    /// Nothing goes wrong but what a scenario does.
+    pub(crate) const CALM: Self = Self {
+        pause_us: 0,
+        slow_words: 0,
+        whims: 0,
+        removals: 100,
+        ..Self::ALL
+    };
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.pause_us == 0
+    }
+
     pub(crate) fn delay_us(&self, rng: &mut SmallRng) -> u64 {
         match rng.random_range(0..50) {
             0 => rng.random_range(1_000..100_000),
@@ -71,6 +84,9 @@ impl World {
             return;
         }
         let menu = self.setup.menu;
+        if menu.is_calm() {
+            return;
+        }
         let micros = self.rng.random_range(1_000..menu.pause_us);
         self.at(micros, Event::Fault);
         let slot = self.rng.random_range(0..self.machines.len());

@@ -16,6 +16,7 @@ mod client;
 mod clock;
 mod cluster;
 mod desk;
+mod directed;
 mod event;
 mod faults;
 mod hearing;

@@ -31,6 +31,12 @@ pub(crate) fn run(seed: u64, setup: Setup) -> (Counts, String) {
         }
     }
     world.run_until(TROUBLE, |_| false);
+    conclude(world)
+}
+
+/// Puts everything right, and judges the run: what went on, or a panic.
+pub(crate) fn conclude(mut world: World) -> (Counts, String) {
+    let setup = world.setup;
     world.heal();
     let healed = world.now;
     let recovery = match setup.operators {

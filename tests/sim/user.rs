@@ -9,7 +9,7 @@ use super::world::World;
 impl World {
     /// The user changes the specification, by what the rules of the definition allow.
     pub(crate) fn wish(&mut self) {
-        if !self.faults {
+        if !self.faults || self.setup.menu.is_calm() {
             return;
         }
         let micros = self.rng.random_range(200_000..2_500_000);
