@@ -4,6 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use replicated_store::replication::Input;
+
 use super::bug::Bug;
 use super::client::{Command, Op, STRIDE};
 use super::clock::{LocalClock, MOST_PPM};
@@ -188,6 +190,19 @@ fn parted(world: &mut World) -> Option<()> {
     Some(())
 }
 
+/// The same, and somebody else has asked for its promise: the shipped operator carries that through
+/// with all that it has heard, of which only one answers.
+fn carried_through(world: &mut World) -> Option<()> {
+    let (leader, others) = world.assembled()?;
+    world.part(&[leader, others[0]]);
+    world.run_until(world.now + SECOND * 2 / 5, |_| false);
+    let epoch = world.register.epoch.next();
+    let ticket = 0; // nobody waits for the answer
+    world.drive(others[1], Input::Promise { epoch, ticket });
+    world.run_until(world.now + SECOND * 5, |_| false);
+    Some(())
+}
+
 /// Records of an old epoch reach a second replica under a new leader, and its barrier does not; a
 /// third one has the barrier of an epoch in between.
 fn old_records(world: &mut World) -> Option<()> {
@@ -272,6 +287,12 @@ fn believes_in_leases_in_full() {
 #[test]
 fn quorum_without_leases() {
     found(Bug::QuorumWithoutLeases, calm(setup(3, 3, 2), 300), parted);
+}
+
+#[test]
+fn plans_with_too_few_promises() {
+    let setup = calm(planned(setup(3, 3, 2)), 300);
+    found(Bug::QuorumWithoutLeases, setup, carried_through);
 }
 
 #[test]

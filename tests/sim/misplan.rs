@@ -33,7 +33,11 @@ impl Planned {
             Bug::IgnoresPrevious => campaign.sets.truncate(1),
             Bug::VoidsLeases => campaign.ended = true,
             Bug::CountsOldPromises => self.recall(&mut answers),
-            Bug::QuorumWithoutLeases if copied(&campaign, &answers) => campaign.sets.clear(),
+            Bug::QuorumWithoutLeases if copied(&campaign, &answers) => {
+                let promised = ids(&answers);
+                let sets = campaign.sets.iter_mut();
+                sets.for_each(|set| set.voters.retain(|id| promised.contains(id)));
+            }
             // What has no state is passed over, whatever its log is.
             Bug::CountsSeeding => {
                 let barred = answers
@@ -57,16 +61,20 @@ impl Planned {
 
     /// Adds what was promised in earlier campaigns.
     fn recall(&mut self, answers: &mut Vec<PromiseAnswer>) {
-        let known: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
+        let known = ids(answers);
         self.promises.retain(|it| !known.contains(&it.id));
         self.promises.extend(answers.iter().cloned());
         answers.clone_from(&self.promises);
     }
 }
 
+fn ids(answers: &[PromiseAnswer]) -> BTreeSet<ReplicaId> {
+    answers.iter().map(|it| it.id).collect()
+}
+
 /// Whether every record is known to one of these, whatever leases there are.
 fn copied(campaign: &Campaign, answers: &[PromiseAnswer]) -> bool {
-    let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
+    let promised = ids(answers);
     campaign.sets.iter().all(|set| {
         let met = set.voters.intersection(&promised).count();
         met > set.voters.len() - promotion::copies(set)
