@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Runs what follows with the cluster's kubeconfig and programs.
 IN_CLUSTER = eval "$$($(CLUSTER)/env)";
 
-.PHONY: help demo test install uninstall fmt lint doc deny unit sim e2e chart crd bench
+.PHONY: help demo test install uninstall fmt lint doc deny unit sim model e2e chart crd bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r target what; do \
@@ -29,11 +29,11 @@ uninstall: ## take the operator away; stores stay
 	@$(IN_CLUSTER) helm uninstall replicated-store --namespace replicated-store-system --wait
 
 fmt: ## format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: ## formatting and lints
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 doc: ## the code's documentation, without a warning
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
@@ -46,6 +46,10 @@ unit: ## unit and integration tests
 
 sim: ## simulation; SEEDS=N for so many runs of each kind, FIRST=N for where they begin
 	$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FIRST),SIM_FIRST=$(FIRST)) cargo test --locked --test sim $(if $(SEEDS),run::)
+
+model: ## all that may happen to the replication core within bounds; LONG=1 for wider ones; SCOPES='voters=3 writes=2 ...' and STATES=N for others, SEED=N and WALKS=N for the walks
+	$(if $(LONG),MODEL_LONG=1) $(if $(SCOPES),MODEL_SCOPES='$(SCOPES)') $(if $(STATES),MODEL_STATES=$(STATES)) $(if $(SEED),MODEL_SEED=$(SEED)) $(if $(WALKS),MODEL_WALKS=$(WALKS)) \
+	  cargo test --locked --package replication-model -- --nocapture $(if $(SCOPES),the_protocol_holds --exact,$(if $(WALKS),walks))
 
 e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
 	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \

@@ -26,6 +26,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         beat_ms: 1000,
         leaving: false,
         fenced: false,
+        damaged: false,
         stamp: None,
         divergent: None,
         id: ReplicaId(id),

@@ -298,6 +298,9 @@ pub struct ReplicaStatus {
     /// It serves no client, as the user wants it.
     #[serde(default)]
     pub fenced: bool,
+    /// Its state on disk is not what was written: once it follows, it fetches it anew.
+    #[serde(default)]
+    pub damaged: bool,
     /// [`Assignment::stamp`] of what it was told last, 0 if nothing since the start. An older one
     /// that comes late takes the place of a newer one, and only this shows it.
     #[serde(default)]

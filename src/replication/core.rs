@@ -10,7 +10,7 @@ use super::types::{Configuration, Epoch, EpochHistory, Lsn, ReplicaId};
 use super::words::{Effect, HardState, Input, Peer, Recovered};
 
 /// The protocol state of one replica.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Core {
     pub(super) id: ReplicaId,
     pub(super) hard: HardState,
@@ -47,7 +47,7 @@ pub struct Core {
 }
 
 /// The state of a follower towards its leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Following {
     pub(super) leader: ReplicaId,
     pub(super) epoch: Epoch,
@@ -69,7 +69,7 @@ pub(super) struct Following {
 }
 
 /// How far the handshake on the present connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Not connected.
     Down,

@@ -12,7 +12,7 @@ use super::words::Effect;
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 
 /// A switchover that the leader is preparing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Handover {
     epoch: Epoch,
     target: ReplicaId,

@@ -24,7 +24,7 @@ pub(super) fn waited(left: Duration) -> Duration {
 }
 
 /// A lease that may still run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// Epoch of the leader that holds it; `None` if it was granted before this process started.
     pub holder: Option<Epoch>,
@@ -33,7 +33,7 @@ pub struct Lease {
 }
 
 /// What a voter has granted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Grants {
     until: BTreeMap<Epoch, Duration>,
     /// What an earlier process granted is forgotten: it may run until then.

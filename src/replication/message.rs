@@ -28,7 +28,7 @@ use super::types::{Epoch, EpochHistory, Lsn, Position, ReplicaId};
 pub const PROTOCOL_VERSION: u16 = 3;
 
 /// A file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SeedFile {
     /// Path relative to the snapshot, with `/`.
     pub name: String,
@@ -39,7 +39,7 @@ pub struct SeedFile {
 }
 
 /// A snapshot that can be fetched: the state at an LSN.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SeedManifest {
     /// Names the snapshot at its source.
     pub id: u64,
@@ -65,7 +65,7 @@ impl SeedManifest {
 pub type Watches = Vec<(Vec<u8>, Option<u64>)>;
 
 /// What became of commands that a follower handed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ForwardOutcome {
     /// They were executed, and their replies may be given.
     Done {
@@ -79,7 +79,7 @@ pub enum ForwardOutcome {
 }
 
 /// One message, see the module's table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// A follower introduces itself.
     Hello {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::types::{Configuration, Epoch, Lsn, ReplicaId};
 
 /// A connected follower.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Follower {
     pub(super) id: ReplicaId,
     /// `true` from `Ready` on: before that, what it has is not known to be the leader's log.
@@ -21,7 +21,7 @@ pub(super) struct Follower {
 
 /// Whether a leader's disk answers. Counted in time that this process ran: one that was frozen
 /// learns nothing about its disk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(super) struct DiskWatch {
     /// Since its last answer, as long as something is asked of it.
     pub(super) silent_for: Duration,
@@ -32,7 +32,7 @@ pub(super) struct DiskWatch {
 }
 
 /// The state of a leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     pub(super) epoch: Epoch,
     /// Until then no barrier is appended: leases of earlier leaders may run.

@@ -118,7 +118,7 @@ pub struct Position {
 }
 
 /// Where an epoch begins in a log: the LSN *before* its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpochStart {
     /// The epoch.
     pub epoch: Epoch,
@@ -127,7 +127,7 @@ pub struct EpochStart {
 }
 
 /// The epochs of a log, ascending in epoch and in start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EpochHistory(Vec<EpochStart>);
 
@@ -199,7 +199,7 @@ impl EpochHistory {
 }
 
 /// A set of voters with the durability rule that was in force for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VoterSet {
     /// The replicas that count.
     pub voters: BTreeSet<ReplicaId>,
@@ -208,7 +208,7 @@ pub struct VoterSet {
 }
 
 /// What the configuration register holds: who leads in which epoch, and who counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
     /// Rises at every change.

@@ -7,7 +7,7 @@ use super::message::Message;
 use super::types::{Configuration, Epoch, EpochHistory, Lsn, ReplicaId};
 
 /// What a replica must never forget, besides its log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// Highest epoch promised: nothing of any epoch below it is taken or acknowledged.
     pub promised: Epoch,
@@ -18,7 +18,7 @@ pub struct HardState {
 }
 
 /// What a restarted replica finds on its disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Recovered {
     /// The saved hard state.
     pub hard: HardState,
@@ -38,7 +38,7 @@ pub struct Recovered {
 pub type Peer = u64;
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Input {
     /// The operator handed over the register.
     Configure(Configuration),
@@ -120,7 +120,7 @@ pub enum Input {
 }
 
 /// What must be done. The order matters: a shell carries effects out in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Make this durable, then say [`Input::Saved`].
     Save(HardState),

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// What is told of a leader's state that is damaged.
 const LEADER: &str =
-    "let another replica lead (spec.leader.target), then it is fetched from that one";
+    "it is fetched anew once another replica leads, as soon as one that is whole is in step";
 /// The same of a follower's.
 const FOLLOWER: &str = "it is fetched anew from a replica that has a whole one";
 

@@ -36,6 +36,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             beat_ms: stream_beat(inner.core.lease()).as_millis() as u64,
             leaving: inner.leaving,
             fenced: inner.gate.fenced,
+            damaged: inner.damage.is_some(),
             stamp: Some(inner.stamp),
             divergent: inner.divergent.clone(),
             leader: view.leader,

@@ -165,6 +165,8 @@ impl Upkeep {
         };
         let done = match job.run() {
             Ok(done) => done,
+            // The state was brought back, or replaced, before it was begun.
+            Err(StoreError::FlushCancelled) => return Ok(()),
             Err(error) => return self.flush_failed(&engine, error),
         };
         let node = &self.node;

@@ -103,13 +103,13 @@ fn a_repair_that_is_killed_goes_on() {
     store.assert_same();
 }
 
-/// Goal: a leader whose state is damaged says what to do, and is put right once another one leads.
+/// Goal: a leader whose state is damaged says what will happen, and is put right once another one leads.
 #[test]
 fn a_damaged_leader_is_put_right_once_another_one_leads() {
     let mut store = filled(Settings::default());
     let damaged = store.leader();
     flip(&largest_table(&store.replicas[damaged].dir), 5000);
-    says(&store.replicas[damaged], "let another replica lead");
+    says(&store.replicas[damaged], "once another replica leads");
     store.vote_all(0);
     store.promote_to(1 - damaged);
     store.leader_serves();

@@ -1,20 +1,20 @@
-//! The register behind its compare-and-swap, and the operators' desks: each reads, decides, asks
-//! and swaps over a slow network, and may forget everything between any two steps.
+//! What is asked of replicas and of the API server, and what comes back, over a slow network.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rand::rngs::SmallRng;
-use replicated_store::replication::admin::{
-    FollowerStatus, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
-};
-use replicated_store::replication::{Configuration, Epoch, Input, Lsn, Position, ReplicaId};
+use replicated_store::api::ReplicatedStoreStatus;
+use replicated_store::replication::admin::{Assignment, PromiseAnswer, ReplicaStatus};
+use replicated_store::replication::{Configuration, Epoch, Input, ReplicaId};
 
-use super::bug::Bug;
-use super::operator::{Act, Campaign, Erratic, Operator, Seen};
-use super::world::{Event, Setup, World};
+use super::cluster::Reading;
+use super::event::Event;
+use super::node::Process;
+use super::world::World;
 
 /// What is on its way to a replica or to the API server. `desk` is who asks, in its `life`.
+#[derive(Clone)]
 pub(crate) enum Ask {
     Promise {
         desk: usize,
@@ -28,148 +28,140 @@ pub(crate) enum Ask {
         slot: usize,
         epoch: Epoch,
         target: ReplicaId,
+        within: Duration,
     },
     Configure {
+        desk: usize,
+        life: u64,
         slot: usize,
-        register: Configuration,
+        notice: Notice,
     },
     Read {
         desk: usize,
         life: u64,
     },
+    /// On the condition that nobody has written the object since `version`.
     Swap {
-        base: Configuration,
+        desk: usize,
+        life: u64,
+        version: u64,
         next: Configuration,
+    },
+    Report(Box<ReplicatedStoreStatus>),
+    Scale(u32),
+    Delete {
+        slot: usize,
+        uid: u64,
     },
 }
 
+/// What a replica is told.
+#[derive(Clone)]
+pub(crate) enum Notice {
+    Register(Configuration),
+    Assignment(Arc<Assignment>),
+}
+
 impl Ask {
+    /// The replica that it goes to.
     pub(crate) fn slot(&self) -> Option<usize> {
         match self {
             Self::Promise { slot, .. }
             | Self::Switchover { slot, .. }
             | Self::Configure { slot, .. } => Some(*slot),
-            Self::Read { .. } | Self::Swap { .. } => None,
+            Self::Read { .. }
+            | Self::Swap { .. }
+            | Self::Report(_)
+            | Self::Scale(_)
+            | Self::Delete { .. } => None,
         }
     }
 }
 
 /// What comes back to an operator.
 pub(crate) enum Reply {
-    Register(usize, u64, Configuration),
-    Promise(usize, u64, PromiseAnswer),
+    Object(usize, u64, Box<Reading>),
+    Swapped(usize, u64, Option<Configuration>),
+    /// And whether its replica has a whole state.
+    Promise(usize, u64, PromiseAnswer, bool),
+    /// Nobody is there to promise anything.
+    Silence(usize, u64),
     Refused(usize, u64),
-    Status(usize, usize, Box<ReplicaStatus>),
+    Told(usize, u64, usize, &'static str),
+    Word(usize, usize, Word),
 }
 
-/// One operator with what it remembers.
-pub(crate) struct Desk {
-    pub(crate) operator: Box<dyn Operator>,
-    pub(crate) seen: Seen,
-    /// Rises whenever it forgets: answers to questions from before are not for it.
-    life: u64,
-    campaign: Option<Campaign>,
-    answers: Vec<PromiseAnswer>,
-    /// It gives a campaign up then.
-    until: Duration,
-}
-
-impl Desk {
-    pub(crate) fn new(setup: &Setup, rng: &mut SmallRng) -> Self {
-        let operator = Erratic {
-            bug: setup.bug,
-            restless: true,
-            removals: setup.menu.removals,
-            most_voters: setup.voters,
-            whims: setup.menu.whims,
-            changes_sync: setup.changes_sync,
-        };
-        Self {
-            operator: Box::new(operator),
-            seen: nothing_seen(setup, rng),
-            life: 0,
-            campaign: None,
-            answers: Vec::new(),
-            until: Duration::ZERO,
-        }
-    }
-
-    fn rest(&mut self) {
-        self.life += 1;
-        self.campaign = None;
-        self.answers.clear();
-    }
-}
-
-/// What an operator knows at its start. Some are quick to hold a leader to be away.
-fn nothing_seen(setup: &Setup, rng: &mut SmallRng) -> Seen {
-    Seen {
-        patience: setup.lease * rng.random_range(1..7) / 2 + Duration::from_millis(150),
-        ..Seen::default()
-    }
+/// What an operator hears of a replica.
+pub(crate) enum Word {
+    /// By the Pod of this identity.
+    Said(String, Box<ReplicaStatus>),
+    /// The stream of its states has ended.
+    Lost,
+    /// The parent of its process says which ones have ended.
+    Ended(Vec<u64>),
 }
 
 impl World {
-    fn message_us(&mut self) -> u64 {
+    pub(crate) fn message_us(&mut self) -> u64 {
+        let slow = self.setup.menu.slow_words;
         match self.rng.random_range(0..20) {
-            0 if self.faults => self.rng.random_range(1_000..800_000),
+            it if self.faults && it < slow => self.rng.random_range(1_000..800_000),
             _ => self.rng.random_range(500..8_000),
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
+    /// Sends it; now and then it arrives twice, but for a read, of which one answer is taken.
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        let repeats = !matches!(ask, Ask::Read { .. });
+        if repeats && self.faults && self.rng.random_bool(0.03) {
+            let micros = self.message_us();
+            self.at(micros, Event::Ask(ask.clone()));
+        }
         let micros = self.message_us();
         self.at(micros, Event::Ask(ask));
     }
 
-    fn reply(&mut self, reply: Reply) {
+    pub(crate) fn reply(&mut self, reply: Reply) {
         let micros = self.message_us();
         self.at(micros, Event::Reply(reply));
-    }
-
-    /// Operators are machines of their own, after the replicas.
-    fn reaches(&self, desk: usize, slot: usize) -> bool {
-        self.network.passes(self.machines.len() + desk, slot)
-    }
-
-    /// An operator looks after its store.
-    pub(crate) fn operator(&mut self, desk: usize) {
-        let micros = self.rng.random_range(40_000..160_000);
-        self.at(micros, Event::Operator(desk));
-        if self.faults && self.rng.random_bool(0.02) {
-            self.desks[desk].rest();
-            self.desks[desk].seen = nothing_seen(&self.setup, &mut self.rng);
-        }
-        if self.desks[desk].campaign.is_some() && self.desks[desk].until > self.now {
-            return;
-        }
-        self.desks[desk].rest();
-        let life = self.desks[desk].life;
-        self.ask(Ask::Read { desk, life });
-    }
-
-    /// A replica's words on their way to an operator.
-    pub(crate) fn tell_status(&mut self, desk: usize, slot: usize) {
-        let micros = self.rng.random_range(60_000..140_000);
-        self.at(micros, Event::Status(desk, slot));
-        let paused = self.machines[slot].paused_until > self.now;
-        if paused || !self.reaches(desk, slot) {
-            return;
-        }
-        if let Some(status) = self.status(slot) {
-            self.reply(Reply::Status(desk, slot, Box::new(status)));
-        }
     }
 
     /// Something arrives at a replica or at the API server.
     pub(crate) fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Read { desk, life } => {
-                let register = self.register.clone();
-                self.reply(Reply::Register(desk, life, register));
+                let reading = Box::new(self.reading());
+                self.reply(Reply::Object(desk, life, reading));
             }
-            Ask::Swap { base, next } => self.swap(&base, next),
-            Ask::Configure { slot, register } => self.drive(slot, Input::Configure(register)),
+            Ask::Swap {
+                desk,
+                life,
+                version,
+                next,
+            } => {
+                let done = self.swap(version, &next).then_some(next);
+                self.reply(Reply::Swapped(desk, life, done));
+            }
+            Ask::Report(status) => self.report(*status),
+            Ask::Scale(replicas) => self.scale(replicas),
+            Ask::Delete { slot, uid } => self.delete_pod(slot, uid),
+            Ask::Configure {
+                desk,
+                life,
+                slot,
+                notice,
+            } => {
+                let refusal = self.configure(slot, notice);
+                self.reply(Reply::Told(desk, life, slot, refusal));
+            }
+            Ask::Promise {
+                desk, life, slot, ..
+            }
+            | Ask::Switchover {
+                desk, life, slot, ..
+            } if self.machines[slot].process.is_none() => {
+                self.reply(Reply::Silence(desk, life));
+            }
             Ask::Promise {
                 desk,
                 life,
@@ -185,6 +177,7 @@ impl World {
                 slot,
                 epoch,
                 target,
+                within,
             } => {
                 let ticket = self.ticket(desk, life);
                 self.drive(
@@ -192,12 +185,36 @@ impl World {
                     Input::Switchover {
                         epoch,
                         target,
-                        within: self.setup.lease,
+                        within,
                         ticket,
                     },
                 );
             }
         }
+    }
+
+    /// A replica is told something; answers why it does not take it.
+    fn configure(&mut self, slot: usize, notice: Notice) -> &'static str {
+        let id = self.machines[slot].id;
+        let Some(process) = &mut self.machines[slot].process else {
+            return "nobody is there";
+        };
+        match notice {
+            Notice::Register(register) => self.drive(slot, Input::Configure(register)),
+            Notice::Assignment(assignment) => {
+                let own = assignment.members.iter().find(|member| member.id == id);
+                let Some(own) = own else {
+                    return "it is not among the members";
+                };
+                process.stamp = assignment.stamp;
+                process.settle_in(own.fenced, &assignment.settings);
+                let lease = Duration::from_millis(assignment.settings.lease_ms);
+                let configuration = assignment.configuration.clone();
+                self.drive(slot, Input::SetLease(lease));
+                self.drive(slot, Input::Configure(configuration));
+            }
+        }
+        ""
     }
 
     fn ticket(&mut self, desk: usize, life: u64) -> u64 {
@@ -206,8 +223,7 @@ impl World {
         self.next_ticket
     }
 
-    /// A replica answers a request for a promise. One that has no whole state is no evidence of
-    /// anything: its answer is held for silence.
+    /// A replica answers a request for a promise.
     pub(crate) fn promised(&mut self, ticket: u64, answer: Option<PromiseAnswer>, slot: usize) {
         let Some((desk, life)) = self.tickets.remove(&ticket) else {
             return;
@@ -216,235 +232,20 @@ impl World {
             return;
         }
         let process = self.machines[slot].process.as_ref();
-        let whole = process.is_some_and(super::node::Process::is_whole);
-        let counts = whole || self.setup.bug == Bug::CountsSeeding;
+        let whole = process.is_some_and(Process::is_whole);
         if let Some(answer) = &answer
             && answer.granted
         {
             let machine = &mut self.machines[slot];
             machine.told = machine.told.max(answer.last.lsn);
         }
-        match answer {
-            None => self.reply(Reply::Refused(desk, life)),
-            Some(answer) if counts => self.reply(Reply::Promise(desk, life, answer)),
-            Some(_) => {}
-        }
-    }
-
-    /// An operator learns something.
-    pub(crate) fn replied(&mut self, reply: Reply) {
-        match reply {
-            Reply::Status(desk, slot, status) => self.learn(desk, slot, *status),
-            Reply::Register(desk, life, register) if self.desks[desk].life == life => {
-                self.decide(desk, register);
-            }
-            Reply::Promise(desk, life, answer) if self.desks[desk].life == life => {
-                self.collect(desk, answer);
-            }
-            Reply::Refused(desk, life) if self.desks[desk].life == life => {
-                self.desks[desk].rest();
-            }
-            Reply::Register(..) | Reply::Promise(..) | Reply::Refused(..) => {}
-        }
-    }
-
-    fn learn(&mut self, desk: usize, slot: usize, status: ReplicaStatus) {
-        let now = self.now;
-        let seen = &mut self.desks[desk].seen;
-        if status.role == Role::Leader {
-            let process = (slot, status.incarnation);
-            seen.processes.insert(status.epoch, process);
-        }
-        seen.words.insert(slot, (status, now));
-        let ended = self.machines[slot].ended.iter();
-        seen.ended.extend(ended.map(|it| (slot, *it)));
-    }
-
-    fn decide(&mut self, desk: usize, register: Configuration) {
-        let lost = self.lost.clone();
-        let now = self.now;
-        let here = &mut self.desks[desk];
-        if let Some(leader) = register.leader {
-            here.seen.leaders.insert(register.epoch, leader);
-        }
-        here.seen.now = now;
-        here.seen.lost = lost;
-        here.seen.register = register.clone();
-        let act = here.operator.decide(&here.seen, &mut self.rng);
-        match act {
-            Act::Keep => self.tell(desk, &register),
-            Act::Swap(next) => self.ask(Ask::Swap {
-                base: register,
-                next,
-            }),
-            Act::Campaign(campaign) => self.campaign(desk, campaign),
-        }
-    }
-
-    /// Hands the register to replicas that do not have it, and now and then to others.
-    fn tell(&mut self, desk: usize, register: &Configuration) {
-        for slot in 0..self.machines.len() {
-            let words = self.desks[desk].seen.words.get(&slot);
-            let behind =
-                words.is_none_or(|(status, _)| status.configuration_version < register.version);
-            if self.reaches(desk, slot) && (behind || self.rng.random_bool(0.1)) {
-                let register = register.clone();
-                self.ask(Ask::Configure { slot, register });
-            }
-        }
-    }
-
-    fn campaign(&mut self, desk: usize, campaign: Campaign) {
-        let life = self.desks[desk].life;
-        let epoch = campaign.epoch;
-        let hand_over = campaign.hand_over;
-        self.desks[desk].until = self.now + self.setup.lease * 2;
-        self.desks[desk].campaign = Some(campaign);
-        match hand_over {
-            Some((slot, target)) if self.reaches(desk, slot) => self.ask(Ask::Switchover {
-                desk,
-                life,
-                slot,
-                epoch,
-                target,
-            }),
-            Some(_) => {}
-            None => self.ask_all(desk),
-        }
-    }
-
-    fn ask_all(&mut self, desk: usize) {
-        let life = self.desks[desk].life;
-        let Some(campaign) = &self.desks[desk].campaign else {
+        let Some(answer) = answer else {
+            self.reply(Reply::Refused(desk, life));
             return;
         };
-        let (epoch, asked) = (campaign.epoch, campaign.ask.clone());
-        for slot in asked {
-            let skip = self.faults && self.rng.random_bool(0.15);
-            if self.reaches(desk, slot) && !skip {
-                self.ask(Ask::Promise {
-                    desk,
-                    life,
-                    slot,
-                    epoch,
-                });
-            }
+        if self.faults && self.rng.random_bool(0.05) {
+            self.reply(Reply::Promise(desk, life, answer.clone(), whole));
         }
-    }
-
-    fn collect(&mut self, desk: usize, answer: PromiseAnswer) {
-        let Some(campaign) = self.desks[desk].campaign.clone() else {
-            return;
-        };
-        if !answer.granted {
-            self.desks[desk].rest();
-            return;
-        }
-        let here = &mut self.desks[desk];
-        let first = here.answers.is_empty();
-        here.answers.retain(|it| it.id != answer.id);
-        here.answers.push(answer);
-        if first && campaign.hand_over.is_some() {
-            self.checker.counts.switchovers += 1;
-            self.ask_all(desk);
-        }
-        let here = &mut self.desks[desk];
-        let hesitates = here.answers.len() < campaign.ask.len() && self.rng.random_bool(0.5);
-        if hesitates {
-            return;
-        }
-        let elected = here
-            .operator
-            .elect(&here.seen, &campaign, &here.answers, &mut self.rng);
-        if let Some(next) = elected {
-            let base = campaign.base;
-            here.rest();
-            self.ask(Ask::Swap { base, next });
-        }
-    }
-
-    /// The compare-and-swap of the API server.
-    fn swap(&mut self, base: &Configuration, next: Configuration) {
-        if self.register != *base {
-            return;
-        }
-        assert!(next.version > base.version, "versions rise");
-        // A set of which too many have died meanwhile is the end of it: not what is tried here.
-        if !self.survives(&next, None) {
-            return;
-        }
-        if next.epoch > base.epoch {
-            let mut sets = base.previous.clone();
-            sets.push(base.current());
-            let lossy = sets.iter().any(|set| set.sync == 0 && set.voters.len() > 1);
-            let leader = self.machines.iter().find(|it| Some(it.id) == next.leader);
-            let holds = leader.is_some_and(|it| self.checker.holds_all(it));
-            self.checker.promotion(holds, lossy, next.epoch);
-        } else {
-            self.checker.counts.changes += 1;
-        }
-        self.register = next;
-    }
-
-    /// What a replica says of itself.
-    pub(crate) fn status(&self, slot: usize) -> Option<ReplicaStatus> {
-        let machine = &self.machines[slot];
-        let process = machine.process.as_ref()?;
-        let core = &process.core;
-        let view = core.view();
-        let followers = view.followers.iter().map(|it| FollowerStatus {
-            id: it.id,
-            name: String::new(),
-            connected: true,
-            heard: it.heard,
-            durable_lsn: it.durable,
-            applied_lsn: it.applied,
-            lag_bytes: view.end.since(it.applied),
-            lag_seconds: 0.0,
-        });
-        let whole = process.store.is_some();
-        let nothing = Position {
-            epoch: Epoch(0),
-            lsn: Lsn::ZERO,
-        };
-        Some(ReplicaStatus {
-            id: machine.id,
-            incarnation: machine.incarnation,
-            name: format!("replica-{slot}"),
-            version: String::new(),
-            role: if view.leading {
-                Role::Leader
-            } else {
-                Role::Follower
-            },
-            state: match (view.streaming || view.serving, whole) {
-                (_, false) => ReplicaState::Seeding,
-                (true, _) => ReplicaState::Streaming,
-                (false, _) => ReplicaState::Pending,
-            },
-            ready: process.ready || view.serving,
-            empty: !whole || view.last == nothing,
-            promised: view.hard.promised,
-            begun: view.hard.begun,
-            configuration_version: view.version,
-            established_version: view.established,
-            answers: core.answers_until() > machine.clock.local(self.now),
-            leader_heard: view.leader_heard,
-            beat_ms: 1000,
-            leaving: false,
-            stamp: None,
-            fenced: false,
-            divergent: None,
-            leader: view.leader,
-            epoch: view.epoch,
-            oldest_lsn: core.oldest(),
-            last: view.last,
-            commit_lsn: view.commit,
-            applied_lsn: process.applied.end,
-            followers: followers.collect(),
-            seed: None,
-            disk_used_percent: 0,
-            message: String::new(),
-        })
+        self.reply(Reply::Promise(desk, life, answer, whole));
     }
 }

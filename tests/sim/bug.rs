@@ -50,4 +50,12 @@ pub(crate) enum Bug {
     CountsSeeding,
     /// A follower applies all of its log.
     AppliesUncommitted,
+    /// The API server writes a register whoever has written it meanwhile.
+    SwapsBlindly,
+    /// The operator counts what was promised to it in earlier campaigns.
+    CountsOldPromises,
+    /// The operator holds all leases of the last leader for void, whatever became of that.
+    VoidsLeases,
+    /// The operator forgets the set that a change of voters replaces.
+    ForgetsReplaced,
 }

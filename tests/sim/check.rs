@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use replicated_store::replication::{Epoch, Lsn};
 
-use super::node::Machine;
+use super::machine::Machine;
 
 /// That the runs exercise something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) answers: u64,
+    /// States of replicas that operators took in.
+    pub(crate) heard: u64,
     pub(crate) unknown: u64,
     pub(crate) promotions: u64,
     pub(crate) switchovers: u64,
     pub(crate) changes: u64,
     pub(crate) stops: u64,
     pub(crate) losses: u64,
+    /// Damage that a start would have noticed.
+    pub(crate) rots: u64,
     pub(crate) seeds: u64,
     pub(crate) gave_up: u64,
     /// Histories of which the search came to no end.
@@ -178,12 +182,14 @@ impl Checker {
 impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.answers += other.answers;
+        self.heard += other.heard;
         self.unknown += other.unknown;
         self.promotions += other.promotions;
         self.switchovers += other.switchovers;
         self.changes += other.changes;
         self.stops += other.stops;
         self.losses += other.losses;
+        self.rots += other.rots;
         self.seeds += other.seeds;
         self.gave_up += other.gave_up;
         self.undecided += other.undecided;

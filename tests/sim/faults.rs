@@ -8,9 +8,11 @@ use rand::rngs::SmallRng;
 use replicated_store::replication::{Configuration, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
+use super::event::Event;
+use super::machine::mirror_hard;
 use super::node::Out;
 use super::operator::needed;
-use super::world::{World, random_clock};
+use super::world::{Operators, World, random_clock};
 
 /// How often what goes wrong: weights.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +25,12 @@ pub(crate) struct Menu {
     pub(crate) disks: u32,
     pub(crate) losses: u32,
     pub(crate) leases: u32,
+    /// Bits that turn over on a disk.
+    pub(crate) rots: u32,
     /// Most microseconds that a message takes, unless something is wrong.
     pub(crate) delay_us: u64,
+    /// How many of twenty messages of operators take long.
+    pub(crate) slow_words: u32,
     /// How often in a thousand looks an operator promotes for no reason.
     pub(crate) whims: u32,
     /// How often in a hundred promotions it gives voters up, or a leader those that it misses.
@@ -40,10 +46,25 @@ impl Menu {
         disks: 4,
         losses: 1,
         leases: 1,
+        rots: 1,
         delay_us: 2_000,
+        slow_words: 1,
         whims: 10,
         removals: 30,
     };
+
+    /// Nothing goes wrong but what a scenario does.
+    pub(crate) const CALM: Self = Self {
+        pause_us: 0,
+        slow_words: 0,
+        whims: 0,
+        removals: 100,
+        ..Self::ALL
+    };
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.pause_us == 0
+    }
 
     pub(crate) fn delay_us(&self, rng: &mut SmallRng) -> u64 {
         match rng.random_range(0..50) {
@@ -63,8 +84,11 @@ impl World {
             return;
         }
         let menu = self.setup.menu;
+        if menu.is_calm() {
+            return;
+        }
         let micros = self.rng.random_range(1_000..menu.pause_us);
-        self.at(micros, super::world::Event::Fault);
+        self.at(micros, Event::Fault);
         let slot = self.rng.random_range(0..self.machines.len());
         let leader = self.leader().filter(|_| self.rng.random_bool(0.4));
         let slot = leader.unwrap_or(slot);
@@ -75,6 +99,7 @@ impl World {
             menu.disks,
             menu.losses,
             menu.leases,
+            menu.rots,
         ];
         let mut at = self.rng.random_range(0..weights.iter().sum());
         let mut kind = 0;
@@ -93,7 +118,8 @@ impl World {
             2 => self.pause(slot),
             3 => self.trouble_disk(slot),
             4 => self.lose_disk(slot),
-            _ => self.change_lease(slot),
+            5 => self.change_lease(slot),
+            _ => self.rot(slot),
         }
     }
 
@@ -195,13 +221,39 @@ impl World {
     /// A disk is lost with its machine, and another one takes its place: if the protocol says that
     /// the store survives it.
     fn lose_disk(&mut self, slot: usize) {
+        if self.survives_loss_of(slot) {
+            self.replace_disk(slot);
+        }
+    }
+
+    fn survives_loss_of(&self, slot: usize) -> bool {
         let id = self.machines[slot].id;
         let counts = self.register.voters.contains(&id);
         let asynchronous = counts && self.register.sync == 0;
-        let survives = !asynchronous && self.survives(&self.register, Some(id));
-        if !survives {
+        !asynchronous && self.survives(&self.register, Some(id))
+    }
+
+    /// The process ends, and on its disk a bit turns over. Whatever is read at the next start shows
+    /// it; then the disk is as good as lost.
+    fn rot(&mut self, slot: usize) {
+        let process = self.machines[slot].process.as_mut();
+        // As the end of its writer does; else the last batch looks like one that a crash tore.
+        let marked = process.is_some_and(|process| {
+            process.log.mark_durable().is_ok() && mirror_hard(&process.dir).is_ok()
+        });
+        if !marked || !self.survives_loss_of(slot) {
             return;
         }
+        self.stop(slot, false);
+        let bits = self.rng.random();
+        if self.machines[slot].rots(bits) {
+            self.checker.counts.rots += 1;
+            self.replace_disk(slot);
+        }
+    }
+
+    fn replace_disk(&mut self, slot: usize) {
+        let id = self.machines[slot].id;
         self.stop(slot, true);
         self.checker.counts.losses += 1;
         let new = if self.setup.bug == Bug::KeepsIdentity {
@@ -213,6 +265,7 @@ impl World {
         };
         let seed = self.rng.random();
         self.machines[slot].replace_disk(new, seed);
+        self.renew_pod(slot);
         if self.rng.random_bool(0.5) {
             self.machines[slot].clock = random_clock(&mut self.rng);
         }
@@ -233,6 +286,9 @@ impl World {
 
     /// The user wants leases of another length.
     fn change_lease(&mut self, slot: usize) {
+        if self.setup.operators == Operators::Plan {
+            return; // it goes through the specification
+        }
         let factor = self.rng.random_range(1..5);
         let lease = self.setup.lease * factor / 2;
         self.drive(slot, Input::SetLease(lease));
@@ -241,6 +297,7 @@ impl World {
     /// No more faults.
     pub(crate) fn heal(&mut self) {
         self.faults = false;
+        self.content();
         self.network.cut.clear();
         for link in self.network.links.values_mut() {
             link.stalled_until = self.now;

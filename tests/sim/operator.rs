@@ -6,20 +6,28 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, seq::IndexedRandom};
+use replicated_store::api::ReplicatedStoreStatus;
 use replicated_store::replication::admin::{PromiseAnswer, ReplicaStatus, Role};
 use replicated_store::replication::{Configuration, Epoch, ReplicaId, VoterSet};
 
+use super::api::{Notice, Word};
 use super::bug::Bug;
+use super::cluster::Reading;
+use super::world::{Operators, Setup};
 
 /// What an operator has seen, all of it perhaps long ago but the register.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Seen {
+    /// All that was read with it.
+    pub(crate) reading: Option<Reading>,
     /// Read from the API server itself just now.
     pub(crate) register: Configuration,
     /// The last words of the replica on each machine, and when they came.
     pub(crate) words: BTreeMap<usize, (ReplicaStatus, Duration)>,
     /// Replicas whose disks are known to be gone.
     pub(crate) lost: BTreeSet<ReplicaId>,
+    /// Replicas that had no whole state when they promised.
+    pub(crate) seeding: BTreeSet<ReplicaId>,
     /// Processes that are known to have ended: machine and incarnation.
     pub(crate) ended: BTreeSet<(usize, u64)>,
     /// Who leads each epoch, by the register.
@@ -41,9 +49,20 @@ pub(crate) struct Campaign {
     pub(crate) ask: Vec<usize>,
     /// First the leader is asked to make room: where it is, and for whom.
     pub(crate) hand_over: Option<(usize, ReplicaId)>,
-    /// `k` of the configuration that comes of it.
+    /// For so long it waits for promises.
+    pub(crate) within: Duration,
+    /// Who is not to vote any more.
     pub(crate) give_up: BTreeSet<ReplicaId>,
+    /// `k` of the configuration that comes of it.
     pub(crate) sync: u32,
+}
+
+/// What an operator does besides the register.
+pub(crate) enum Chore {
+    Tell(usize, Notice),
+    Report(Box<ReplicatedStoreStatus>),
+    Scale(u32),
+    Delete(usize, u64),
 }
 
 /// What an operator wants to be done.
@@ -65,6 +84,35 @@ pub(crate) trait Operator {
         answers: &[PromiseAnswer],
         rng: &mut SmallRng,
     ) -> Option<Configuration>;
+    /// How much longer it waits for more answers than these; `None` for as long as it may.
+    fn wait(
+        &mut self,
+        campaign: &Campaign,
+        answers: &[PromiseAnswer],
+        silent: usize,
+        rng: &mut SmallRng,
+    ) -> Option<Duration>;
+    /// What follows from the register, after a look that changed nothing and after a swap.
+    fn follow(&mut self, seen: &Seen, rng: &mut SmallRng) -> Vec<Chore>;
+
+    /// For how long a leader may take to make room.
+    fn hand_over_within(&self, lease: Duration) -> Duration {
+        lease
+    }
+    /// Whether it is the real one, which hears replicas in order and knows when a stream ends.
+    fn hears_streams(&self) -> bool {
+        false
+    }
+    /// Takes in what it hears of the replica on a machine.
+    fn learn(&mut self, _slot: usize, _word: Word, _now: Duration) {}
+    /// A replica has taken what it was told, or has not.
+    fn told(&mut self, _slot: usize, _refusal: &str, _now: Duration) {}
+    /// A leader has made room, or has not.
+    fn handed_over(&mut self, _done: bool, _now: Duration) {}
+    /// The register holds this now.
+    fn swapped(&mut self, _to: Configuration) {}
+    /// Its process ends, and another one starts.
+    fn forget(&mut self) {}
 }
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.
@@ -98,9 +146,26 @@ pub(crate) struct Erratic {
     pub(crate) most_voters: usize,
     /// Whether it changes `k`.
     pub(crate) changes_sync: bool,
+    /// The lease that leaders ask for.
+    pub(crate) lease: Duration,
 }
 
 impl Erratic {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        Self {
+            bug: match setup.operators {
+                Operators::Erratic => setup.bug,
+                Operators::Plan | Operators::Mixed => Bug::None,
+            },
+            restless: true,
+            removals: setup.menu.removals,
+            most_voters: setup.voters,
+            whims: setup.menu.whims,
+            changes_sync: setup.changes_sync,
+            lease: setup.lease,
+        }
+    }
+
     fn campaign(&self, seen: &Seen, rng: &mut SmallRng) -> Campaign {
         let base = seen.register.clone();
         let sets = base.previous.iter().map(|set| &set.voters);
@@ -115,6 +180,7 @@ impl Erratic {
             epoch: base.epoch.next(),
             ask: ask.map(|(slot, _)| *slot).collect(),
             hand_over: None,
+            within: self.lease * 2,
             sync: base.sync,
             base,
             give_up,
@@ -268,7 +334,12 @@ impl Operator for Erratic {
             sets.extend(base.previous.iter().cloned());
         }
         for set in sets {
-            let promised = answers.iter().filter(|it| set.voters.contains(&it.id));
+            // What had no whole state says nothing of what was acknowledged.
+            let counts = |it: &&PromiseAnswer| {
+                let seeding = self.bug != Bug::CountsSeeding && seen.seeding.contains(&it.id);
+                set.voters.contains(&it.id) && (set.sync == 0 || !seeding)
+            };
+            let promised = answers.iter().filter(counts);
             if promised.count() < needed(&set, self.bug) {
                 return None;
             }
@@ -281,7 +352,10 @@ impl Operator for Erratic {
         let able = |it: &&PromiseAnswer| {
             let mut words = seen.words.values();
             let empty = words.any(|(status, _)| status.id == it.id && status.empty);
-            self.bug != Bug::CountsSeeding || !empty
+            match self.bug {
+                Bug::CountsSeeding => !empty,
+                _ => !seen.seeding.contains(&it.id),
+            }
         };
         let able: Vec<_> = answers.iter().filter(able).collect();
         let most = able.iter().map(key).max()?;
@@ -297,5 +371,27 @@ impl Operator for Erratic {
         next.wait_ms = self.wait_ms(seen, answers);
         add(&mut next.previous, base.current());
         Some(next)
+    }
+
+    fn wait(
+        &mut self,
+        campaign: &Campaign,
+        answers: &[PromiseAnswer],
+        _silent: usize,
+        rng: &mut SmallRng,
+    ) -> Option<Duration> {
+        let hesitates = answers.len() < campaign.ask.len() && rng.random_bool(0.5);
+        (!hesitates).then_some(Duration::ZERO)
+    }
+
+    /// Hands the register to replicas that do not have it, and now and then to others.
+    fn follow(&mut self, seen: &Seen, rng: &mut SmallRng) -> Vec<Chore> {
+        let register = &seen.register;
+        let words = seen.words.iter();
+        let told = words.filter(|(_, (status, _))| {
+            status.configuration_version < register.version || rng.random_bool(0.1)
+        });
+        told.map(|(slot, _)| Chore::Tell(*slot, Notice::Register(register.clone())))
+            .collect()
     }
 }

@@ -6,14 +6,16 @@ use super::bug::Bug;
 use super::check::Counts;
 use super::faults::Menu;
 use super::lin::{self, Verdict};
-use super::world::{Setup, World};
+use super::world::{Operators, Setup, World};
 
 /// For so long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(8);
 /// So long after that everything is as it should be.
 const RECOVERY: Duration = Duration::from_secs(12);
+/// The real operator is patient: it waits for what may pass by itself.
+const PLANNED_RECOVERY: Duration = Duration::from_secs(40);
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
     given.unwrap_or(default)
 }
@@ -29,9 +31,19 @@ pub(crate) fn run(seed: u64, setup: Setup) -> (Counts, String) {
         }
     }
     world.run_until(TROUBLE, |_| false);
+    conclude(world)
+}
+
+/// Puts everything right, and judges the run: what went on, or a panic.
+pub(crate) fn conclude(mut world: World) -> (Counts, String) {
+    let setup = world.setup;
     world.heal();
     let healed = world.now;
-    let settled = world.run_until(healed + RECOVERY, |world| world.is_settled(healed));
+    let recovery = match setup.operators {
+        Operators::Erratic => RECOVERY,
+        Operators::Plan | Operators::Mixed => PLANNED_RECOVERY,
+    };
+    let settled = world.run_until(healed + recovery, |world| world.is_settled(healed));
     assert!(settled, "does not settle:\n{}", world.describe());
     if !world.checker.gave_up {
         let verdict = lin::check(&world.history);
@@ -50,11 +62,16 @@ pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
         bug: Bug::None,
         menu: Menu::ALL,
         lease: Duration::from_millis(300),
+        operators: Operators::Erratic,
     }
 }
 
 fn run_all(name: &str, setup: Setup) {
-    let (first, count) = (setting("SIM_FIRST", 1), setting("SIM_SEEDS", 100));
+    let usual = match setup.operators {
+        Operators::Erratic => 100,
+        Operators::Plan | Operators::Mixed => 25,
+    };
+    let (first, count) = (setting("SIM_FIRST", 1), setting("SIM_SEEDS", usual));
     let mut total = Counts::default();
     for seed in first..first + count {
         println!("SIM_FIRST={seed} SIM_SEEDS=1 cargo test --test sim {name}");
@@ -109,6 +126,7 @@ pub(crate) fn restless(machines: usize, sync: u32) -> Setup {
         pauses: 2,
         disks: 1,
         losses: 0,
+        rots: 0,
         delay_us: 60_000,
         whims: 40,
         removals: 3,
@@ -128,6 +146,61 @@ fn restless_with_three() {
 #[test]
 fn restless_with_two() {
     run_all("restless_with_two", restless(2, 1));
+}
+
+/// As the shipped operator decides, while the user changes what is wanted.
+pub(crate) fn planned(setup: Setup) -> Setup {
+    Setup {
+        operators: Operators::Plan,
+        ..setup
+    }
+}
+
+/// One operator as it is shipped, and one that does whatever the protocol allows.
+pub(crate) fn mixed(setup: Setup) -> Setup {
+    Setup {
+        operators: Operators::Mixed,
+        ..setup
+    }
+}
+
+#[test]
+fn planned_with_one_synchronous_follower() {
+    run_all("planned_with_one", planned(setup(3, 3, 1)));
+}
+
+#[test]
+fn planned_with_two_of_two() {
+    run_all("planned_with_two_of_two", planned(setup(2, 2, 1)));
+}
+
+#[test]
+fn planned_with_five() {
+    run_all("planned_with_five", planned(setup(5, 3, 2)));
+}
+
+#[test]
+fn planned_asynchronous() {
+    run_all("planned_asynchronous", planned(setup(3, 3, 0)));
+}
+
+#[test]
+fn planned_durability_that_changes() {
+    let setup = Setup {
+        changes_sync: true,
+        ..setup(4, 3, 1)
+    };
+    run_all("planned_durability", planned(setup));
+}
+
+#[test]
+fn planned_and_restless() {
+    run_all("planned_and_restless", planned(restless(3, 1)));
+}
+
+#[test]
+fn planned_beside_an_erratic_one() {
+    run_all("planned_beside", mixed(setup(3, 3, 1)));
 }
 
 #[test]

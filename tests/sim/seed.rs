@@ -28,6 +28,9 @@ impl Process {
     /// The state that was flushed last, if this replica leads and has one.
     pub(crate) fn snapshot(&self, engine: &Engine) -> Option<Seed> {
         self.core.leading()?;
+        if self.running.is_some() {
+            return None; // the engine is further than the store knows
+        }
         let meta = self.store.as_ref()?.meta();
         let at = meta.flushed;
         let kept = self.shadow.range(..=at);

@@ -6,7 +6,8 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::client::{Op, OpId};
-use super::world::{Event, World};
+use super::event::Event;
+use super::world::World;
 
 /// A client gives up after this.
 const PATIENCE_US: u64 = 1_000_000;

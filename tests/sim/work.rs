@@ -7,7 +7,8 @@ use replicated_store::replication::{Epoch, Input, Lsn};
 use replicated_store::store::Record;
 
 use super::bug::Bug;
-use super::node::{Job, Out, Process, Tip, note_seeding, open_store, write_hard};
+use super::machine::{note_seeding, open_store, write_hard};
+use super::node::{Job, Out, Process, Tip};
 
 impl Process {
     /// The disk's next work, if it is idle. A barrier waits until the state has been brought to
@@ -112,7 +113,7 @@ impl Process {
                 self.log.reset(seed.at, seed.history.clone(), seed.chain)?;
                 self.replacing = None;
                 self.store = None;
-                self.flush = None;
+                (self.flush, self.running) = (None, None);
                 let at = seed.at;
                 self.tip = Tip {
                     end: at,
@@ -247,23 +248,32 @@ impl Process {
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
     }
 
-    /// Cuts the state, or brings a committed cut to disk; frees the log below it and `trim`.
-    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
-        self.now = now;
+    /// Cuts the state, and brings a committed cut to disk, which is noticed later.
+    fn begin_flush(&mut self) {
         if self.flush.is_none() {
             self.cut_state();
         }
         let core = &self.core;
-        let Some(job) = self.flush.take_if(|job| core.may_flush(job.cut())) else {
+        if let Some(job) = self.flush.take_if(|job| core.may_flush(job.cut())) {
+            // Told now: the log could be cut below it while it runs.
+            let cut = job.cut();
+            self.drive_core(Input::Flushed(cut));
+            let done = job.run().expect("memory does not fail");
+            self.running = Some((done, cut));
+        }
+    }
+
+    /// Goes on with a flush, or begins one; frees the log below it and `trim`.
+    pub(crate) fn upkeep(&mut self, trim: Option<Lsn>, now: Duration) {
+        self.now = now;
+        let Some((done, cut)) = self.running.take() else {
+            self.begin_flush();
             return;
         };
-        let cut = job.cut();
-        let done = job.run().expect("memory does not fail");
         let Some(store) = &mut self.store else { return };
         store.finish_flush(done).expect("it is of this store");
         while store.settle() {}
         drop(store.take_garbage());
-        self.drive_core(Input::Flushed(cut));
         let trimmed = trim.is_some_and(|most| self.reader.trim(cut.min(most)).is_ok());
         if trimmed {
             self.drive_core(Input::Trimmed(self.reader.oldest()));

@@ -226,18 +226,29 @@ fn duplicate(view: &View) -> Option<Waiting> {
 
 /// Whether the register is older than what replicas hold: then it was restored from a backup, and
 /// what it says about voters may be wrong.
+///
+/// A promise may be one epoch ahead, of a promotion that came to nothing. All else follows the
+/// register: nobody begins an epoch, takes a record of it, or adopts a version before that is in it.
+/// So an epoch that was begun must not be given again, even if it is only the next one, nor may a
+/// set of voters count that has been replaced. What a replica says may be newer than the register
+/// that was read before: then this holds for one look, as every look reads the register anew.
 fn behind(view: &View, register: &Configuration) -> Option<Waiting> {
-    let next = register.epoch.next();
-    let (pod, status) = view
-        .live()
-        .find(|(_, status)| status.promised > next || status.last.epoch > next)?;
+    let ahead = |status: &ReplicaStatus| {
+        status.promised > register.epoch.next()
+            || status.last.epoch.max(status.begun) > register.epoch
+            || status.configuration_version > register.version
+    };
+    let (pod, status) = view.live().find(|(_, status)| ahead(status))?;
     Some(Waiting {
         reason: Reason::RegisterBehind,
         message: format!(
-            "status.configuration is of epoch {}, but {} has seen epoch {}: the status was restored \
-             from an old backup; remove status.configuration to let all replicas vote anew",
+            "status.configuration is version {} of epoch {}, but {} has seen version {} and epoch {}: \
+             the status was restored from an old backup; remove status.configuration to let all \
+             replicas vote anew",
+            register.version,
             register.epoch,
             pod.name,
+            status.configuration_version,
             status.promised.max(status.last.epoch)
         ),
     })

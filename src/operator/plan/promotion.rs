@@ -303,6 +303,7 @@ fn unfit(view: &View) -> BTreeSet<ReplicaId> {
     let unfit = view.live().filter(|(pod, status)| {
         view.is_fenced(pod.ordinal)
             || status.leaving
+            || status.damaged
             || pod.terminating
             || pod.ordinal >= view.store.replicas
     });

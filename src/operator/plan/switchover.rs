@@ -27,6 +27,8 @@ pub enum Why {
     Fenced,
     /// It is to be removed.
     ScaledDown,
+    /// Its state on disk is damaged: a follower fetches it anew, a leader cannot.
+    Damaged,
     /// The user wants another one.
     Target,
     /// Its Pod is to be replaced.
@@ -40,6 +42,7 @@ impl Why {
             Self::Leaving => "is about to stop",
             Self::Fenced => "is fenced",
             Self::ScaledDown => "is to be removed",
+            Self::Damaged => "has a damaged state",
             Self::Target => "is not the leader.target",
             Self::Update => "is to be replaced",
         }
@@ -86,6 +89,9 @@ pub fn decide(
         Why::Fenced
     } else if pod.ordinal >= view.store.replicas {
         Why::ScaledDown
+    } else if leader.damaged && !candidates(view, register, leader).is_empty() {
+        // Before the user's target, which may be this one: it leads again when it is whole.
+        Why::Damaged
     } else if target.is_some() {
         Why::Target
     } else if update::next(view).is_some_and(|next| next.ordinal == pod.ordinal) {
@@ -113,7 +119,7 @@ pub fn decide(
                 Reason::SwitchoverWaits,
                 format!(
                     "{} {}, but {wanted} cannot take the lead now: it must be a voter that is in \
-                     step, and neither fenced nor stopping",
+                     step, and neither fenced, damaged nor stopping",
                     pod.name,
                     why.words()
                 ),
@@ -206,6 +212,7 @@ fn candidates(view: &View, register: &Configuration, leader: &ReplicaStatus) -> 
                 && status.promised <= register.epoch
                 && !status.empty
                 && !status.leaving
+                && !status.damaged
                 && !pod.terminating
                 && !view.is_fenced(pod.ordinal)
                 && pod.ordinal < view.store.replicas

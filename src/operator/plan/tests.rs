@@ -188,6 +188,66 @@ fn a_register_from_an_old_backup_is_refused() {
 }
 
 #[test]
+fn a_register_that_is_one_epoch_behind_is_refused() {
+    let mut world = World::running(3);
+    let old = world.register().clone();
+    world.restart(0);
+    world.converge();
+    assert_eq!(world.register().epoch, old.epoch.next());
+    // The epoch that was begun would be given to another one.
+    world.view.register = Some(old);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    for begun in [true, false] {
+        let mut world = World::running(3);
+        let status = &mut world.replica(2).status;
+        if begun {
+            status.begun = Epoch(2);
+        } else {
+            status.last.epoch = Epoch(2);
+        }
+        assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    }
+}
+
+#[test]
+fn a_register_that_is_a_change_of_voters_behind_is_refused() {
+    let mut world = World::running(2);
+    let both = world.register().clone();
+    world.isolate(1);
+    world.converge();
+    assert_eq!(world.register().voters, [world.id(0)].into());
+    assert_eq!(world.register().epoch, both.epoch);
+    // The one that was removed could be promoted without what its leader has committed alone.
+    world.view.register = Some(both);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+}
+
+#[test]
+fn replicas_that_know_more_than_the_register_that_was_read_delay_one_look() {
+    let mut world = World::running(3);
+    let read = world.register().clone();
+    world.restart(0);
+    world.converge();
+    let now = world.view.register.replace(read);
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    world.view.register = now;
+    world.look();
+    assert_eq!(decide(&world.view), Decision::Keep);
+}
+
+#[test]
+fn nobody_is_ahead_of_the_register_while_a_promotion_is_under_way() {
+    let mut world = World::running(3);
+    world.restart(0);
+    for _ in 0..200 {
+        assert_ne!(reason(&mut world), Some(Reason::RegisterBehind));
+        world.tick_data(true, true);
+        world.reconcile(usize::MAX);
+    }
+    assert_eq!(world.register().epoch, Epoch(2));
+}
+
+#[test]
 fn a_copied_volume_is_refused() {
     let mut world = World::running(3);
     let id = world.replicas[&1].status.id;
@@ -238,6 +298,47 @@ fn an_update_replaces_followers_first_and_the_leader_when_it_has_handed_over() {
     assert!(world.replicas.values().all(|replica| replica.revision == 2));
     let (campaign, _) = world.elected.clone().unwrap();
     assert_eq!(campaign.cause, Cause::Switchover);
+}
+
+#[test]
+fn a_damaged_leader_hands_over_to_one_that_is_whole() {
+    let mut world = World::running(3);
+    world.replica(0).status.damaged = true;
+    world.replica(1).status.damaged = true;
+    for _ in 0..20 {
+        world.pass(1000);
+        world.converge();
+    }
+    assert_eq!(world.leading(), Some(2));
+    let (campaign, _) = world.elected.clone().unwrap();
+    assert_eq!(campaign.cause, Cause::Switchover);
+}
+
+#[test]
+fn where_all_are_damaged_the_leader_leads_on() {
+    let mut world = World::running(3);
+    for ordinal in 0..3 {
+        world.replica(ordinal).status.damaged = true;
+    }
+    for _ in 0..20 {
+        world.pass(1000);
+        world.converge();
+    }
+    assert_eq!(
+        (world.leading(), world.register().epoch),
+        (Some(0), Epoch(1))
+    );
+}
+
+#[test]
+fn of_equal_logs_one_whose_state_is_whole_leads() {
+    for damaged in [1, 2] {
+        let mut world = World::running(3);
+        world.replica(damaged).status.damaged = true;
+        world.kill(0);
+        world.converge();
+        assert_eq!(world.leading(), Some(3 - damaged));
+    }
 }
 
 #[test]

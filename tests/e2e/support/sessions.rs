@@ -105,6 +105,7 @@ impl Sessions {
                 let number = self.tasks.len();
                 let client = Client {
                     number,
+                    run: self.seed,
                     host: Arc::clone(&host),
                     habit,
                     random: SmallRng::seed_from_u64(self.seed.wrapping_add(number as u64)),
@@ -197,6 +198,8 @@ impl Drop for Sessions {
 
 struct Client {
     number: usize,
+    /// In all of its keys: what clients of another run wrote is not these clients' matter.
+    run: u64,
     host: Arc<str>,
     habit: Habit,
     random: SmallRng,
@@ -217,9 +220,13 @@ impl Client {
                 return;
             }
             let value = format!("{}.{count}", self.number);
-            let shared = format!("shared:{}", self.random.random_range(0..SHARED));
+            let shared = format!(
+                "shared:{}:{}",
+                self.run,
+                self.random.random_range(0..SHARED)
+            );
             let (key, write) = match self.random.random_range(0..3) {
-                0 => (format!("own:{value}"), true),
+                0 => (format!("own:{}:{value}", self.run), true),
                 1 => (shared, true),
                 _ => (shared, false),
             };

@@ -1,0 +1,90 @@
+//! What must hold in every state.
+
+use crate::reached::{Reached, mark};
+use crate::replication::Epoch;
+use crate::scope::Scope;
+use crate::state::{Record, State};
+use crate::world::{Violation, local};
+
+pub(crate) fn state(state: &State, scope: &Scope) -> Result<(), Violation> {
+    one_leader(state, scope)?;
+    leads_above_its_log(state)?;
+    logs_match(state)
+}
+
+/// At most one replica answers clients, and it has everything that was ever committed.
+fn one_leader(state: &State, scope: &Scope) -> Result<(), Violation> {
+    let answers = |slot: &usize| {
+        let core = &state.replicas[*slot].core;
+        core.leading().is_some() && core.answers_until() > local(scope, state.time, *slot)
+    };
+    let mut answering = (0..state.replicas.len()).filter(answers);
+    let Some(first) = answering.next() else {
+        return Ok(());
+    };
+    if let Some(second) = answering.next() {
+        return Err(format!("{first} and {second} answer at the same time"));
+    }
+    let replica = &state.replicas[first];
+    if !replica.disk.complete {
+        return Err(format!("{first} answers from half a state"));
+    }
+    reached(state, scope, first);
+    if scope.lossy() {
+        return Ok(());
+    }
+    if !replica.log.starts_with(&state.committed) {
+        return Err(format!("{first} answers without all that was committed"));
+    }
+    let earlier = |record: &&Record| Some(record.epoch) < replica.core.leading();
+    let known = replica.core.commit().0 as usize;
+    if state.committed.iter().filter(earlier).count() > known {
+        return Err(format!(
+            "{first} answers and does not know what was committed before it"
+        ));
+    }
+    Ok(())
+}
+
+fn reached(state: &State, scope: &Scope, answering: usize) {
+    let core = &state.replicas[answering].core;
+    if core.leading() >= Some(Epoch(3)) {
+        mark(Reached::ThirdReign);
+    }
+    if core.configuration().voters.len() == 1 && scope.voters > 1 {
+        mark(Reached::Alone);
+    }
+}
+
+/// No leader's epoch is below that of a record that it holds.
+fn leads_above_its_log(state: &State) -> Result<(), Violation> {
+    for (slot, replica) in state.replicas.iter().enumerate() {
+        if let (Some(epoch), Some(last)) = (replica.core.leading(), replica.log.last())
+            && epoch < last.epoch
+        {
+            return Err(format!(
+                "{slot} leads {epoch} and holds a record of {}",
+                last.epoch
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Two logs that hold a record of the same epoch and LSN are equal up to it.
+fn logs_match(state: &State) -> Result<(), Violation> {
+    for (first, one) in state.replicas.iter().enumerate() {
+        for (second, other) in state.replicas.iter().enumerate().skip(first + 1) {
+            if !matched(&one.log, &other.log) {
+                return Err(format!("the logs of {first} and {second} part in an epoch"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn matched(one: &[Record], other: &[Record]) -> bool {
+    let mut pairs = one.iter().zip(other);
+    let last = pairs.rposition(|(a, b)| a.epoch == b.epoch);
+    last.is_none_or(|last| one[..=last] == other[..=last])
+}

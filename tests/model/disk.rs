@@ -1,0 +1,178 @@
+//! What replicas do with their disks, and how they start on them.
+
+use std::rc::Rc;
+
+use crate::reached::{Reached, mark};
+use crate::replication::{Core, Input, Lsn, Peer, Recovered, ReplicaId};
+use crate::state::{Disk, Job, LEADER, Replica, history};
+use crate::world::{LEASE, World, local};
+
+impl Replica {
+    pub(crate) fn new(id: ReplicaId, complete: bool) -> Self {
+        let disk = Disk::new(complete, LEASE);
+        let found = Recovered {
+            hard: disk.hard,
+            complete,
+            ..Recovered::default()
+        };
+        Self {
+            id,
+            core: Core::new(id, found, std::time::Duration::ZERO),
+            log: Vec::new(),
+            disk,
+            jobs: std::collections::VecDeque::new(),
+            slow: false,
+            life: 0,
+            follows: None,
+            seed: None,
+        }
+    }
+}
+
+impl Replica {
+    /// The hard state that could be saved before the log is written: they are different files.
+    pub(crate) fn overtaking(&self) -> Option<usize> {
+        let at = self
+            .jobs
+            .iter()
+            .position(|job| matches!(job, Job::Save(_)))?;
+        let written = |job: &Job| matches!(job, Job::Write(_));
+        (at > 0 && self.jobs.iter().take(at).all(written)).then_some(at)
+    }
+}
+
+impl World<'_> {
+    /// The disk of a replica does the next thing that it is to do.
+    pub(crate) fn work(&mut self, slot: usize) {
+        let replica = self.state.replica(slot);
+        let Some(job) = replica.jobs.pop_front() else {
+            return;
+        };
+        match job {
+            Job::Save(hard) => {
+                replica.disk.hard = hard;
+                self.drive(slot, Input::Saved(hard));
+            }
+            Job::Write(length) => {
+                replica.disk.length = length;
+                self.drive(slot, Input::Durable(Lsn(length as u64)));
+            }
+            Job::Barrier(epoch, version) => self.append(slot, epoch, version),
+            Job::Truncate(to) => {
+                if to < replica.core.commit() && !self.scope.lossy() {
+                    self.blame(|| format!("{slot} truncates to {to} what is committed"));
+                    return;
+                }
+                mark(Reached::Truncated);
+                replica.log.truncate(to.0 as usize);
+                replica.disk.length = replica.log.len();
+                self.drive(slot, Input::Truncated(to));
+            }
+            Job::Reset(log) => {
+                let at = Lsn(log.len() as u64);
+                let history = history(&log);
+                replica.disk.length = log.len();
+                replica.disk.oldest = at;
+                replica.disk.flushed = Lsn::ZERO;
+                replica.disk.complete = false;
+                replica.log = log;
+                replica.seed = Some(at);
+                let oldest = at;
+                self.drive(
+                    slot,
+                    Input::LogReset {
+                        at,
+                        oldest,
+                        history,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A snapshot of what the leader holds for committed, if it leads still; one at a time.
+    pub(crate) fn fetch_seed(&mut self, slot: usize, peer: Peer) {
+        let mut connections = self.state.connections.iter();
+        let Some(connection) = connections.find(|it| it.peer == peer) else {
+            return;
+        };
+        let source = &self.state.replicas[connection.ends[LEADER]];
+        let mut jobs = self.state.replicas[slot].jobs.iter();
+        let under_way = jobs.any(|job| matches!(job, Job::Reset(_)));
+        if source.core.leading().is_some() && !under_way {
+            let log = source.log[..source.core.commit().0 as usize].to_vec();
+            self.state.replica(slot).jobs.push_back(Job::Reset(log));
+        }
+    }
+
+    /// The snapshot is copied.
+    pub(crate) fn install(&mut self, slot: usize) {
+        let replica = self.state.replica(slot);
+        let Some(at) = replica.seed.take() else {
+            return;
+        };
+        mark(Reached::Seeded);
+        replica.disk.complete = true;
+        replica.disk.flushed = at;
+        let records = &self.state.replicas[slot].log[..at.0 as usize];
+        if !self.state.committed.starts_with(records) && !self.scope.lossy() {
+            self.blame(|| format!("the snapshot of {slot} holds what is not committed"));
+        }
+        self.tell(slot, Input::SeedInstalled(at));
+    }
+
+    /// What is committed is brought to disk.
+    pub(crate) fn flush(&mut self, slot: usize) {
+        let replica = self.state.replica(slot);
+        let commit = replica.core.commit();
+        replica.disk.flushed = commit;
+        self.tell(slot, Input::Flushed(commit));
+    }
+
+    /// A leader frees the log that its followers had.
+    pub(crate) fn trim(&mut self, slot: usize) {
+        self.flush(slot);
+        let replica = self.state.replica(slot);
+        let commit = replica.core.commit();
+        replica.disk.oldest = commit;
+        self.tell(slot, Input::Trimmed(commit));
+    }
+
+    /// The process ends, with all that was not on disk, and another one starts.
+    pub(crate) fn restart(&mut self, slot: usize) {
+        self.hang_up(slot);
+        let now = local(self.scope, self.state.time, slot);
+        let replica = self.state.replica(slot);
+        replica.log.truncate(replica.disk.length);
+        replica.life += 1;
+        let disk = &replica.disk;
+        let found = Recovered {
+            hard: disk.hard,
+            history: history(&replica.log),
+            end: Lsn(disk.length as u64),
+            oldest: disk.oldest,
+            flushed: if disk.complete {
+                disk.flushed
+            } else {
+                Lsn::ZERO
+            },
+            complete: disk.complete,
+        };
+        replica.core = Core::new(replica.id, found, now);
+        replica.jobs.clear();
+        replica.slow = false;
+        replica.follows = None;
+        replica.seed = None;
+        self.state.asked[slot] = false;
+    }
+
+    /// The disk is gone, and a new replica takes the place.
+    pub(crate) fn lose(&mut self, slot: usize, id: ReplicaId) {
+        self.hang_up(slot);
+        let life = self.state.replicas[slot].life + 1;
+        let replica = Replica::new(id, true);
+        self.state.replicas[slot] = Rc::new(Replica { life, ..replica });
+        self.state.answers[slot] = None;
+        self.state.asked[slot] = false;
+    }
+}

@@ -1,0 +1,203 @@
+//! What surrounds the cores while something happens: carries their effects out until all that is
+//! not slow has come to rest.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::check;
+use crate::reached::{Reached, mark};
+use crate::replication::{Effect, Epoch, Input, Lease, Lsn};
+use crate::scope::Scope;
+use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, State};
+
+/// What was found to be wrong.
+pub(crate) type Violation = String;
+
+/// Where clocks stand in the beginning: whatever a start may have granted is over.
+const BEGINNING: u64 = 100_000_000;
+/// Microseconds of a step of the clocks: with the rates at their bounds, two of them are just
+/// longer than a lease to a voter, and just longer than its leader believes in it.
+const STEP: u64 = 496_000;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
+
+pub(crate) struct World<'a> {
+    pub(crate) state: State,
+    pub(crate) scope: &'a Scope,
+    /// What cores are to be told before anything else happens.
+    pub(crate) inbox: VecDeque<(usize, Input)>,
+    pub(crate) wrong: Option<Violation>,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(state: State, scope: &'a Scope) -> Self {
+        Self {
+            state,
+            scope,
+            inbox: VecDeque::new(),
+            wrong: None,
+        }
+    }
+
+    pub(crate) fn tell(&mut self, slot: usize, input: Input) {
+        self.inbox.push_back((slot, input));
+    }
+
+    pub(crate) fn blame(&mut self, wrong: impl FnOnce() -> Violation) {
+        self.wrong.get_or_insert_with(wrong);
+    }
+
+    /// Goes on until all that is fast has come to rest; tells what is wrong then.
+    pub(crate) fn settle(mut self) -> Result<State, Violation> {
+        while self.wrong.is_none() && self.go_on() {}
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None => check::state(&self.state, self.scope).map(|()| self.state),
+        }
+    }
+
+    fn go_on(&mut self) -> bool {
+        if let Some((slot, input)) = self.inbox.pop_front() {
+            self.drive(slot, input);
+            return true;
+        }
+        let mut replicas = self.state.replicas.iter();
+        if let Some(slot) = replicas.position(|it| !it.slow && !it.jobs.is_empty()) {
+            self.work(slot);
+            return true;
+        }
+        for (index, it) in self.state.connections.iter().enumerate() {
+            let fast = |end: &usize| !it.slow[*end] && !it.queues[*end].is_empty();
+            if let Some(end) = [FOLLOWER, LEADER].into_iter().find(fast) {
+                self.deliver(index, end);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(crate) fn drive(&mut self, slot: usize, input: Input) {
+        let now = local(self.scope, self.state.time, slot);
+        let core = &mut self.state.replica(slot).core;
+        let led = core.leading().is_some();
+        let effects = core.step(input, now);
+        for effect in effects {
+            if let Effect::Commit(lsn) = effect {
+                self.committed(slot, lsn, led);
+            } else {
+                self.carry_out(slot, effect);
+            }
+        }
+        self.pump(slot, false);
+        self.acknowledge(slot);
+    }
+
+    fn carry_out(&mut self, slot: usize, effect: Effect) {
+        match effect {
+            Effect::Save(hard) => self.queue(slot, Job::Save(hard)),
+            Effect::AppendBarrier { epoch, version } => {
+                self.queue(slot, Job::Barrier(epoch, version));
+            }
+            Effect::Truncate(to) => self.queue(slot, Job::Truncate(to)),
+            Effect::AnswerPromise {
+                ticket,
+                granted,
+                leases,
+            } => self.answer(slot, ticket, granted, &leases),
+            Effect::Hold => self.tell(slot, Input::Quiet),
+            Effect::Beat => self.tell(slot, Input::Beat),
+            Effect::Lead(epoch) => self.reign(slot, epoch),
+            Effect::StepDown => self.step_down(slot),
+            Effect::Follow(leader) => self.state.replica(slot).follows = Some(leader),
+            Effect::Unfollow => self.unfollow(slot),
+            Effect::Send(peer, message) => self.send(slot, peer, message),
+            Effect::Stream { peer, from } => self.stream(slot, peer, from),
+            Effect::Close(peer, _) => self.close(slot, peer),
+            Effect::FetchSeed { peer, .. } => self.fetch_seed(slot, peer),
+            // What is committed has been looked at, and frames are taken where they are offered.
+            Effect::Commit(_)
+            | Effect::Take(_)
+            | Effect::RefuseSwitchover { .. }
+            | Effect::Resume => {}
+        }
+    }
+
+    fn queue(&mut self, slot: usize, job: Job) {
+        self.state.replica(slot).jobs.push_back(job);
+    }
+
+    /// The answers of requests that were made from an older register are of no use.
+    fn answer(&mut self, slot: usize, ticket: u64, granted: bool, leases: &[Lease]) {
+        if !granted || ticket != self.state.register.version {
+            return;
+        }
+        if !self.state.asked[slot] {
+            mark(Reached::MadeRoom);
+        }
+        let left = |lease: &Lease| (lease.holder, lease.left.as_micros().div_ceil(1000) as u64);
+        self.state.answers[slot] = Some(Answer {
+            last: self.state.replicas[slot].core.last(),
+            leases: leases.iter().map(left).collect(),
+        });
+    }
+
+    fn reign(&mut self, slot: usize, epoch: Epoch) {
+        let life = self.state.replicas[slot].life;
+        if self.state.reigns.iter().any(|(known, ..)| *known == epoch) {
+            self.blame(|| format!("epoch {epoch} is led by a second process: that of {slot}"));
+        }
+        self.state.reigns.push((epoch, slot, life));
+    }
+
+    fn step_down(&mut self, slot: usize) {
+        for connection in &mut self.state.connections {
+            if connection.ends[LEADER] == slot {
+                connection.stream = None;
+            }
+        }
+        let jobs = &mut self.state.replica(slot).jobs;
+        jobs.retain(|job| !matches!(job, Job::Barrier(..)));
+    }
+
+    /// What one replica holds for committed, all do; a leader alone may be the first to know.
+    fn committed(&mut self, slot: usize, lsn: Lsn, led: bool) {
+        let replica = &self.state.replicas[slot];
+        let known = &mut self.state.committed;
+        let own: &[Record] = &replica.log[..(lsn.0 as usize).min(replica.log.len())];
+        let both = own.len().min(known.len());
+        if self.scope.lossy() {
+            return;
+        }
+        if own[..both] != known[..both] {
+            self.blame(|| format!("{slot} commits {lsn}, and not what was committed before"));
+        } else if own.len() > both {
+            if led {
+                known.extend_from_slice(&own[both..]);
+            } else {
+                self.blame(|| format!("{slot} commits {lsn}, which no leader has"));
+            }
+        }
+    }
+
+    /// A leader puts a record into its log.
+    pub(crate) fn append(&mut self, slot: usize, epoch: Epoch, barrier: u64) {
+        let replica = self.state.replica(slot);
+        replica.log.push(Record {
+            epoch,
+            writer: slot,
+            life: replica.life,
+            barrier,
+        });
+        let length = replica.log.len();
+        replica.jobs.push_back(Job::Write(length));
+        let end = Lsn(length as u64);
+        let barrier = (barrier > 0).then_some((barrier, end));
+        self.drive(slot, Input::Sealed { end, barrier });
+    }
+}
+
+/// What the clock of a replica shows: they run at different rates.
+pub(crate) fn local(scope: &Scope, time: u32, slot: usize) -> Duration {
+    let percent = (100 + scope.rates[slot]) as u64;
+    Duration::from_micros(BEGINNING + u64::from(time) * STEP * percent / 100)
+}
