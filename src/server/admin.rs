@@ -232,7 +232,7 @@ pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, setti
     node.drive(inner, Input::SetLease(lease));
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
-        set_budget(store, inner.memory_budget, inner.disk.table_bytes);
+        set_budget(store, inner.memory_budget, inner.disk.flush_bytes);
     }
     inner.settings = settings;
 }

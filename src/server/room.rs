@@ -42,8 +42,8 @@ pub(super) struct Disk {
     pub(super) log_bound: u64,
     /// Bytes of log that may come to be replayed at a start.
     pub(super) replay_bound: u64,
-    /// As [`table_bytes`] has it.
-    pub(super) table_bytes: u64,
+    /// As [`flush_bytes`] has it.
+    pub(super) flush_bytes: u64,
 }
 
 impl Default for Disk {
@@ -65,7 +65,7 @@ impl Disk {
             used_percent: u8::try_from(used).unwrap_or(100),
             log_bound: total / LOG_SHARE,
             replay_bound: replay_bound(total),
-            table_bytes: table_bytes(total),
+            flush_bytes: flush_bytes(total),
         }
     }
 }
@@ -77,10 +77,15 @@ pub(super) fn segment_bytes(total: u64) -> u64 {
         .next_multiple_of(1 << 20)
 }
 
-/// Most bytes of unflushed entries before a flush, and of a table, on a disk of this size: what is merged
-/// needs as much room again.
+/// Most bytes of a table on a disk of this size: what is merged needs as much room again.
 pub(super) fn table_bytes(total: u64) -> u64 {
     (total / 64).clamp(2 << 20, 64 << 20)
+}
+
+/// Most bytes of unflushed entries before a flush on a disk of this size. What is overwritten before it
+/// is flushed costs no flush, so more is better, up to what a start may take to replay.
+pub(super) fn flush_bytes(total: u64) -> u64 {
+    (total / 32).clamp(2 << 20, 256 << 20)
 }
 
 fn replay_bound(total: u64) -> u64 {
@@ -169,6 +174,7 @@ mod tests {
             let mark = (total / LOW_SHARE).min(MOST_LOW);
             assert!(segment_bytes(total) * 2 < mark, "{total}");
             assert!(table_bytes(total) * 3 < mark, "{total}");
+            assert!(flush_bytes(total) * 3 < mark, "{total}");
         }
     }
 }

@@ -81,7 +81,8 @@ fn open_with_cache(
     budget: u64,
     cache_bytes: u64,
 ) -> Result<Store, StoreError> {
-    let table_bytes = room::table_bytes(dir.space()?.1);
+    let total = dir.space()?.1;
+    let table_bytes = room::table_bytes(total);
     let options = LsmOptions {
         cache_bytes,
         table_bytes,
@@ -89,20 +90,20 @@ fn open_with_cache(
     };
     let engine = LsmEngine::open(path, &options)?;
     let cache = engine.stats().cache_capacity;
-    let options = store_options(budget, cache, table_bytes);
+    let options = store_options(budget, cache, room::flush_bytes(total));
     Store::open(Arc::new(engine), options)
 }
 
 /// Gives a store another budget.
-pub(super) fn set_budget(store: &mut Store, budget: u64, table_bytes: u64) {
+pub(super) fn set_budget(store: &mut Store, budget: u64, flush_bytes: u64) {
     let cache = store.engine().stats().cache_capacity;
-    store.set_options(store_options(budget, cache, table_bytes));
+    store.set_options(store_options(budget, cache, flush_bytes));
 }
 
 /// How a store shares a memory budget out: what the LSM's cache of blocks leaves is for entries, of
 /// which a bounded part may wait to be flushed.
-fn store_options(budget: u64, cache: u64, table_bytes: u64) -> StoreOptions {
-    let flush_bytes = (budget / 8).clamp(4 << 20, 64 << 20).min(table_bytes) as usize;
+fn store_options(budget: u64, cache: u64, most: u64) -> StoreOptions {
+    let flush_bytes = (budget / 8).max(4 << 20).min(most) as usize;
     StoreOptions {
         memory_bytes: (budget - cache.min(budget / 2)) as usize,
         flush_bytes,

@@ -17,7 +17,8 @@ fn troubled(seed: u64) -> Option<(World, Configuration)> {
     let old = world.register.clone();
     world.run_until(Duration::from_secs(8), |_| false);
     settle(&mut world);
-    let ahead = old.version > 0 && world.register.epoch > old.epoch.next();
+    // Promotions since then, as a restart forgets changes of voters.
+    let ahead = old.version > 0 && world.register.epoch > old.epoch;
     ahead.then_some((world, old))
 }
 
