@@ -1,6 +1,7 @@
 //! The replica: the database, and small tools around it.
 
 use std::io::IsTerminal as _;
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,8 +31,18 @@ enum Command {
     Load(LoadOptions),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+/// One processor is left to the threads that write: all that clients execute passes through one lock,
+/// so that more threads would mostly wait for each other.
+fn main() -> anyhow::Result<ExitCode> {
+    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors - 1).max(1))
+        .enable_all()
+        .build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()

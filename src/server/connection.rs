@@ -322,7 +322,7 @@ impl Connection {
             let epoch = view.inner().core.leading().unwrap_or_default();
             let lsn = turn.need;
             self.note_written(Position { epoch, lsn });
-            node.work.notify_one();
+            node.written(view.inner_mut());
         }
         if consumed > 0 {
             self.handing_since = None;

@@ -7,6 +7,7 @@ use std::task::Waker;
 use tokio::sync::{mpsc, oneshot};
 
 use super::gate::Gate;
+use super::gather::Gather;
 use super::lag::LagClock;
 use super::room::{self, Disk};
 use super::tail::Tail;
@@ -69,6 +70,7 @@ pub(super) struct Pending {
     pub(super) start: Lsn,
     pub(super) buffer: Vec<u8>,
     pub(super) records: u32,
+    pub(super) gather: Gather,
 }
 
 /// Everything under the lock.

@@ -24,6 +24,7 @@ mod divergent;
 mod expiry;
 mod forward;
 mod gate;
+mod gather;
 mod hold;
 mod host;
 mod inner;

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::admin::{self, Admin};
 use super::clients::Clients;
 use super::data_dir::DataDir;
+use super::gather::Patience;
 use super::host::Process;
 use super::listener::{self, ClientContext};
 use super::node::{Node, NodeParts};
@@ -103,6 +104,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         reader: opened.reader.clone(),
         dir: Arc::clone(&dir),
         stop: stop.clone(),
+        patience: Patience::default(),
     };
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());

@@ -57,6 +57,11 @@ impl<'a> StoreView<'a> {
         self.inner
     }
 
+    /// The same, to be changed.
+    pub(super) fn inner_mut(&mut self) -> &mut Inner {
+        self.inner
+    }
+
     fn append(&mut self, record: &Record<'_>) -> Result<(), ViewError> {
         if !self.inner.accepting {
             return Err(ViewError::Refused(self.read_only()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::data_dir::DataDir;
 use super::divergent;
+use super::gather::Patience;
 use super::inner::{Inner, Job, Tip};
 use super::node::Node;
 use crate::log::{Frame, Log, LogWriter};
@@ -47,6 +48,7 @@ pub(super) struct Writer {
     pub(super) reader: Log,
     pub(super) dir: Arc<DataDir>,
     pub(super) stop: tokio_util::sync::CancellationToken,
+    pub(super) patience: Patience,
 }
 
 impl Writer {
@@ -76,7 +78,20 @@ impl Writer {
         }
     }
 
+    /// Waits for more of what clients execute, where more is to be expected soon.
+    fn gather(&self) {
+        let mut looked = false;
+        let wait = |inner: &mut Inner| {
+            let gather = &mut inner.pending.gather;
+            let over = looked || gather.is_enough() || !inner.jobs.is_empty();
+            looked = true;
+            over.then(|| gather.give_up())
+        };
+        let _ = self.node.wait(&self.node.work, self.patience.left(), wait);
+    }
+
     fn next(&self) -> Work {
+        self.gather();
         let node = &self.node;
         let work = node.wait(&node.work, IDLE, |inner| {
             node.say_quiet(inner);
@@ -112,9 +127,12 @@ impl Writer {
         let Some(last) = frames.last() else {
             return Ok(());
         };
+        let begin = self.node.now();
         self.log.append(frames)?;
         let node = &self.node;
+        self.patience.note(node.now().saturating_sub(begin));
         node.with(|inner| {
+            inner.pending.gather.written();
             let bytes: usize = frames.iter().map(Frame::wire_len).sum();
             inner.queued = inner.queued.saturating_sub(bytes);
             node.drive(inner, Input::Durable(last.end()));
@@ -326,6 +344,7 @@ fn take_pending(inner: &mut Inner) -> (Vec<u8>, u32, Lsn) {
     let payload = std::mem::replace(&mut inner.pending.buffer, Vec::with_capacity(room));
     let records = std::mem::take(&mut inner.pending.records);
     let start = inner.pending.start;
+    inner.pending.gather.take();
     inner.pending.start = start.advance(payload.len() as u64);
     (payload, records, start)
 }

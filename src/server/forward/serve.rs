@@ -213,7 +213,7 @@ impl Executor {
             })?;
         }
         if view.wrote {
-            node.work.notify_one();
+            node.written(view.inner_mut());
         }
         let (need, mut slot) = (view.need, Slot::new());
         let waits = view.begin_wait(&mut slot, Waker::noop());
