@@ -9,6 +9,9 @@
 
 use std::time::Duration;
 
+use super::inner::Inner;
+use super::node::Node;
+
 /// The longest that a group is waited for, however slow the disk is.
 const MOST: Duration = Duration::from_millis(1);
 
@@ -65,6 +68,15 @@ impl Patience {
     /// What may be waited.
     pub(super) fn left(&self) -> Duration {
         (self.0 * 4).min(MOST)
+    }
+}
+
+impl Node {
+    /// A turn has executed writes: wakes the writer, unless it should wait for more of them.
+    pub(super) fn written(&self, inner: &mut Inner) {
+        if inner.pending.gather.join() {
+            self.work.notify_one();
+        }
     }
 }
 

@@ -305,13 +305,6 @@ impl Node {
         self.work.notify_one();
     }
 
-    /// A turn has executed writes: wakes the writer, unless it should wait for more of them.
-    pub(super) fn written(&self, inner: &mut Inner) {
-        if inner.pending.gather.join() {
-            self.work.notify_one();
-        }
-    }
-
     /// Takes client commands again.
     fn resume(&self, inner: &mut Inner) {
         inner.holding = false;

@@ -151,6 +151,8 @@ fn two_followers_are_seeded_at_once() {
 fn a_follower_beyond_the_log_retention_is_seeded_anew() {
     let settings = Settings {
         log_retention: 1 << 20,
+        // Little, so that the state is flushed often, and the log with it is not needed.
+        max_memory: 256 << 20,
         ..Settings::default()
     };
     let mut store = TestStore::start_with(2, settings);
