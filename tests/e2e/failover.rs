@@ -4,9 +4,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::fault::{self, Way};
+use crate::support::history::History;
 use crate::support::leadership::{leaderless, synchronous, times};
 use crate::support::record::spread;
-use crate::support::wait::{and_always, pass};
+use crate::support::wait::{and_always, eventually, pass};
 use crate::support::{Gate, Habit, Sessions, World, installation, run, secs};
 
 /// Goal: when the leader's process dies, clients of the one Service can write again within a second,
@@ -42,6 +43,54 @@ fn a_killed_leader_is_replaced_within_a_second() {
             &mut gaps,
         );
         assert!(median < secs(1), "{gaps:?}");
+    });
+}
+
+/// Goal: the leader's Service leads to one Pod at most at any time, and soon to the new leader's.
+/// Method: where it leads to is watched while the leader is killed, and then another one is named. The
+/// time from the kill, and from the naming, to the new leader's Pod is told, and that without any.
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn the_leaders_service_never_leads_to_two() {
+    run("endpoint", Gate::Alone, async |world: &World| {
+        let store = synchronous(world, 3, &json!({})).await;
+        let history = History::of_leader_service(&store);
+        let leads_to = async |pod: &str| {
+            eventually(secs(30), "the leader's Service leads to it", async || {
+                let targets = history.targets();
+                let last = targets.last().filter(|(_, names)| names == &[pod]);
+                last.map(|(at, _)| *at)
+                    .ok_or_else(|| format!("{targets:?}"))
+            })
+            .await
+        };
+        let first = store.reign().await;
+        leads_to(&first.leader).await;
+        store.has_run_for_a_while(&first.leader).await;
+        let killed = Instant::now();
+        fault::signal(world, &first.leader, "SIGKILL").await;
+        let second = store.reign_after(&first, secs(30)).await;
+        let after_kill = leads_to(&second.leader).await - killed;
+        store.is_whole().await;
+
+        let target = store.some_follower().await;
+        let named = Instant::now();
+        store.change(&json!({"leader": {"target": target}})).await;
+        store.reign_after(&second, secs(30)).await;
+        let after_naming = leads_to(&target).await - named;
+
+        let targets = history.targets();
+        let without: Vec<_> = targets
+            .windows(2)
+            .filter(|pair| pair[0].1.is_empty())
+            .map(|pair| pair[1].0 - pair[0].0)
+            .collect();
+        eprintln!(
+            "the leader's Service led to the new leader {after_kill:?} after a kill, {after_naming:?} after \
+             one was named; to nobody for {without:?}"
+        );
+        let two = targets.iter().find(|(_, names)| names.len() > 1);
+        assert!(two.is_none(), "{two:?}");
     });
 }
 

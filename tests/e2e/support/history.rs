@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -60,15 +61,12 @@ impl<T: Clone + Send + 'static> History<T> {
     }
 }
 
-fn watch<K>(api: Api<K>, name: &str) -> History<K>
+fn watch<K>(api: Api<K>, which: watcher::Config) -> History<K>
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let events = watcher(
-        api,
-        watcher::Config::default().fields(&format!("metadata.name={name}")),
-    );
+    let events = watcher(api, which);
     let sink = Arc::clone(&seen);
     let task = tokio::spawn(async move {
         let mut objects = events.default_backoff().applied_objects().boxed();
@@ -84,10 +82,14 @@ where
     }
 }
 
+fn named(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}"))
+}
+
 impl History<ReplicatedStore> {
     /// Watches the store's object, from its present version on.
     pub(crate) async fn of_store(store: &Store<'_>) -> Self {
-        let history = watch(store.api(), &store.name);
+        let history = watch(store.api(), named(&store.name));
         eventually(secs(10), "the watch begins", async || {
             if history.all().is_empty() {
                 Err("nothing".to_owned())
@@ -122,12 +124,36 @@ impl History<ReplicatedStore> {
 impl History<Pod> {
     /// Watches a Pod, which need not be there yet.
     pub(crate) fn of_pod(store: &Store<'_>, pod: &str) -> Self {
-        watch(store.pods_api(), pod)
+        watch(store.pods_api(), named(pod))
     }
 
     /// When it was Ready first.
     pub(crate) fn first_ready(&self) -> Option<Instant> {
         self.first(pod_is_ready)
+    }
+}
+
+impl History<EndpointSlice> {
+    /// Watches where the leader's Service leads to.
+    pub(crate) fn of_leader_service(store: &Store<'_>) -> Self {
+        let of = format!("kubernetes.io/service-name={}-leader", store.name);
+        watch(store.slices_api(), watcher::Config::default().labels(&of))
+    }
+
+    /// The Pods that it led to at one time, with the times.
+    pub(crate) fn targets(&self) -> Vec<(Instant, Vec<String>)> {
+        let targets = |slice: EndpointSlice| {
+            let ready = |it: &Endpoint| {
+                it.conditions
+                    .as_ref()
+                    .is_none_or(|it| it.ready != Some(false))
+            };
+            let endpoints = slice.endpoints.into_iter().flatten().filter(ready);
+            let names = endpoints.filter_map(|endpoint| endpoint.target_ref?.name);
+            names.collect()
+        };
+        let seen = self.all().into_iter();
+        seen.map(|(at, slice)| (at, targets(slice))).collect()
     }
 }
 

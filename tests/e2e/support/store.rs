@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use replicated_store::api::{
@@ -91,6 +92,11 @@ impl<'w> Store<'w> {
 
     /// The API of Pods in the test's namespace.
     pub(crate) fn pods_api(&self) -> Api<Pod> {
+        Api::namespaced(self.world.client.clone(), &self.world.namespace)
+    }
+
+    /// The API of endpoint slices in the test's namespace.
+    pub(crate) fn slices_api(&self) -> Api<EndpointSlice> {
         Api::namespaced(self.world.client.clone(), &self.world.namespace)
     }
 
