@@ -338,32 +338,6 @@ fn a_follower_takes_only_what_continues_its_log() {
 }
 
 #[test]
-fn a_follower_cuts_its_log_where_the_histories_part() {
-    let mut history = EpochHistory::default();
-    history.append(Epoch(1), Lsn(0));
-    let found = Recovered {
-        history,
-        end: Lsn(50),
-        complete: true,
-        ..Recovered::default()
-    };
-    let mut subject = Subject {
-        core: Core::new(ME, found, Duration::ZERO),
-        effects: Vec::new(),
-        now: Duration::from_secs(1),
-    };
-    told(&mut subject, 2);
-    let resume = Message::Resume { point: Lsn(30) };
-    assert_eq!(
-        subject.give(Input::Received(7, resume)),
-        [Effect::Truncate(Lsn(30))]
-    );
-    let ready = Effect::Send(7, Message::Ready { from: Lsn(30) });
-    assert_eq!(subject.give(Input::Truncated(Lsn(30))), [ready]);
-    assert_eq!(subject.core.end(), Lsn(30));
-}
-
-#[test]
 fn a_follower_commits_no_more_than_it_has_on_disk() {
     let mut subject = Subject::new();
     told(&mut subject, 1);

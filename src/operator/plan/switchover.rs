@@ -89,7 +89,7 @@ pub fn decide(
         Why::Fenced
     } else if pod.ordinal >= view.store.replicas {
         Why::ScaledDown
-    } else if leader.damaged && !candidates(view, register, leader).is_empty() {
+    } else if leader.damaged && possible(view, register, leader) {
         // Before the user's target, which may be this one: it leads again when it is whole.
         Why::Damaged
     } else if target.is_some() {

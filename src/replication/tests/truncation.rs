@@ -22,6 +22,19 @@ fn follower() -> Subject {
 }
 
 #[test]
+fn a_follower_cuts_its_log_where_the_histories_part() {
+    let mut subject = follower();
+    let resume = Message::Resume { point: Lsn(30) };
+    assert_eq!(
+        subject.give(Input::Received(7, resume)),
+        [Effect::Truncate(Lsn(30))]
+    );
+    let ready = Effect::Send(7, Message::Ready { from: Lsn(30) });
+    assert_eq!(subject.give(Input::Truncated(Lsn(30))), [ready]);
+    assert_eq!(subject.core.end(), Lsn(30));
+}
+
+#[test]
 fn no_flush_begins_while_the_log_is_cut() {
     let mut subject = follower();
     assert!(subject.core.may_flush(Lsn(20)));
