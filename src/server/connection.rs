@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,6 +44,8 @@ struct Turn {
     /// when they may have come.
     waker: Option<Waker>,
     reign: u64,
+    /// Since when what it wrote is on its way.
+    wrote: Option<Instant>,
     consumed: usize,
     end: End,
 }
@@ -314,6 +316,7 @@ impl Connection {
         let turn = Turn {
             need: view.need,
             reign: view.reign(),
+            wrote: view.wrote.then(Instant::now),
             consumed,
             end,
             waker: waits.then(|| waker.clone()),
@@ -370,6 +373,9 @@ impl Connection {
                 .committed(turn.need, turn.reign, &self.slot, Some(waker));
             if settled.await.is_err() {
                 return Ok(false); // what became of the writes is not known: a clean close, no reply
+            }
+            if let Some(begun) = turn.wrote {
+                self.node.courtesy.wrote(begun);
             }
         }
         if let End::Wait {

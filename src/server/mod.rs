@@ -9,6 +9,7 @@
 //! | `hold` | what a command waits for before it is executed: cold keys, the flush |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
+//! | `background`, `courtesy` | threads that yield to clients; how much of their time they may take |
 //! | `admin`, `status`, `metrics` | the operator and people |
 //! | `state`, `data_dir`, `snapshots`, `divergent`, `damage`, `room` | what is on disk, and whether more fits |
 //! | `parent` | the process that starts a replica, and reaps it |
@@ -16,8 +17,10 @@
 mod admin;
 mod ahead;
 mod applier;
+mod background;
 mod clients;
 mod connection;
+mod courtesy;
 mod damage;
 mod data_dir;
 mod divergent;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{broadcast, watch};
 
+use super::courtesy::Courtesy;
 use super::forward::Queue;
 use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
@@ -64,6 +65,8 @@ pub(super) struct Node {
     pub(super) suspicion: Mutex<Option<String>>,
     /// This replica began or ceased to take writes.
     pub(super) role_changed: tokio::sync::Notify,
+    /// What clients notice of work beside them.
+    pub(super) courtesy: Courtesy,
 }
 
 impl Node {
@@ -155,6 +158,7 @@ impl Node {
             forward: Queue::new(),
             suspicion: Mutex::new(None),
             role_changed: tokio::sync::Notify::new(),
+            courtesy: Courtesy::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{self, Admin};
+use super::background::{self, Background};
 use super::clients::Clients;
 use super::data_dir::DataDir;
 use super::gather::Patience;
@@ -134,13 +135,21 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
             room::watch(&for_disk.0, &for_disk.1, &for_disk.2);
             Ok(())
         })?,
-        thread("scrub", &failed, move || Ok(scrub.run()?))?,
-        thread("upkeep", &failed, move || Ok(upkeep.run()?))?,
+        thread("scrub", &failed, move || {
+            background::step_back(background::FAR);
+            Ok(scrub.run()?)
+        })?,
+        thread("upkeep", &failed, move || {
+            background::step_back(background::NEAR);
+            Ok(upkeep.run()?)
+        })?,
         thread("compaction", &failed, move || {
+            background::step_back(background::NEAR);
             Ok(upkeep::compact(&for_compaction, &ended)?)
         })?,
     ];
 
+    let background = Background::new().context("starting the threads that copy states")?;
     let tasks = TaskTracker::new();
     let clients = Arc::new(Clients::default());
     let drain = CancellationToken::new();
@@ -153,6 +162,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         clients: Arc::clone(&clients),
         stats: Arc::clone(&stats),
         process: Arc::clone(&process),
+        background: background.clone(),
     };
     tasks.spawn(peer::listen(peer_listener, context, stop.clone()));
     let name = options.name.clone();
@@ -168,7 +178,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         log: opened.reader,
         failed: failed.clone(),
     };
-    tasks.spawn(target.run(stop.clone()));
+    tasks.spawn_on(target.run(stop.clone()), &background);
     let expired = Arc::clone(&process.expired);
     tasks.spawn(expiry::run(Arc::clone(&node), expired, stop.clone()));
     let rate = Arc::clone(&process.commands_per_s);

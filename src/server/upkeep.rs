@@ -26,6 +26,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const FILL_STEP: usize = 10_000;
 /// For how long, before it is looked whether something else is due.
 const FILL_TIME: Duration = Duration::from_millis(50);
+/// A flush looks so often whether it should pause.
+const BREATH: Duration = Duration::from_micros(200);
+/// How much waits to be flushed is looked at so often.
+const PRESSURE_FOR: Duration = Duration::from_millis(10);
 /// While there is little room, what is flushed may free some: so often it is looked.
 const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
@@ -47,6 +51,49 @@ struct Due {
 
 /// Keys that expire, as far as they have been looked for, and in what.
 type Filling = (ExpiryFill, Arc<dyn Engine>);
+
+/// Work beside clients, with pauses.
+struct Shift<'a> {
+    node: &'a Node,
+    stop: &'a CancellationToken,
+    since: Instant,
+    /// The share that this work must have, and until when that is so.
+    least: f64,
+    until: Instant,
+}
+
+impl<'a> Shift<'a> {
+    fn new(node: &'a Node, stop: &'a CancellationToken) -> Self {
+        let now = Instant::now();
+        Self {
+            node,
+            stop,
+            since: now,
+            least: 0.0,
+            until: now,
+        }
+    }
+
+    /// Pauses as clients need it, if so much has been done since the last pause.
+    fn breathe(&mut self, after: Duration) {
+        let now = Instant::now();
+        let worked = now - self.since;
+        if worked < after {
+            return;
+        }
+        if now >= self.until {
+            self.until = now + PRESSURE_FOR;
+            let share = |inner: &mut Inner| inner.store.as_ref().map_or(1.0, Store::pressure);
+            self.least = self.node.with(share);
+        }
+        let least = if self.stop.is_cancelled() { 1.0 } else { self.least };
+        let pause = self.node.courtesy.pause(worked, least);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+        self.since = Instant::now();
+    }
+}
 
 /// What the thread works with.
 pub(super) struct Upkeep {
@@ -163,7 +210,8 @@ impl Upkeep {
         else {
             return Ok(());
         };
-        let done = match job.run() {
+        let mut shift = Shift::new(&self.node, &self.stop);
+        let done = match job.run_beside(&mut || shift.breathe(BREATH)) {
             Ok(done) => done,
             // The state was brought back, or replaced, before it was begun.
             Err(StoreError::FlushCancelled) => return Ok(()),
@@ -180,7 +228,7 @@ impl Upkeep {
         }
         self.flushed_at
             .store(node.clock.wall_ms() / 1000, Ordering::Relaxed);
-        while node.with(|inner| inner.store.as_mut().is_some_and(Store::settle)) {}
+        self.settle();
         drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
         node.apply.notify_all();
@@ -189,6 +237,16 @@ impl Upkeep {
             let _ = request.send(made.map_err(|error| error.to_string()));
         }
         self.trim()
+    }
+
+    /// Moves what was flushed to the cache. Clients come between the slices: whoever lets the lock go and takes
+    /// it again at once has it before those who wait for it.
+    fn settle(&self) {
+        let mut shift = Shift::new(&self.node, &self.stop);
+        let settle = |inner: &mut Inner| inner.store.as_mut().is_some_and(Store::settle);
+        while self.node.with(settle) {
+            shift.breathe(Duration::ZERO);
+        }
     }
 
     /// Cuts the state if a flush is wanted; a cut that is committed is due.

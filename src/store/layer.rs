@@ -55,6 +55,9 @@ pub(super) struct Contents {
     pub(super) meta: Meta,
 }
 
+/// Entries from one breath to the next, about 20 microseconds.
+const BREATH: usize = 64;
+
 /// So many keys tell what all keys may begin with.
 const PREFIX_SAMPLE: usize = 64;
 
@@ -129,17 +132,22 @@ impl FlushJob {
     /// After an error the store is as before: abort the flush, and seal again later. Only where
     /// the disk was full is that sound; another I/O error should end the process, as with the log.
     pub fn run(self) -> Result<FlushDone> {
+        self.run_beside(&mut || {})
+    }
+
+    /// The same for one that should not take all of a processor: `breathe` is called often, and may pause.
+    pub fn run_beside(self, breathe: &mut dyn FnMut()) -> Result<FlushDone> {
         if !self.ticket.step(PENDING, STARTED) {
             return Err(StoreError::FlushCancelled);
         }
-        let result = self.ingest();
+        let result = self.ingest(breathe);
         if result.is_err() {
             self.ticket.step(STARTED, FAILED);
         }
         result
     }
 
-    fn ingest(&self) -> Result<FlushDone> {
+    fn ingest(&self, breathe: &mut dyn FnMut()) -> Result<FlushDone> {
         let Contents {
             table,
             cleared,
@@ -148,7 +156,10 @@ impl FlushJob {
         // In a generation that begins with this layer there is nothing to remove.
         let written = |entry: &&Entry| cleared.is_none() || !entry.is_tombstone();
         let entries = sorted(table.len(), || table.iter().filter(written));
-        let mut changes = entries.iter().map(|(_, entry)| {
+        let mut changes = entries.iter().enumerate().map(|(at, (_, entry))| {
+            if at % BREATH == 0 {
+                breathe();
+            }
             let stored = (!entry.is_tombstone()).then(|| entry.stored());
             (entry.key(), stored)
         });

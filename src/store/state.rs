@@ -187,6 +187,12 @@ impl Store {
         self.unflushed_bytes() >= self.options.stall_bytes
     }
 
+    /// How urgent it is that a flush ends: 1 once as much has changed since as makes the next one due.
+    pub fn pressure(&self) -> f64 {
+        let due = self.options.flush_bytes.max(1);
+        self.unflushed_bytes().saturating_sub(due) as f64 / due as f64
+    }
+
     /// Bytes of unflushed entries that there may be where no flush succeeds: room for deletions.
     pub fn most_unflushed(&self) -> usize {
         self.options.stall_bytes * 2

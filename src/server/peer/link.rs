@@ -51,6 +51,27 @@ pub(in crate::server) fn split(stream: TcpStream) -> io::Result<(LinkReader, Lin
     ))
 }
 
+/// Moves a connection to the runtime in which this is called.
+pub(in crate::server) fn adopt(
+    reader: LinkReader,
+    writer: LinkWriter,
+) -> io::Result<(LinkReader, LinkWriter)> {
+    let whole = reader.stream.reunite(writer.stream);
+    let stream = whole.map_err(io::Error::other)?.into_std()?;
+    let (read, write) = TcpStream::from_std(stream)?.into_split();
+    let reader = LinkReader {
+        stream: read,
+        buffer: reader.buffer,
+    };
+    Ok((
+        reader,
+        LinkWriter {
+            stream: write,
+            buffer: writer.buffer,
+        },
+    ))
+}
+
 impl LinkReader {
     async fn fill(&mut self, wanted: usize) -> io::Result<()> {
         if self.buffer.len() < wanted {

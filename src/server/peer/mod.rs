@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clients::Clients;
 use super::forward;
@@ -47,6 +49,8 @@ pub(super) struct PeerContext {
     pub(super) clients: Arc<Clients>,
     pub(super) stats: Arc<Stats>,
     pub(super) process: Arc<Process>,
+    /// Where seeds are sent from.
+    pub(super) background: Handle,
 }
 
 /// Accepts connections of other replicas until `stop`.
@@ -93,7 +97,13 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
         }
         Message::Hello { .. } => leader::serve(context, reader, writer, first).await,
         Message::SeedOpen { resume, .. } => {
-            seed_source::serve(context, reader, writer, resume).await
+            let background = context.background.clone();
+            let sending = background.spawn(async move {
+                let (reader, writer) = link::adopt(reader, writer)?;
+                seed_source::serve(context, reader, writer, resume).await
+            });
+            let sending = AbortOnDropHandle::new(sending);
+            sending.await.map_err(std::io::Error::other)?
         }
         Message::ForwardOpen { .. } => forward::serve(context, reader, writer).await,
         other => Err(std::io::Error::other(format!(

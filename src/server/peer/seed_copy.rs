@@ -28,6 +28,9 @@ const PIECE: u32 = 1 << 20;
 const LEAST_PIECE: u64 = 64 << 10;
 /// Requests under way on a stream, so that it does not wait for the network.
 const DEPTH: usize = 4;
+/// What is written goes to the disk in such portions: with all of a file at once, whoever else writes to the
+/// same disk would have to wait for all of it.
+const SYNC: usize = 8 << 20;
 /// How often a file is fetched before its source is given up.
 const TRIES: usize = 3;
 /// A new snapshot may take as long as a flush.
@@ -271,6 +274,8 @@ struct Part {
     path: PathBuf,
     whole: PathBuf,
     hasher: Box<Xxh3Default>,
+    /// Bytes that are not on the disk yet.
+    unsynced: usize,
 }
 
 impl Part {
@@ -300,6 +305,7 @@ impl Part {
                 path,
                 whole,
                 hasher,
+                unsynced: 0,
             })
         })
         .await
@@ -309,6 +315,11 @@ impl Part {
         blocking(move || {
             self.file.write_all_at(&bytes, offset)?;
             self.hasher.update(&bytes);
+            self.unsynced += bytes.len();
+            if self.unsynced >= SYNC {
+                self.file.sync_data()?;
+                self.unsynced = 0;
+            }
             Ok(self)
         })
         .await

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -129,15 +129,16 @@ async fn send(
     };
     let (snapshots, id) = (Arc::clone(&used.context.snapshots), used.manifest.id);
     let (name, length) = (entry.name.clone(), length.min(MAX_PIECE) as usize);
+    let begun = Instant::now();
     let read = move || snapshots.read(id, &name, offset, length);
     let bytes = tokio::task::spawn_blocking(read)
         .await
         .map_err(io::Error::other)??;
-    let rate = used
-        .context
-        .node
-        .with(|inner| inner.settings.seed_bandwidth);
+    let reading = begun.elapsed();
+    let node = &used.context.node;
+    let rate = node.with(|inner| inner.settings.seed_bandwidth);
     used.context.throttle.pass(bytes.len() as u64, rate).await;
+    let begun = Instant::now();
     let (crc, length) = (crc32fast::hash(&bytes), bytes.len() as u32);
     writer.push(&Message::SeedChunk {
         file,
@@ -146,5 +147,8 @@ async fn send(
         length,
     })?;
     writer.push_raw(&bytes);
-    writer.flush().await
+    writer.flush().await?;
+    let pause = node.courtesy.pause(reading + begun.elapsed(), 0.0);
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
