@@ -2,8 +2,8 @@
 
 use super::glob;
 use super::table::{NONE, flags::*};
-use super::{Call, Error, Handled, Outcome, rows};
-use crate::resp::parse_i64;
+use super::{Call, Error, Handled, Outcome, Session, rows};
+use crate::resp::{Args, parse_i64};
 
 rows! { Generic;
     "scan", -2, READONLY, NONE, "2.8.0", scan,
@@ -19,7 +19,7 @@ const STEP: usize = 4096;
 
 fn scan(call: &mut Call<'_>) -> Handled {
     let cursor = parse_cursor(call.args.at(1)).ok_or(Error::text("ERR invalid cursor"))?;
-    let options = Options::parse(call)?;
+    let options = Options::parse(call.args)?;
     let (next, mut keys) = call.view.scan(cursor, options.count)?;
     keys.retain(|key| {
         options.strings
@@ -41,13 +41,13 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(call: &Call<'a>) -> Result<Self, Error> {
+    fn parse(args: Args<'a>) -> Result<Self, Error> {
         let mut options = Self {
             count: 10,
             pattern: None,
             strings: true,
         };
-        let mut rest = call.args.skip(2).iter();
+        let mut rest = args.skip(2).iter();
         while let Some(option) = rest.next() {
             let argument = rest.next().ok_or(Error::SYNTAX)?;
             if option.eq_ignore_ascii_case(b"count") {
@@ -66,6 +66,16 @@ impl<'a> Options<'a> {
         }
         Ok(options)
     }
+}
+
+/// Cursor and count of a SCAN that is about to be executed, so that what it will read can be read before.
+pub fn scan_ahead(session: &Session, args: Args<'_>) -> Option<(u64, usize)> {
+    let named = args.len() >= 2 && args.at(0).eq_ignore_ascii_case(b"scan");
+    if !named || !session.authenticated || session.transaction.is_some() {
+        return None;
+    }
+    let options = Options::parse(args).ok()?;
+    Some((parse_cursor(args.at(1))?, options.count))
 }
 
 /// Decimal digits, as many as 64 bits hold; unlike integers, with leading zeros.
@@ -90,4 +100,26 @@ fn keys(call: &mut Call<'_>) -> Handled {
     }
     call.out.bulk_array(&found);
     Ok(Outcome::Reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::OwnedArgs;
+
+    #[test]
+    fn what_a_scan_will_read_is_known_before() {
+        let ahead = |line: &str| {
+            let args: OwnedArgs = line.split(' ').collect();
+            scan_ahead(
+                &Session::new(1, String::new(), String::new(), true),
+                args.as_args(),
+            )
+        };
+        assert_eq!(ahead("SCAN 7"), Some((7, 10)));
+        assert_eq!(ahead("scan 0 MATCH a* COUNT 500"), Some((0, 500)));
+        for other in ["GET 7", "SCAN", "SCAN x", "SCAN 7 COUNT 0", "SCAN 7 COUNT"] {
+            assert_eq!(ahead(other), None, "{other}");
+        }
+    }
 }

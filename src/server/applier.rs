@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead;
 use super::inner::{Inner, Tip};
 use super::node::Node;
 use crate::log::{Frame, Log, LogError};
@@ -118,7 +119,12 @@ pub(super) fn apply_records(store: &mut Store, frame: &Frame) -> Result<(), Appl
     let payload = frame.payload();
     let mut rest: &[u8] = &payload;
     let mut lsn = frame.start();
+    let mut records = 0_usize;
     while !rest.is_empty() {
+        if records.is_multiple_of(ahead::STEP) {
+            ahead::look_at_records(store, rest);
+        }
+        records += 1;
         let (record, used) =
             Record::decode(rest).map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
         lsn = lsn.advance(used as u64);

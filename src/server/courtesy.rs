@@ -117,7 +117,7 @@ impl Controller {
     /// Goes on in the round; what is left of a rest for all.
     fn rest(&mut self, now: Duration, seen: Seen) -> Duration {
         match self.phase {
-            Phase::Drain { until } if now < until => until - now,
+            Phase::Drain { until } if now < until => until.saturating_sub(now),
             Phase::Drain { .. } => {
                 let until = now + PROBE;
                 self.phase = Phase::Probe {
@@ -126,7 +126,7 @@ impl Controller {
                 };
                 PROBE
             }
-            Phase::Probe { until, .. } if now < until => until - now,
+            Phase::Probe { until, .. } if now < until => until.saturating_sub(now),
             Phase::Probe { before, .. } => {
                 self.usual = seen.mean_since(before).unwrap_or(f64::INFINITY);
                 let step = Step {

@@ -1,14 +1,14 @@
 //! What a command waits for before it is executed, without the lock: that keys which are only on disk
-//! are read, and, if it writes, that the flush has caught up. Reads of what is in memory wait for neither.
+//! are read, or the page of a scan, and, if it writes, that the flush has caught up. Reads of what is in memory wait for neither.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::Inner;
 use super::node::Node;
-use crate::command::{Session, touch};
+use crate::command::{Session, scan_ahead, touch};
 use crate::resp::{Args, Decoded, Decoder};
-use crate::store::{Store, Warmer};
+use crate::store::{PageReader, Store, Warmer};
 
 /// Commands that are looked at ahead for cold keys.
 const MAX_COMMANDS: usize = 256;
@@ -21,6 +21,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) enum Hold {
     /// These keys of the next commands are on disk only.
     Cold(Cold),
+    /// The next keys of a scan are.
+    Page(PageReader),
     /// Too much waits to be flushed for another write.
     Stalled,
 }
@@ -44,6 +46,9 @@ pub(super) fn before(
     read: bool,
 ) -> Option<Hold> {
     let store = inner.store.as_ref()?;
+    if !read && let Some((cursor, count)) = scan_ahead(session, args) {
+        return store.page_reader(cursor, count).map(Hold::Page);
+    }
     let stalled = inner.stalls_writers();
     if (read || store.holds_everything()) && !stalled {
         return None;
@@ -85,6 +90,10 @@ impl Hold {
     pub(super) async fn wait(self, node: &Arc<Node>) -> usize {
         match self {
             Self::Cold(cold) => cold.read(node).await,
+            Self::Page(reader) => {
+                read_page(node, reader).await;
+                1
+            }
             Self::Stalled => {
                 node.upkeep.notify_all();
                 let _ = tokio::time::timeout(LOOK_AGAIN, node.relief.notified()).await;
@@ -98,6 +107,20 @@ impl Cold {
     async fn read(self, node: &Arc<Node>) -> usize {
         read_keys(node, self.warmer, self.keys).await;
         self.commands
+    }
+}
+
+/// Reads what a SCAN asks for next.
+async fn read_page(node: &Arc<Node>, reader: PageReader) {
+    match tokio::task::spawn_blocking(|| reader.read()).await {
+        Ok(Ok(page)) => node.with(|inner| {
+            if let Some(store) = &mut inner.store {
+                store.take_page(page);
+            }
+        }),
+        // The scan itself gets the error.
+        Ok(Err(error)) => tracing::warn!(%error, "reading keys from the disk"),
+        Err(error) => tracing::warn!(%error, "reading keys from the disk"),
     }
 }
 

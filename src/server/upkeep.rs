@@ -86,7 +86,11 @@ impl<'a> Shift<'a> {
             let share = |inner: &mut Inner| inner.store.as_ref().map_or(1.0, Store::pressure);
             self.least = self.node.with(share);
         }
-        let least = if self.stop.is_cancelled() { 1.0 } else { self.least };
+        let least = if self.stop.is_cancelled() {
+            1.0
+        } else {
+            self.least
+        };
         let pause = self.node.courtesy.pause(worked, least);
         if !pause.is_zero() {
             std::thread::sleep(pause);

@@ -201,6 +201,7 @@ impl Store {
         self.keys = base.keys;
         self.generation = base.generation;
         self.scans.clear();
+        self.pages.clear();
         self.applied
     }
 

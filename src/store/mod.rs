@@ -6,7 +6,7 @@
 //! | `state` | [`Store`]: lookups, changes, the cache |
 //! | `layer`, `flush` | changes that are not flushed, and how they become so |
 //! | `scan`, `expiry`, `digest` | walking over keys; finding expired ones; comparing states |
-//! | `warm` | cold keys, read without the lock |
+//! | `warm`, `page` | cold keys, and pages of scans, read without the lock |
 //! | `table`, `entry` | the hash table and what is in it |
 //! | `engine` | what the store needs below it: [`LsmEngine`] on disk, [`MemoryEngine`] for tests |
 //! | `meta` | what a flush writes besides entries |
@@ -28,6 +28,7 @@ mod layer;
 mod lsm;
 mod memory;
 mod meta;
+mod page;
 pub mod record;
 mod scan;
 mod state;
@@ -46,6 +47,7 @@ pub use layer::{FlushDone, FlushJob};
 pub use lsm::{LsmEngine, LsmOptions};
 pub use memory::MemoryEngine;
 pub use meta::Meta;
+pub use page::{Page, PageReader};
 pub use record::{Record, RecordError};
 pub use state::{Lookup, Store, StoreOptions, check_size};
 pub use warm::{CacheStats, Warm, Warmer};

@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::engine::Entries;
 use super::error::{Result, StoreError};
+use super::page::Page;
 use super::state::Store;
 use super::table::{SHARDS, Table};
 
@@ -19,7 +21,7 @@ const SESSIONS: usize = 128;
 const STEP_BITS: u32 = 20;
 
 /// Keys that a step looks at beyond those that it returns: deleted ones, for the most part.
-const EXTRA_KEYS: usize = 128;
+pub(super) const EXTRA_KEYS: usize = 128;
 
 /// Tries to find a visible key at random in memory.
 const SAMPLE_TRIES: u64 = 32;
@@ -74,6 +76,16 @@ impl Scans {
 
     pub(super) fn clear(&mut self) {
         self.sessions.clear();
+    }
+
+    /// The engine's key from which the scan of a cursor goes on, if it has come to the engine.
+    pub(super) fn engine_position(&self, cursor: u64) -> Option<&[u8]> {
+        let (id, step) = (cursor >> STEP_BITS, cursor % (1 << STEP_BITS));
+        let session = self.sessions.iter().find(|session| session.id == id)?;
+        match &session.position.phase {
+            Phase::Flushed { from } if session.step == step => Some(from),
+            _ => None,
+        }
     }
 
     /// Splitmix64: ids that nobody guesses by accident.
@@ -139,13 +151,16 @@ impl Store {
                     position.next = 0;
                     looked_at += 1;
                     if layers.is_empty() {
+                        // The next call can read from the engine without the lock.
                         position.phase = Phase::Flushed { from: Vec::new() };
+                        break;
                     }
                 }
                 Phase::Flushed { from } => {
                     let wanted = count.max(1) - keys.len();
                     let examine = count.saturating_add(EXTRA_KEYS) - looked_at;
-                    match self.walk_engine(from, wanted, examine, &mut keys)? {
+                    let page = self.page_for(cursor);
+                    match self.walk_engine(from, page, wanted, examine, &mut keys)? {
                         Some(next) => {
                             position.phase = Phase::Flushed { from: next };
                             break;
@@ -218,22 +233,28 @@ impl Store {
 
     /// Appends the visible ones of the engine's keys; returns the key to go on with.
     fn walk_engine(
-        &self,
+        &mut self,
         from: &[u8],
+        page: Option<Page>,
         wanted: usize,
         examine: usize,
         keys: &mut Vec<Vec<u8>>,
     ) -> Result<Option<Vec<u8>>> {
-        let sealed = self.sealed.as_ref();
-        let cleared = self.active.cleared;
-        if cleared
-            .or_else(|| sealed.and_then(|sealed| sealed.contents.cleared))
-            .is_some()
-        {
+        if self.is_cleared() {
             return Ok(None);
         }
         let enough = keys.len() + wanted;
-        for (examined, item) in self.engine.range(self.meta.generation, from).enumerate() {
+        let (mut items, next): (Entries, _) = match page {
+            Some(page) => {
+                let keys = page.keys.into_iter().map(|key| Ok((key, Vec::new())));
+                (Box::new(keys), page.next)
+            }
+            None => {
+                self.stats.walked += 1;
+                (self.engine.range(self.meta.generation, from), None)
+            }
+        };
+        for (examined, item) in (&mut items).enumerate() {
             let (key, _) = item?;
             if keys.len() >= enough || examined > examine {
                 return Ok(Some(key));
@@ -242,7 +263,14 @@ impl Store {
                 keys.push(key);
             }
         }
-        Ok(None)
+        Ok(next)
+    }
+
+    /// Whether a `Clear` that is not flushed hides what the engine has.
+    pub(super) fn is_cleared(&self) -> bool {
+        let sealed = self.sealed.as_ref();
+        let sealed = sealed.and_then(|sealed| sealed.contents.cleared);
+        self.active.cleared.or(sealed).is_some()
     }
 
     /// A key chosen by a random number, `None` if there is none. Where most keys are in memory,

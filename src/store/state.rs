@@ -13,6 +13,7 @@ use super::expiry::{Expiries, Expiry, ExpiryFill};
 use super::flush::Garbage;
 use super::layer::{Layer, Sealed};
 use super::meta::Meta;
+use super::page::Pages;
 use super::record::Record;
 use super::scan::Scans;
 use super::table::{Hand, Slot, Table};
@@ -88,6 +89,7 @@ pub struct Store {
     too_big: Option<Entry>,
     pub(super) expiry: Expiry,
     pub(super) scans: Scans,
+    pub(super) pages: Pages,
     pub(super) garbage: Garbage,
     /// Flushes that ended since the opening.
     pub(super) flushes: u64,
@@ -129,6 +131,7 @@ impl Store {
             hasher,
             expiry: Expiry::default(),
             scans: Scans::new(options.seed),
+            pages: Pages::default(),
             garbage: Garbage::default(),
             flushes: 0,
             stats: CacheStats::default(),

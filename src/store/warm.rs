@@ -16,6 +16,8 @@ pub struct CacheStats {
     pub warmed: u64,
     /// Keys that were looked up in the engine under the lock.
     pub fetched: u64,
+    /// Scans that walked in the engine under the lock.
+    pub walked: u64,
 }
 
 /// Reads keys from the engine as it is at the moment: see [`Store::warmer`].

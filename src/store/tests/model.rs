@@ -34,6 +34,9 @@ enum Op {
     Reopen,
     Compact,
     Scan(usize),
+    /// What the next scan will read is read without the lock.
+    ReadPage(usize),
+    TakePage,
     RepeatScan,
     RandomKey(u64),
     Expired(u64),
@@ -61,6 +64,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Reopen),
         4 => Just(Op::Compact),
         8 => (1..20_usize).prop_map(Op::Scan),
+        4 => (1..20_usize).prop_map(Op::ReadPage),
+        4 => Just(Op::TakePage),
         2 => Just(Op::RepeatScan),
         2 => any::<u64>().prop_map(Op::RandomKey),
         3 => (0..12_u64).prop_map(Op::Expired),
@@ -110,6 +115,7 @@ struct Machine {
     done: Option<FlushDone>,
     scan: Option<Scan>,
     warm: Warm,
+    page: Option<Page>,
     checkpoints: usize,
 }
 
@@ -139,6 +145,7 @@ impl Machine {
             done: None,
             scan: None,
             warm: Warm::default(),
+            page: None,
             checkpoints: 0,
         }
     }
@@ -174,6 +181,16 @@ impl Machine {
             Op::Reopen => self.reopen(),
             Op::Compact => while self.engine.compact_step().unwrap() {},
             Op::Scan(count) => self.scan(count),
+            Op::ReadPage(count) => {
+                let cursor = self.scan.as_ref().map_or(0, |scan| scan.cursor);
+                let reader = self.store.page_reader(cursor, count);
+                self.page = reader.map(|reader| reader.read().unwrap());
+            }
+            Op::TakePage => {
+                if let Some(page) = self.page.take() {
+                    self.store.take_page(page);
+                }
+            }
             Op::RepeatScan => self.repeat_scan(),
             Op::RandomKey(random) => self.random_key(random),
             Op::Expired(now) => self.expired(now),
@@ -322,6 +339,7 @@ impl Machine {
             self.engine = nothing;
             self.engine = open_lsm(&dir.path().join("lsm"));
         }
+        self.page = None;
         self.store = Store::open(Arc::clone(&self.engine), OPTIONS).unwrap();
         let mut fill = self.store.expiry_fill();
         while let Some(found) = fill.step(5).unwrap() {

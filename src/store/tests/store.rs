@@ -274,3 +274,32 @@ fn a_rewritten_expiry_leaves_no_hint_behind() {
     assert!(writer.store.expiry.is_empty());
     assert!(writer.store.expired(u64::MAX, 10).unwrap().is_empty());
 }
+
+/// A page that was read before is all that a step of a scan needs, and is of use once.
+#[test]
+fn a_scan_takes_its_page_from_what_was_read_without_the_lock() {
+    let mut writer = writer();
+    for key in 0..300_u32 {
+        writer.put(&key.to_be_bytes(), b"v");
+    }
+    writer.flush();
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        let reader = writer.store.page_reader(cursor, 20);
+        if let Some(reader) = reader {
+            writer.store.take_page(reader.read().unwrap());
+            assert!(
+                writer.store.page_reader(cursor, 20).is_none(),
+                "it is there"
+            );
+        }
+        let (next, keys) = writer.store.scan(cursor, 20).unwrap();
+        seen.extend(keys);
+        cursor = next;
+        if next == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 300);
+    assert_eq!(writer.store.cache_stats().walked, 0);
+}
