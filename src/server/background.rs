@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::Deref;
 
+use rustix::process::{getpriority_process, setpriority_process};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How far threads step back (`nice`) that nothing waits for: next to one that takes all it gets, a tenth of
@@ -20,11 +21,13 @@ pub(super) struct Background(Option<Runtime>, Handle);
 
 impl Background {
     pub(super) fn new() -> io::Result<Self> {
+        // A thread begins with the niceness of the one that starts it, which may be one of these.
+        let from = getpriority_process(None)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(FILE_THREADS)
             .thread_name("background")
-            .on_thread_start(|| step_back(FAR))
+            .on_thread_start(move || set(from + FAR))
             .enable_all()
             .build()?;
         let handle = runtime.handle().clone();
@@ -34,9 +37,14 @@ impl Background {
 
 /// Lowers the priority of the calling thread alone, as is Linux's way. For good: to raise it takes a privilege.
 pub(super) fn step_back(by: i32) {
-    let niced = rustix::process::getpriority_process(None)
-        .and_then(|now| rustix::process::setpriority_process(None, now + by));
-    if let Err(error) = niced {
+    match getpriority_process(None) {
+        Ok(now) => set(now + by),
+        Err(error) => tracing::debug!(%error, "cannot tell the priority of a thread"),
+    }
+}
+
+fn set(niceness: i32) {
+    if let Err(error) = setpriority_process(None, niceness) {
         tracing::debug!(%error, "cannot lower the priority of a thread");
     }
 }
@@ -64,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_threads_step_back_and_others_do_not() {
-        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let niceness = || getpriority_process(None).unwrap();
         let before = niceness();
         let background = Background::new().unwrap();
         let task = background.spawn(async move {
