@@ -168,7 +168,19 @@ pub(super) struct Courtesy {
     writes: AtomicU64,
     took: AtomicU64,
     last: AtomicU64,
+    rested: AtomicU64,
     controller: Mutex<Controller>,
+}
+
+/// What it has seen and done since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    /// Turns of clients with writes in them that were answered.
+    pub(super) writes: u64,
+    /// What these took, from their execution to the answer.
+    pub(super) took: Duration,
+    /// How long work has rested for their sake.
+    pub(super) rested: Duration,
 }
 
 impl Courtesy {
@@ -178,6 +190,7 @@ impl Courtesy {
             writes: AtomicU64::new(0),
             took: AtomicU64::new(0),
             last: AtomicU64::new(0),
+            rested: AtomicU64::new(0),
             controller: Mutex::new(Controller::new()),
         }
     }
@@ -204,7 +217,19 @@ impl Courtesy {
             last: Duration::from_micros(self.last.load(Ordering::Relaxed)),
         };
         let now = self.began.elapsed();
-        self.controller.lock().pause(now, seen, worked, least)
+        let pause = self.controller.lock().pause(now, seen, worked, least);
+        let rested = pause.as_micros() as u64;
+        self.rested.fetch_add(rested, Ordering::Relaxed);
+        pause
+    }
+
+    pub(super) fn account(&self) -> Account {
+        let micros = |of: &AtomicU64| Duration::from_micros(of.load(Ordering::Relaxed));
+        Account {
+            writes: self.writes.load(Ordering::Relaxed),
+            took: micros(&self.took),
+            rested: micros(&self.rested),
+        }
     }
 }
 

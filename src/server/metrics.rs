@@ -120,6 +120,25 @@ pub(super) fn render(admin: &Admin) -> String {
         "Commands executed.",
         admin.stats.commands.get() as f64,
     );
+    let account = admin.node.courtesy.account();
+    one(
+        "write_batches_total",
+        "counter",
+        "Batches of commands with writes in them that were answered.",
+        account.writes as f64,
+    );
+    one(
+        "write_seconds_total",
+        "counter",
+        "What these took from their execution to the answer.",
+        account.took.as_secs_f64(),
+    );
+    one(
+        "background_rest_seconds_total",
+        "counter",
+        "How long flushes and seeds have rested so that clients hardly notice them.",
+        account.rested.as_secs_f64(),
+    );
     let forwarded = admin.clients.forwarded.load(Ordering::Relaxed);
     one(
         "forwarded_commands_total",
