@@ -3,13 +3,13 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `node`, `inner`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who may be answered |
+//! | `node`, `inner`, `tell`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who is told; who may be answered |
 //! | `writer`, `applier`, `upkeep`, `scrub` | the threads: log; follower's state; flushes and compaction; verification |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
 //! | `hold` | what a command waits for before it is executed: cold keys, the flush |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
-//! | `background`, `courtesy` | threads that yield to clients; how much of their time they may take |
+//! | `background`, `courtesy`, `shift` | threads that yield to clients; how much of their time they may take |
 //! | `admin`, `status`, `metrics` | the operator and people |
 //! | `state`, `data_dir`, `snapshots`, `divergent`, `damage`, `room` | what is on disk, and whether more fits |
 //! | `parent` | the process that starts a replica, and reaps it |
@@ -43,10 +43,12 @@ mod process;
 mod room;
 mod run;
 mod scrub;
+mod shift;
 mod snapshots;
 mod state;
 mod status;
 mod tail;
+mod tell;
 mod throttle;
 mod upkeep;
 mod view;

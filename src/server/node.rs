@@ -15,7 +15,6 @@ use super::gate::Gate;
 use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::room::Disk;
-use super::status::state;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
@@ -445,41 +444,6 @@ impl Node {
         if inner.flush.is_some() {
             self.upkeep.notify_all();
         }
-    }
-
-    /// Tells senders and status streams how far the log has come.
-    pub(super) fn publish(&self, inner: &Inner) {
-        let now = Progress {
-            end: inner.core.end(),
-            commit: inner.core.commit(),
-        };
-        self.progress
-            .send_if_modified(|progress| std::mem::replace(progress, now) != now);
-    }
-
-    /// Judges anew whether this follower is ready.
-    pub(super) fn judge(&self, inner: &mut Inner) {
-        let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
-        if ready != inner.ready {
-            inner.ready = ready;
-            tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
-            self.changed();
-        }
-        self.note_state(inner);
-    }
-
-    /// Tells the streams if this replica has entered another state.
-    pub(super) fn note_state(&self, inner: &mut Inner) {
-        let state = state(inner, &inner.core.view());
-        if std::mem::replace(&mut inner.state, state) != state {
-            let _ = self.states.send(state); // nobody may be listening
-            self.changed();
-        }
-    }
-
-    /// Something happened that a status stream should tell.
-    pub(super) fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
     }
 }
 

@@ -12,6 +12,7 @@ use super::damage;
 use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
+use super::shift::Shift;
 use super::snapshots::Snapshots;
 use crate::log::{Log, LogError};
 use crate::replication::message::SeedManifest;
@@ -28,8 +29,6 @@ const FILL_STEP: usize = 10_000;
 const FILL_TIME: Duration = Duration::from_millis(50);
 /// A flush looks so often whether it should pause.
 const BREATH: Duration = Duration::from_micros(200);
-/// How much waits to be flushed is looked at so often.
-const PRESSURE_FOR: Duration = Duration::from_millis(10);
 /// While there is little room, what is flushed may free some: so often it is looked.
 const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
@@ -51,53 +50,6 @@ struct Due {
 
 /// Keys that expire, as far as they have been looked for, and in what.
 type Filling = (ExpiryFill, Arc<dyn Engine>);
-
-/// Work beside clients, with pauses.
-struct Shift<'a> {
-    node: &'a Node,
-    stop: &'a CancellationToken,
-    since: Instant,
-    /// The share that this work must have, and until when that is so.
-    least: f64,
-    until: Instant,
-}
-
-impl<'a> Shift<'a> {
-    fn new(node: &'a Node, stop: &'a CancellationToken) -> Self {
-        let now = Instant::now();
-        Self {
-            node,
-            stop,
-            since: now,
-            least: 0.0,
-            until: now,
-        }
-    }
-
-    /// Pauses as clients need it, if so much has been done since the last pause.
-    fn breathe(&mut self, after: Duration) {
-        let now = Instant::now();
-        let worked = now - self.since;
-        if worked < after {
-            return;
-        }
-        if now >= self.until {
-            self.until = now + PRESSURE_FOR;
-            let share = |inner: &mut Inner| inner.store.as_ref().map_or(1.0, Store::pressure);
-            self.least = self.node.with(share);
-        }
-        let least = if self.stop.is_cancelled() {
-            1.0
-        } else {
-            self.least
-        };
-        let pause = self.node.courtesy.pause(worked, least);
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
-        self.since = Instant::now();
-    }
-}
 
 /// What the thread works with.
 pub(super) struct Upkeep {

@@ -1,0 +1,42 @@
+//! Tells those who listen that something has changed: senders, status streams. What it is they look up.
+
+use super::inner::{Inner, Progress};
+use super::node::Node;
+use super::status::state;
+
+impl Node {
+    /// Tells senders and status streams how far the log has come.
+    pub(super) fn publish(&self, inner: &Inner) {
+        let now = Progress {
+            end: inner.core.end(),
+            commit: inner.core.commit(),
+        };
+        self.progress
+            .send_if_modified(|progress| std::mem::replace(progress, now) != now);
+    }
+
+    /// Judges anew whether this follower is ready.
+    pub(super) fn judge(&self, inner: &mut Inner) {
+        let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
+        if ready != inner.ready {
+            inner.ready = ready;
+            tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
+            self.changed();
+        }
+        self.note_state(inner);
+    }
+
+    /// Tells the streams if this replica has entered another state.
+    pub(super) fn note_state(&self, inner: &mut Inner) {
+        let state = state(inner, &inner.core.view());
+        if std::mem::replace(&mut inner.state, state) != state {
+            let _ = self.states.send(state); // nobody may be listening
+            self.changed();
+        }
+    }
+
+    /// Something happened that a status stream should tell.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
