@@ -409,7 +409,6 @@ impl Node {
         let cut = Cut {
             history,
             chain: at.chain,
-            extra: Vec::new(),
         };
         inner.flush = store.seal(cut);
         inner.cut = at;

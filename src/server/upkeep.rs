@@ -126,7 +126,7 @@ impl Upkeep {
         let begun = node.with(|inner| {
             let store = inner.store.as_ref().filter(|_| !inner.expiries_known)?;
             inner.expiries_known = true;
-            Some((store.expiry_fill(), Arc::clone(store.engine())))
+            Some((store.expiry_fill()?, Arc::clone(store.engine())))
         });
         if begun.is_some() {
             *under_way = begun;
@@ -139,17 +139,23 @@ impl Upkeep {
                 // The state that takes the place of the damaged one is looked through, too.
                 Err(error) if error.is_damage() => {
                     node.suspect(&error);
-                    None
+                    *under_way = None;
+                    return Ok(());
                 }
                 step => step?,
             };
-            let more = found.is_some_and(|found| {
-                node.with(|inner| {
-                    let store = current_store(inner, engine);
-                    store.map(|store| store.add_expiries(found)).is_some()
-                })
+            let more = node.with(|inner| {
+                let store = current_store(inner, engine)?;
+                match found {
+                    Some(found) => store.add_expiries(found),
+                    None => {
+                        store.expiries_filled();
+                        return None;
+                    }
+                }
+                Some(())
             });
-            if !more {
+            if more.is_none() {
                 *under_way = None;
             }
         }

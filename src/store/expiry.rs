@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::entry::parse_stored;
 use super::error::Result;
+use super::meta::Meta;
 
 /// An expiry time (milliseconds since 1970) and a key.
 pub(super) type Hint = (u64, Box<[u8]>);
@@ -18,6 +19,8 @@ pub(super) type Hint = (u64, Box<[u8]>);
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     hints: BTreeSet<Hint>,
+    /// Whether no key is missing: those that were flushed before the store was opened are looked for.
+    whole: bool,
 }
 
 /// What was taken out of the index since a moment to which the store may have to go back.
@@ -37,6 +40,24 @@ impl Undo {
 }
 
 impl Expiry {
+    /// That of a state which has just been opened.
+    pub(super) fn of(meta: &Meta) -> Self {
+        Self {
+            hints: BTreeSet::new(),
+            whole: meta.keys == 0 || meta.expiring == Some(0),
+        }
+    }
+
+    /// The most keys that may expire, if that is known.
+    pub(super) fn most(&self) -> Option<u64> {
+        self.whole.then_some(self.hints.len() as u64)
+    }
+
+    /// All keys that were flushed before the opening have been looked at.
+    pub(super) fn filled(&mut self) {
+        self.whole = true;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.hints.is_empty()
     }

@@ -21,8 +21,6 @@ pub struct Cut {
     pub history: EpochHistory,
     /// The log's chain there.
     pub chain: u32,
-    /// Kept in [`Meta::extra`].
-    pub extra: Vec<u8>,
 }
 
 /// Memory to be freed, which can take a while: drop it without the lock.
@@ -58,7 +56,7 @@ impl Store {
             chain: cut.chain,
             keys: self.keys,
             generation: self.generation,
-            extra: cut.extra,
+            expiring: self.expiry.most(),
         };
         let contents = Arc::new(Contents {
             table: layer.table,

@@ -21,8 +21,8 @@ pub struct Meta {
     pub keys: u64,
     /// The generation of keys that is alive; each `Clear` begins the next one.
     pub generation: u32,
-    /// Whatever the caller wants to have kept with it.
-    pub extra: Vec<u8>,
+    /// The most keys that may expire, if that is known.
+    pub expiring: Option<u64>,
 }
 
 impl Meta {
@@ -60,10 +60,10 @@ mod tests {
             chain: 5,
             keys: 7,
             generation: 1,
-            extra: b"x".to_vec(),
+            expiring: Some(2),
         };
         let bytes = meta.encode().unwrap();
-        assert_eq!(bytes, b"\x01\xac\x02\x01\x03\xc8\x01\x05\x07\x01\x01x");
+        assert_eq!(bytes, b"\x01\xac\x02\x01\x03\xc8\x01\x05\x07\x01\x01\x02");
         assert_eq!(Meta::decode(&bytes).unwrap(), meta);
         for cut in 0..bytes.len() {
             assert!(Meta::decode(&bytes[..cut]).is_err());

@@ -112,6 +112,7 @@ impl Store {
     pub fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Self> {
         let meta = engine.meta()?;
         engine.retire(meta.generation);
+        let expiry = Expiry::of(&meta);
         let hasher = DefaultHashBuilder::default();
         Ok(Self {
             engine,
@@ -129,7 +130,7 @@ impl Store {
             hand: Hand::default(),
             too_big: None,
             hasher,
-            expiry: Expiry::default(),
+            expiry,
             scans: Scans::new(options.seed),
             pages: Pages::default(),
             garbage: Garbage::default(),
@@ -405,9 +406,15 @@ impl Store {
     }
 
     /// To be worked off once after opening: until then, [`expired`](Self::expired) misses keys
-    /// that were flushed before.
-    pub fn expiry_fill(&self) -> ExpiryFill {
-        ExpiryFill::new(Arc::clone(&self.engine), self.meta.generation)
+    /// that were flushed before. `None` if there are none.
+    pub fn expiry_fill(&self) -> Option<ExpiryFill> {
+        let missing = self.expiry.most().is_none();
+        missing.then(|| ExpiryFill::new(Arc::clone(&self.engine), self.meta.generation))
+    }
+
+    /// An [`ExpiryFill`] has come to its end, and all that it found was taken over.
+    pub fn expiries_filled(&mut self) {
+        self.expiry.filled();
     }
 
     /// Takes over what an [`ExpiryFill`] found.

@@ -337,7 +337,6 @@ impl Process {
             let cut = Cut {
                 history,
                 chain: at.chain,
-                extra: Vec::new(),
             };
             self.flush = store.seal(cut);
             if self.flush.is_some() {

@@ -153,7 +153,6 @@ fn flush(store: &mut Store, log: &Log, tip: Tip) -> Result<(), crate::store::Sto
     let cut = Cut {
         history,
         chain: tip.chain,
-        extra: Vec::new(),
     };
     if let Some(job) = store.seal(cut) {
         store.finish_flush(job.run()?)?;

@@ -265,7 +265,6 @@ impl Machine {
         Cut {
             history,
             chain: self.now.at.0 as u32,
-            extra: vec![1, 2],
         }
     }
 
@@ -341,9 +340,11 @@ impl Machine {
         }
         self.page = None;
         self.store = Store::open(Arc::clone(&self.engine), OPTIONS).unwrap();
-        let mut fill = self.store.expiry_fill();
-        while let Some(found) = fill.step(5).unwrap() {
-            self.store.add_expiries(found);
+        if let Some(mut fill) = self.store.expiry_fill() {
+            while let Some(found) = fill.step(5).unwrap() {
+                self.store.add_expiries(found);
+            }
+            self.store.expiries_filled();
         }
     }
 

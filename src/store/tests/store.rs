@@ -208,7 +208,7 @@ fn a_reset_brings_expiries_back() {
         expire_at_ms: 0,
         created: false,
     });
-    let mut fill = writer.store.expiry_fill();
+    let mut fill = writer.store.expiry_fill().unwrap();
     while let Some(found) = fill.step(1).unwrap() {
         writer.store.add_expiries(found);
     }
@@ -302,4 +302,32 @@ fn a_scan_takes_its_page_from_what_was_read_without_the_lock() {
     }
     assert_eq!(seen.len(), 300);
     assert_eq!(writer.store.cache_stats().walked, 0);
+}
+
+/// A store in which nothing expires need not be looked through when it is opened.
+#[test]
+fn who_knows_that_nothing_expires_does_not_look_for_it() {
+    let mut writer = writer();
+    let mut reopen = |writer: &mut Writer, step: &dyn Fn(&mut Writer)| {
+        step(writer);
+        writer.flush();
+        *writer = Writer::new(Arc::clone(writer.store.engine()));
+        let fill = writer.store.expiry_fill();
+        let (looked, mut found) = (fill.is_some(), 0);
+        for mut fill in fill {
+            while let Some(expiries) = fill.step(10).unwrap() {
+                found += expiries.0.len();
+                writer.store.add_expiries(expiries);
+            }
+            writer.store.expiries_filled();
+        }
+        (looked, found)
+    };
+    let plain = |writer: &mut Writer| writer.put(b"a", b"");
+    let expires = |writer: &mut Writer| writer.put_expiring(b"b", b"", 9);
+    assert_eq!(reopen(&mut writer, &plain), (false, 0));
+    assert_eq!(reopen(&mut writer, &expires), (true, 1));
+    assert_eq!(reopen(&mut writer, &plain), (true, 1));
+    let gone = |writer: &mut Writer| writer.delete(b"b");
+    assert_eq!(reopen(&mut writer, &gone), (false, 0));
 }
