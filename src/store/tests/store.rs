@@ -308,13 +308,13 @@ fn a_scan_takes_its_page_from_what_was_read_without_the_lock() {
 #[test]
 fn who_knows_that_nothing_expires_does_not_look_for_it() {
     let mut writer = writer();
-    let mut reopen = |writer: &mut Writer, step: &dyn Fn(&mut Writer)| {
+    let reopen = |writer: &mut Writer, step: &dyn Fn(&mut Writer)| {
         step(writer);
         writer.flush();
         *writer = Writer::new(Arc::clone(writer.store.engine()));
         let fill = writer.store.expiry_fill();
         let (looked, mut found) = (fill.is_some(), 0);
-        for mut fill in fill {
+        if let Some(mut fill) = fill {
             while let Some(expiries) = fill.step(10).unwrap() {
                 found += expiries.0.len();
                 writer.store.add_expiries(expiries);
