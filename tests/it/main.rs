@@ -6,6 +6,7 @@ mod chart;
 mod crash;
 mod crd;
 mod damage;
+mod faulty_disk;
 mod forwarding;
 mod full_disk;
 mod gate;

@@ -3,6 +3,7 @@
 mod client;
 mod damage;
 mod disk;
+mod fault;
 mod http;
 mod process;
 mod store;
@@ -10,6 +11,7 @@ mod store;
 pub(crate) use client::Client;
 pub(crate) use damage::{files, flip, largest_table};
 pub(crate) use disk::SmallDisk;
+pub(crate) use fault::{Action, Fault, FaultyDisk, Wrong};
 pub(crate) use http::request;
 pub(crate) use process::Replica;
 pub(crate) use store::TestStore;
