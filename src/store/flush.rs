@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::error::{Result, StoreError};
 use super::expiry::Undo;
 use super::layer::{Contents, FlushDone, FlushJob, Layer, Sealed, Ticket};
@@ -82,7 +83,7 @@ impl Store {
 
     fn replace_active(&mut self) -> Layer {
         // The next one will be about as large.
-        let table = Table::for_about(self.active.table.len(), self.hasher.clone());
+        let table = Table::for_about(self.active.table.len(), self.common.clone());
         let layer = Layer::new(self.next_layer, table);
         self.next_layer += 1;
         std::mem::replace(&mut self.active, layer)
@@ -124,7 +125,8 @@ impl Store {
                 self.settling.pop_front();
                 continue;
             }
-            for entry in table.drain_shard(self.settle_shard) {
+            let drained = table.drain_shard(self.settle_shard);
+            for entry in drained.iter() {
                 moved += 1;
                 let hash = self.hash(entry.key());
                 let newer = self.unflushed(entry.key()).is_some()
@@ -133,7 +135,7 @@ impl Store {
                         .iter()
                         .any(|newer| newer.find(hash, entry.key()).is_some());
                 if !newer && !entry.is_tombstone() {
-                    self.clean.insert(hash, entry);
+                    self.clean.insert(hash, &Draft::copy(entry));
                     self.evict();
                 }
             }
@@ -168,17 +170,18 @@ impl Store {
         merged.table = match Arc::try_unwrap(sealed.contents) {
             Ok(contents) => contents.table,
             Err(shared) => {
-                let mut table = Table::new(self.hasher.clone());
+                let mut table = Table::new(self.common.clone());
                 for entry in shared.table.iter() {
-                    table.insert(self.hasher.hash_one(entry.key()), entry.clone());
+                    let hash = self.common.hasher.hash_one(entry.key());
+                    table.insert(hash, &Draft::copy(entry));
                 }
                 table
             }
         };
         for shard in 0..SHARDS {
-            for entry in active.table.drain_shard(shard) {
-                let hash = self.hasher.hash_one(entry.key());
-                self.active.table.insert(hash, entry);
+            for entry in active.table.drain_shard(shard).iter() {
+                let hash = self.hash(entry.key());
+                self.active.table.insert(hash, &Draft::copy(entry));
             }
         }
         Ok(())
