@@ -11,8 +11,10 @@ use super::draft::Draft;
 use super::entry::Entry;
 use super::table::Common;
 
-/// With so many times as many places as entries, places are given back.
+/// With so many times as many places as entries, places are given back; not where there are few, as
+/// those whose entry moves may be passed twice by the hand of a clock, or not at all.
 const SPARSE: usize = 8;
+const FEW: usize = 100;
 
 /// Entries by key, at most one a key.
 #[derive(Debug, Default)]
@@ -120,7 +122,9 @@ impl Shard {
         self.arena.kill(handle, &common.pool);
         self.tidy(common);
         let Self { handles, arena } = self;
-        if handles.len() * SPARSE < handles.capacity() {
+        if handles.is_empty() {
+            *handles = HashTable::new();
+        } else if handles.len() * SPARSE < handles.capacity() && handles.capacity() > FEW {
             let hash_of = |handle: &Handle| common.hasher.hash_one(arena.key(*handle));
             handles.shrink_to(handles.len() * 2, hash_of);
         }
