@@ -109,6 +109,18 @@ impl Victim {
     }
 }
 
+/// Where chunks of one arena are in another one.
+#[derive(Debug)]
+pub(super) struct Adopted(Vec<Option<u32>>);
+
+impl Adopted {
+    /// Where an entry is now, if its chunk was taken over.
+    pub(super) fn now(&self, handle: Handle) -> Option<Handle> {
+        let chunk = self.0[handle.chunk()]?;
+        Some(Handle::new(chunk, handle.offset()))
+    }
+}
+
 impl Arena {
     /// Bytes of memory that it takes.
     #[inline]
@@ -270,6 +282,33 @@ impl Arena {
     pub(super) fn done(&mut self, victim: Victim, pool: &Pool) {
         self.free.push(victim.id);
         pool.give(victim.bytes);
+    }
+
+    /// Takes chunks of another one over that are about full with wanted entries: no byte of these is
+    /// copied. The rest of those chunks is garbage.
+    pub(super) fn adopt(
+        &mut self,
+        other: &mut Self,
+        wanted: impl Iterator<Item = Handle>,
+    ) -> Adopted {
+        let mut live = vec![0; other.chunks.len()];
+        for handle in wanted {
+            live[handle.chunk()] += Entry::read(other.bytes(handle)).1;
+        }
+        let adopted = (0..).zip(live).map(|(id, live)| {
+            let room = other.chunks[id as usize].bytes.capacity();
+            let full = live > CHUNK / GARBAGE * (GARBAGE - 1) || live > LARGE && live == room;
+            full.then(|| {
+                let bytes = other.take(id);
+                let dead = bytes.len() - live;
+                self.used += bytes.len();
+                self.dead += dead;
+                let id = self.add(bytes);
+                self.chunks[id as usize].dead = dead;
+                id
+            })
+        });
+        Adopted(adopted.collect())
     }
 
     /// Its memory is for others.

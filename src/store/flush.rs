@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::entry::Entry;
 use super::error::{Result, StoreError};
 use super::expiry::Undo;
 use super::layer::{Contents, FlushDone, FlushJob, Layer, Sealed, Ticket};
@@ -126,20 +127,22 @@ impl Store {
                 continue;
             }
             let drained = table.drain_shard(self.settle_shard);
-            for entry in drained.iter() {
+            self.settle_shard += 1;
+            let mut wanted = Vec::new();
+            for (handle, entry) in drained.iter() {
                 moved += 1;
                 let hash = self.hash(entry.key());
-                let newer = self.unflushed(entry.key()).is_some()
+                let newer = self.locate_unflushed(hash, entry.key()).is_some()
                     || self
                         .settling
                         .iter()
                         .any(|newer| newer.find(hash, entry.key()).is_some());
                 if !newer && !entry.is_tombstone() {
-                    self.clean.insert(hash, &Draft::copy(entry));
-                    self.evict();
+                    wanted.push((hash, handle));
                 }
             }
-            self.settle_shard += 1;
+            self.clean.absorb(drained, &wanted);
+            let _ = wanted.iter().take_while(|_| self.evict()).count();
         }
         true
     }
@@ -179,10 +182,10 @@ impl Store {
             }
         };
         for shard in 0..SHARDS {
-            for entry in active.table.drain_shard(shard).iter() {
-                let hash = self.hash(entry.key());
-                self.active.table.insert(hash, &Draft::copy(entry));
-            }
+            let newer = active.table.drain_shard(shard);
+            let hashed = |(handle, entry): (_, Entry<'_>)| (self.hash(entry.key()), handle);
+            let wanted: Vec<_> = newer.iter().map(hashed).collect();
+            self.active.table.absorb(newer, &wanted);
         }
         Ok(())
     }

@@ -130,10 +130,41 @@ impl Shard {
         }
     }
 
-    /// Moves what is left in one chunk, where there is too much garbage.
+    /// Takes some entries over from a shard of another table, told by hash and handle.
+    pub(super) fn absorb(&mut self, mut other: Self, wanted: &[(u64, Handle)], common: &Common) {
+        let Self { handles, arena } = self;
+        let adopted = arena.adopt(&mut other.arena, wanted.iter().map(|(_, handle)| *handle));
+        let hash_of = |handle: &Handle| common.hasher.hash_one(arena.key(*handle));
+        handles.reserve(wanted.len(), hash_of);
+        // Until a handle leads to each of these, none of them may be moved.
+        for &(hash, was) in wanted {
+            let Some(handle) = adopted.now(was) else {
+                continue;
+            };
+            let same = |old: &Handle| arena.key(*old) == arena.key(handle);
+            if let Some(place) = handles.find_mut(hash, same) {
+                let old = std::mem::replace(place, handle);
+                arena.kill(old, &common.pool);
+            } else {
+                let hash_of = |handle: &Handle| common.hasher.hash_one(arena.key(*handle));
+                handles.insert_unique(hash, handle, hash_of);
+            }
+        }
+        for &(hash, was) in wanted {
+            if adopted.now(was).is_none() {
+                self.insert(hash, &Draft::copy(other.arena.get(was)), common);
+            }
+        }
+        while self.tidy(common) {}
+        other.arena.recycle(&common.pool);
+    }
+
+    /// Moves what is left in one chunk, where there is too much garbage; `false` if there is not.
     #[inline]
-    fn tidy(&mut self, common: &Common) {
-        if let Some(victim) = self.arena.victim() {
+    fn tidy(&mut self, common: &Common) -> bool {
+        let victim = self.arena.victim();
+        let moved = victim.is_some();
+        if let Some(victim) = victim {
             for (old, entry) in victim.entries() {
                 let hash = common.hasher.hash_one(entry.key());
                 // Garbage is what no handle leads to.
@@ -143,6 +174,7 @@ impl Shard {
             }
             self.arena.done(victim, &common.pool);
         }
+        moved
     }
 
     /// Its memory is for others.

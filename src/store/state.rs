@@ -240,7 +240,7 @@ impl Store {
         self.clean.find(hash, key).map(Place::Clean)
     }
 
-    fn locate_unflushed(&self, hash: u64, key: &[u8]) -> Option<Place> {
+    pub(super) fn locate_unflushed(&self, hash: u64, key: &[u8]) -> Option<Place> {
         if let Some(slot) = self.active.table.find(hash, key) {
             return Some(Place::Active(slot));
         }

@@ -127,9 +127,19 @@ impl Table {
     /// Takes every entry of one shard out.
     pub(super) fn drain_shard(&mut self, shard: usize) -> Drained {
         Drained {
+            number: shard,
             shard: self.change(shard, |shard, _| std::mem::take(shard)),
             common: self.common.clone(),
         }
+    }
+
+    /// Takes some entries over that were in a shard of a table of the same hasher, told by their hashes;
+    /// the rest is forgotten.
+    pub(super) fn absorb(&mut self, mut drained: Drained, wanted: &[(u64, Handle)]) {
+        let other = std::mem::take(&mut drained.shard);
+        self.change(drained.number, |shard, common| {
+            shard.absorb(other, wanted, common);
+        });
     }
 
     pub(super) fn shard(&self, shard: usize) -> impl Iterator<Item = Entry<'_>> {
@@ -186,13 +196,15 @@ impl Table {
 /// What was in one shard of a table. Its memory is for others once it is dropped.
 #[derive(Debug)]
 pub(super) struct Drained {
+    number: usize,
     shard: Shard,
     common: Common,
 }
 
 impl Drained {
-    pub(super) fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.shard.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Handle, Entry<'_>)> {
+        let handles = self.shard.handles();
+        handles.map(|handle| (handle, self.shard.get(handle)))
     }
 }
 
