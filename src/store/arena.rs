@@ -9,11 +9,12 @@ use super::draft::Draft;
 use super::entry::{self, Entry};
 
 /// Bytes of a chunk: as many as are moved in one step.
-const CHUNK: usize = 16 << 10;
+const CHUNK: usize = 8 << 10;
 /// A longer entry has a chunk of its own, of just its size, lest the ends of chunks stay empty.
 const LARGE: usize = CHUNK / 4;
 const OFFSET_BITS: u32 = CHUNK.trailing_zeros();
-/// Chunks of an arena. A chunk holds 4 KiB at least, so a table of 1024 arenas holds a terabyte.
+/// Chunks of an arena. Those that are not open hold about 2 KiB at least, so a thousand arenas hold a
+/// terabyte.
 const MAX_CHUNKS: usize = 1 << (u32::BITS - OFFSET_BITS);
 /// While there is little, room is made for this part more of what there is.
 const GROWTH: usize = 8;

@@ -15,6 +15,8 @@ use super::shard::Shard;
 /// Parts of a table. One million entries make parts of a thousand, which grow in about 0.1 ms.
 pub(super) const SHARDS: usize = 1024;
 
+const HASH_RANGE: u64 = 1 << 20;
+
 /// Where an entry is, until the table changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
@@ -36,8 +38,8 @@ pub(super) struct Table {
     common: Common,
     len: usize,
     bytes: usize,
-    /// Room that a part makes with its first entry.
-    room: usize,
+    /// So many entries are expected: a part makes its share of the room with its first one.
+    expected: usize,
 }
 
 impl Table {
@@ -49,15 +51,13 @@ impl Table {
     /// An empty one that will hold about so many entries: it need not grow step by step, which
     /// would hash each of them once or twice more, and wait for the memory that they lie in.
     pub(super) fn for_about(entries: usize, common: Common) -> Self {
-        let average = entries / SHARDS;
         let shards = std::iter::repeat_with(Shard::default).take(SHARDS);
         Self {
             shards: shards.collect(),
             common,
             len: 0,
             bytes: 0,
-            // Some parts get more than others.
-            room: average + average / 8,
+            expected: entries,
         }
     }
 
@@ -110,9 +110,12 @@ impl Table {
     /// `true` if there was an entry of the key.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, draft: &Draft<'_>) -> bool {
-        let room = self.room;
-        self.change(shard_of(hash), |shard, common| {
-            shard.prepare(room);
+        let (number, expected) = (shard_of(hash), self.expected);
+        self.change(number, |shard, common| {
+            if expected > 0 && shard.len() == 0 {
+                // Some get a little more than their share.
+                shard.prepare((expected as f64 * share(number) * 1.0625) as usize);
+            }
             shard.insert(hash, draft, common)
         })
     }
@@ -221,9 +224,19 @@ pub(super) struct Hand {
     place: usize,
 }
 
-/// Bits of the hash that the small tables use neither as a position nor as a tag.
+/// By bits of the hash that the small tables use neither as a position nor as a tag. The last part gets
+/// half as many entries as the first one: parts of one size would all grow, to twice the places, at
+/// about the same time, and be half empty from then on.
 fn shard_of(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
+    let x = (hash >> 36) & (HASH_RANGE - 1);
+    // With x from 0 to 1: (2 x + x^2) / 3.
+    ((x * (2 * HASH_RANGE + x) / 3) >> 30) as usize
+}
+
+/// The part of all entries that a shard gets.
+fn share(shard: usize) -> f64 {
+    let x = |shard: usize| (1.0 + 3.0 * shard as f64 / SHARDS as f64).sqrt();
+    x(shard + 1) - x(shard)
 }
 
 #[cfg(test)]
@@ -262,6 +275,19 @@ mod tests {
             let _ = table.drain_shard(shard);
         }
         assert_eq!((table.len(), table.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn parts_get_their_share() {
+        let count = 300_000;
+        let table = filled(count);
+        assert!((share(0) / share(SHARDS - 1) - 2.0).abs() < 0.01);
+        for (number, shard) in table.shards.iter().enumerate() {
+            let expected = f64::from(count) * share(number);
+            let off = (shard.len() as f64 - expected).abs();
+            assert!(off < 8.0 * expected.sqrt(), "{number}: {off}");
+        }
+        assert_eq!((shard_of(0), shard_of(u64::MAX)), (0, SHARDS - 1));
     }
 
     #[test]
