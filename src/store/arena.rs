@@ -16,7 +16,7 @@ const OFFSET_BITS: u32 = CHUNK.trailing_zeros();
 /// Chunks of an arena. Those that are not open hold about 2 KiB at least, so a thousand arenas hold a
 /// terabyte.
 const MAX_CHUNKS: usize = 1 << (u32::BITS - OFFSET_BITS);
-/// While there is little, room is made for this part more of what there is.
+/// While there is little, room is made for this part more of what there is, or will be.
 const GROWTH: usize = 8;
 /// The part of the bytes that may be garbage before entries are moved.
 const GARBAGE: usize = 4;
@@ -83,6 +83,8 @@ pub(super) struct Arena {
     free: Vec<u32>,
     /// The chunk that is appended to.
     open: Option<u32>,
+    /// Bytes that are to be expected.
+    expected: usize,
     /// Bytes that the chunks have room for, that were written to them, and that are garbage.
     capacity: usize,
     used: usize,
@@ -197,9 +199,14 @@ impl Arena {
         self.open_chunk(len, pool)
     }
 
+    /// About so many bytes are to come.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
+    }
+
     /// Room for an entry of some length, and for some more of its kind.
     fn room(&self, len: usize) -> usize {
-        len.max(self.used / GROWTH)
+        len.max(self.used.max(self.expected) / GROWTH)
     }
 
     fn make_room(&mut self, id: u32, len: usize) -> bool {
@@ -317,5 +324,99 @@ impl Arena {
         for chunk in self.chunks {
             pool.give(chunk.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::Lsn;
+
+    fn append(arena: &mut Arena, pool: &Pool, number: u64, len: usize) -> Handle {
+        let (key, value) = (number.to_le_bytes(), vec![number as u8; len]);
+        arena.append(&Draft::put(&key, &value, 0, Lsn(number)), pool)
+    }
+
+    fn filled(pool: &Pool, count: u64, len: usize) -> (Arena, Vec<Handle>) {
+        let mut arena = Arena::default();
+        let handles = (0..count).map(|number| append(&mut arena, pool, number, len));
+        let handles = handles.collect();
+        (arena, handles)
+    }
+
+    #[test]
+    fn handles_lead_to_their_entries_whatever_comes_after() {
+        let (pool, mut arena) = (Pool::default(), Arena::default());
+        let len = |number: u64| number as usize % 50 * if number % 97 == 0 { 1000 } else { 3 };
+        let handles: Vec<_> = (0..3000)
+            .map(|number| append(&mut arena, &pool, number, len(number)))
+            .collect();
+        for (number, handle) in (0..).zip(handles) {
+            let entry = arena.get(handle);
+            assert_eq!(
+                (entry.key(), entry.lsn()),
+                (&u64::to_le_bytes(number)[..], Lsn(number))
+            );
+            assert_eq!(
+                entry.value().unwrap().value,
+                vec![number as u8; len(number)]
+            );
+        }
+    }
+
+    #[test]
+    fn little_more_memory_is_taken_than_is_filled() {
+        let (pool, mut arena) = (Pool::default(), Arena::default());
+        for number in 0..2000 {
+            append(&mut arena, &pool, number, 100);
+            let filled = arena.used + arena.used / GROWTH + 120;
+            assert!(arena.capacity <= filled + arena.used / 50, "{number}");
+        }
+        let large = append(&mut arena, &pool, 0, 1 << 20);
+        let before = arena.capacity;
+        arena.kill(large, &pool);
+        assert!(before - arena.capacity < (1 << 20) + 100);
+    }
+
+    #[test]
+    fn memory_goes_with_the_last_entry() {
+        let pool = Pool::default();
+        let (mut arena, handles) = filled(&pool, 1000, 300);
+        let before = arena.memory();
+        for handle in handles {
+            arena.kill(handle, &pool);
+        }
+        assert_eq!(arena.memory(), 0);
+        assert!(pool.bytes() > before / 2);
+        filled(&pool, 1000, 300);
+        assert!(pool.bytes() < before / 2, "chunks are used again");
+    }
+
+    #[test]
+    fn the_chunk_with_the_most_garbage_is_moved_once_there_is_too_much() {
+        let pool = Pool::default();
+        let (mut arena, handles) = filled(&pool, 1000, 100);
+        let second = handles.iter().filter(|handle| handle.chunk() == 1);
+        second.for_each(|handle| {
+            if handle.offset() > 1000 {
+                arena.kill(*handle, &pool);
+            }
+        });
+        assert!(arena.victim().is_none());
+        for handle in handles.iter().filter(|handle| handle.chunk() > 1) {
+            if handle.offset() % 3 == 0 {
+                arena.kill(*handle, &pool);
+            }
+        }
+        let (capacity, dead) = (arena.capacity, arena.dead);
+        let victim = arena.victim().unwrap();
+        let found: Vec<_> = victim.entries().map(|(handle, _)| handle).collect();
+        let expected: Vec<_> = handles
+            .into_iter()
+            .filter(|handle| handle.chunk() == 1)
+            .collect();
+        assert_eq!(found, expected);
+        arena.done(victim, &pool);
+        assert!(arena.capacity < capacity && arena.dead < dead - CHUNK / 2);
     }
 }

@@ -84,7 +84,7 @@ impl Store {
 
     fn replace_active(&mut self) -> Layer {
         // The next one will be about as large.
-        let table = Table::for_about(self.active.table.len(), self.common.clone());
+        let table = self.active.table.next();
         let layer = Layer::new(self.next_layer, table);
         self.next_layer += 1;
         std::mem::replace(&mut self.active, layer)

@@ -63,10 +63,12 @@ impl Shard {
         self.handles().map(|handle| self.arena.get(handle))
     }
 
-    /// Makes room for so many entries where there are none.
-    pub(super) fn prepare(&mut self, entries: usize) {
+    /// Readies an empty one for about so many entries of so many bytes together. There is room for half of
+    /// them at first: so it grows once, and what never comes takes little.
+    pub(super) fn prepare(&mut self, entries: usize, bytes: usize) {
         if self.handles.capacity() == 0 {
-            self.handles.reserve(entries, |_| 0);
+            self.handles.reserve(entries / 2, |_| 0);
+            self.arena.expect(bytes);
         }
     }
 

@@ -38,26 +38,29 @@ pub(super) struct Table {
     common: Common,
     len: usize,
     bytes: usize,
-    /// So many entries are expected: a part makes its share of the room with its first one.
-    expected: usize,
+    /// So many entries, and bytes, are expected: a part makes room for its share with its first one.
+    expected: (f64, f64),
 }
 
 impl Table {
     /// An empty one.
     pub(super) fn new(common: Common) -> Self {
-        Self::for_about(0, common)
-    }
-
-    /// An empty one that will hold about so many entries: it need not grow step by step, which
-    /// would hash each of them once or twice more, and wait for the memory that they lie in.
-    pub(super) fn for_about(entries: usize, common: Common) -> Self {
         let shards = std::iter::repeat_with(Shard::default).take(SHARDS);
         Self {
             shards: shards.collect(),
             common,
             len: 0,
             bytes: 0,
-            expected: entries,
+            expected: (0.0, 0.0),
+        }
+    }
+
+    /// An empty one that will hold about as much as this one: it need not grow step by step, which
+    /// would hash each entry once or twice more, and wait for the memory that they lie in.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            expected: (self.len as f64, self.bytes as f64),
+            ..Self::new(self.common.clone())
         }
     }
 
@@ -68,6 +71,12 @@ impl Table {
     /// Bytes of memory that it takes for entries: what it has for them, not only what they fill.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn recount(&self) -> usize {
+        self.shards.iter().map(Shard::memory).sum()
     }
 
     #[inline]
@@ -112,9 +121,9 @@ impl Table {
     pub(super) fn insert(&mut self, hash: u64, draft: &Draft<'_>) -> bool {
         let (number, expected) = (shard_of(hash), self.expected);
         self.change(number, |shard, common| {
-            if expected > 0 && shard.len() == 0 {
-                // Some get a little more than their share.
-                shard.prepare((expected as f64 * share(number) * 1.0625) as usize);
+            if expected.0 > 0.0 && shard.len() == 0 {
+                let share = share(number);
+                shard.prepare((expected.0 * share) as usize, (expected.1 * share) as usize);
             }
             shard.insert(hash, draft, common)
         })
@@ -227,7 +236,7 @@ pub(super) struct Hand {
 /// By bits of the hash that the small tables use neither as a position nor as a tag. The last part gets
 /// half as many entries as the first one: parts of one size would all grow, to twice the places, at
 /// about the same time, and be half empty from then on.
-fn shard_of(hash: u64) -> usize {
+pub(super) fn shard_of(hash: u64) -> usize {
     let x = (hash >> 36) & (HASH_RANGE - 1);
     // With x from 0 to 1: (2 x + x^2) / 3.
     ((x * (2 * HASH_RANGE + x) / 3) >> 30) as usize
