@@ -36,7 +36,7 @@ impl<'a> Draft<'a> {
     pub(super) fn tombstone(key: &'a [u8], lsn: Lsn) -> Self {
         let mut head = [0; TAG + LSN + EXPIRY];
         head[0] = TOMBSTONE;
-        head[TAG..TAG + LSN].copy_from_slice(&lsn.0.to_le_bytes());
+        head[TAG..][..LSN].copy_from_slice(&lsn.0.to_le_bytes());
         Self {
             key,
             head,

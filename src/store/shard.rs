@@ -16,8 +16,10 @@ use super::table::Common;
 const SPARSE: usize = 8;
 const FEW: usize = 100;
 
-/// Entries by key, at most one a key.
+/// Entries by key, at most one a key. What a look at an entry needs is in one line of the processor's
+/// caches.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(super) struct Shard {
     handles: HashTable<Handle>,
     arena: Arena,
@@ -44,7 +46,7 @@ impl Shard {
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> Option<u8> {
         let found = self.handles.find(hash, |_| true)?;
-        Some(self.arena.first_byte(*found))
+        Some(self.arena.touch(*found))
     }
 
     pub(super) fn get(&self, handle: Handle) -> Entry<'_> {

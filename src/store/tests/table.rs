@@ -48,7 +48,7 @@ type Model = BTreeMap<usize, (usize, Lsn)>;
 
 struct Tables {
     keys: Vec<(u64, Vec<u8>)>,
-    tables: [Table; 2],
+    both: [Table; 2],
     models: [Model; 2],
     hands: [Hand; 2],
     lsn: Lsn,
@@ -69,7 +69,7 @@ impl Tables {
         let keys = keys.filter(|(hash, _)| few.contains(&shard_of(*hash)));
         Self {
             keys: keys.take(KEYS).collect(),
-            tables: [Table::new(common.clone()), Table::new(common)],
+            both: [Table::new(common.clone()), Table::new(common)],
             models: Default::default(),
             hands: Default::default(),
             lsn: Lsn::ZERO,
@@ -80,20 +80,20 @@ impl Tables {
         self.lsn = self.lsn.advance(1);
         let (hash, bytes) = &self.keys[key];
         let value = value(len, self.lsn);
-        let replaced = self.tables[table].insert(*hash, &Draft::put(bytes, &value, 0, self.lsn));
+        let replaced = self.both[table].insert(*hash, &Draft::put(bytes, &value, 0, self.lsn));
         let old = self.models[table].insert(key, (len, self.lsn));
         assert_eq!(replaced, old.is_some());
     }
 
     fn has(&self, table: usize, key: usize) -> bool {
         let (hash, bytes) = &self.keys[key];
-        self.tables[table].find(*hash, bytes).is_some()
+        self.both[table].find(*hash, bytes).is_some()
     }
 
     fn evict(&mut self, table: usize, steps: usize) {
         let (before, mut evicted) = (self.models[table].len(), 0);
         for _ in 0..steps {
-            evicted += usize::from(self.tables[table].evict_step(&mut self.hands[table]));
+            evicted += usize::from(self.both[table].evict_step(&mut self.hands[table]));
         }
         let mut model = std::mem::take(&mut self.models[table]);
         model.retain(|key, _| self.has(table, *key));
@@ -103,7 +103,7 @@ impl Tables {
 
     fn move_all(&mut self, rest: usize) {
         for shard in 0..SHARDS {
-            let drained = self.tables[1].drain_shard(shard);
+            let drained = self.both[1].drain_shard(shard);
             let mut wanted = Vec::new();
             for (handle, entry) in drained.iter() {
                 let key = self
@@ -117,9 +117,9 @@ impl Tables {
                     self.models[0].insert(key, moved);
                 }
             }
-            self.tables[0].absorb(drained, &wanted);
+            self.both[0].absorb(drained, &wanted);
         }
-        assert_eq!((self.tables[1].len(), self.tables[1].bytes()), (0, 0));
+        assert_eq!((self.both[1].len(), self.both[1].bytes()), (0, 0));
     }
 
     fn apply(&mut self, op: &Op) {
@@ -130,13 +130,13 @@ impl Tables {
             }
             Op::Remove(table, key) => {
                 let (hash, bytes) = &self.keys[key];
-                let removed = self.tables[table].remove(*hash, bytes);
+                let removed = self.both[table].remove(*hash, bytes);
                 assert_eq!(removed, self.models[table].remove(&key).is_some());
             }
             Op::Visit(table, key) => {
                 let (hash, bytes) = &self.keys[key];
-                if let Some(slot) = self.tables[table].find(*hash, bytes) {
-                    self.tables[table].visit(slot);
+                if let Some(slot) = self.both[table].find(*hash, bytes) {
+                    self.both[table].visit(slot);
                 }
             }
             Op::Evict(table, steps) => self.evict(table, steps),
@@ -145,7 +145,7 @@ impl Tables {
     }
 
     fn check(&self) {
-        for (table, model) in self.tables.iter().zip(&self.models) {
+        for (table, model) in self.both.iter().zip(&self.models) {
             assert_eq!(table.len(), model.len());
             assert_eq!(table.slots().count(), model.len());
             assert_eq!(table.bytes(), table.recount());
@@ -183,7 +183,7 @@ proptest! {
                 tables.apply(&Op::Remove(table, key));
             }
             tables.check();
-            prop_assert_eq!(tables.tables[table].bytes(), 0);
+            prop_assert_eq!(tables.both[table].bytes(), 0);
         }
     }
 }
