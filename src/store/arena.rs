@@ -3,6 +3,8 @@
 //!
 //! It must not know what leads to an entry: whoever moves one is told where it went.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use parking_lot::Mutex;
 
 use super::draft::Draft;
@@ -47,25 +49,33 @@ impl Handle {
 /// Empty chunks, shared by the tables among which entries move: what one thread allocated and another
 /// one freed would be of use to the first one only.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
+pub(super) struct Pool {
+    chunks: Mutex<Vec<Vec<u8>>>,
+    /// Their number, to be read without waiting.
+    count: AtomicUsize,
+}
 
 impl Pool {
     fn take(&self) -> Vec<u8> {
-        let pooled = self.0.lock().pop();
+        let mut chunks = self.chunks.lock();
+        let pooled = chunks.pop();
+        self.count.store(chunks.len(), Ordering::Relaxed);
+        drop(chunks);
         pooled.unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 
     fn give(&self, mut chunk: Vec<u8>) {
         chunk.clear();
-        let mut pooled = self.0.lock();
-        if chunk.capacity() == CHUNK && pooled.len() < POOLED {
-            pooled.push(chunk);
+        let mut chunks = self.chunks.lock();
+        if chunk.capacity() == CHUNK && chunks.len() < POOLED {
+            chunks.push(chunk);
+            self.count.store(chunks.len(), Ordering::Relaxed);
         }
     }
 
     /// Bytes of memory that wait in it.
     pub(super) fn bytes(&self) -> usize {
-        self.0.lock().len() * CHUNK
+        self.count.load(Ordering::Relaxed) * CHUNK
     }
 }
 
