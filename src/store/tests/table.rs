@@ -169,7 +169,7 @@ impl Tables {
 }
 
 proptest! {
-    #![proptest_config(cases(64))]
+    #![proptest_config(cases(32))]
 
     #[test]
     fn tables_show_what_maps_show(ops in prop::collection::vec(any_op(), 1..200)) {
