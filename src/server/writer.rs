@@ -341,7 +341,9 @@ fn take_frames(inner: &mut Inner) -> Vec<Frame> {
 /// Takes what clients have executed: the records, their number, and where they start.
 fn take_pending(inner: &mut Inner) -> (Vec<u8>, u32, Lsn) {
     let room = inner.pending.buffer.len().min(MAX_ROOM);
-    let payload = std::mem::replace(&mut inner.pending.buffer, Vec::with_capacity(room));
+    let mut payload = std::mem::replace(&mut inner.pending.buffer, Vec::with_capacity(room));
+    // It is kept for a while, with the room that it has.
+    payload.shrink_to_fit();
     let records = std::mem::take(&mut inner.pending.records);
     let start = inner.pending.start;
     inner.pending.gather.take();

@@ -3,6 +3,8 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::draft::Draft;
+use super::entry::Entry;
 use super::error::{Result, StoreError};
 use super::expiry::Undo;
 use super::layer::{Contents, FlushDone, FlushJob, Layer, Sealed, Ticket};
@@ -80,7 +82,7 @@ impl Store {
 
     fn replace_active(&mut self) -> Layer {
         // The next one will be about as large.
-        let table = Table::for_about(self.active.table.len(), self.hasher.clone());
+        let table = self.active.table.next();
         let layer = Layer::new(self.next_layer, table);
         self.next_layer += 1;
         std::mem::replace(&mut self.active, layer)
@@ -122,20 +124,23 @@ impl Store {
                 self.settling.pop_front();
                 continue;
             }
-            for entry in table.drain_shard(self.settle_shard) {
+            let drained = table.drain_shard(self.settle_shard);
+            self.settle_shard += 1;
+            let mut wanted = Vec::new();
+            for (handle, entry) in drained.iter() {
                 moved += 1;
                 let hash = self.hash(entry.key());
-                let newer = self.unflushed(entry.key()).is_some()
+                let newer = self.locate_unflushed(hash, entry.key()).is_some()
                     || self
                         .settling
                         .iter()
                         .any(|newer| newer.find(hash, entry.key()).is_some());
                 if !newer && !entry.is_tombstone() {
-                    self.clean.insert(hash, entry);
-                    self.evict();
+                    wanted.push((hash, handle));
                 }
             }
-            self.settle_shard += 1;
+            self.clean.absorb(drained, &wanted);
+            let _ = wanted.iter().take_while(|_| self.evict()).count();
         }
         true
     }
@@ -166,18 +171,19 @@ impl Store {
         merged.table = match Arc::try_unwrap(sealed.contents) {
             Ok(contents) => contents.table,
             Err(shared) => {
-                let mut table = Table::new(self.hasher.clone());
+                let mut table = Table::new(self.common.clone());
                 for entry in shared.table.iter() {
-                    table.insert(self.hasher.hash_one(entry.key()), entry.clone());
+                    let hash = self.common.hasher.hash_one(entry.key());
+                    table.insert(hash, &Draft::copy(entry));
                 }
                 table
             }
         };
         for shard in 0..SHARDS {
-            for entry in active.table.drain_shard(shard) {
-                let hash = self.hasher.hash_one(entry.key());
-                self.active.table.insert(hash, entry);
-            }
+            let newer = active.table.drain_shard(shard);
+            let hashed = |(handle, entry): (_, Entry<'_>)| (self.hash(entry.key()), handle);
+            let wanted: Vec<_> = newer.iter().map(hashed).collect();
+            self.active.table.absorb(newer, &wanted);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::error::{Result, StoreError};
 use super::expiry::Undo;
 use super::meta::Meta;
-use super::table::Table;
+use super::table::{Slot, Table};
 use crate::replication::Lsn;
 
 /// Changes since the last seal.
@@ -154,12 +154,13 @@ impl FlushJob {
             meta,
         } = &*self.contents;
         // In a generation that begins with this layer there is nothing to remove.
-        let written = |entry: &&Entry| cleared.is_none() || !entry.is_tombstone();
-        let entries = sorted(table.len(), || table.iter().filter(written));
-        let mut changes = entries.iter().enumerate().map(|(at, (_, entry))| {
+        let written = |entry: Entry<'_>| cleared.is_none() || !entry.is_tombstone();
+        let entries = sorted(table, written);
+        let mut changes = entries.iter().enumerate().map(|(at, (_, slot))| {
             if at % BREATH == 0 {
                 breathe();
             }
+            let entry = table.at(*slot);
             let stored = (!entry.is_tombstone()).then(|| entry.stored());
             (entry.key(), stored)
         });
@@ -172,29 +173,32 @@ impl FlushJob {
     }
 }
 
-/// The entries by key. What all keys begin with is left out of most comparisons, and what comes
-/// behind it is brought together before: following a reference to each entry is what costs time.
-fn sorted<'a, I: Iterator<Item = &'a Entry>>(
-    room: usize,
-    entries: impl Fn() -> I,
-) -> Vec<(u64, &'a Entry)> {
-    let mut sorted: Vec<(u64, &Entry)> = Vec::with_capacity(room);
-    let Some(first) = entries().next() else {
+/// Where the entries are that are wanted, by key. What all keys begin with is left out of most
+/// comparisons, and what comes behind it is brought together before: going to each entry is what costs
+/// time.
+fn sorted(table: &Table, wanted: impl Fn(Entry<'_>) -> bool) -> Vec<(u64, Slot)> {
+    let mut sorted = Vec::with_capacity(table.len());
+    let mut entries = table.iter().filter(|entry| wanted(*entry));
+    let Some(first) = entries.next() else {
         return sorted;
     };
-    let sample = entries().take(PREFIX_SAMPLE);
+    let sample = entries.take(PREFIX_SAMPLE);
     let mut prefix = sample.fold(first.key(), |prefix, entry| common(prefix, entry.key()));
     let guess = prefix.len();
-    for entry in entries() {
-        prefix = common(prefix, entry.key());
-        sorted.push((head(entry.key(), prefix.len()), entry));
-    }
-    if prefix.len() < guess {
-        for (number, entry) in &mut sorted {
-            *number = head(entry.key(), prefix.len());
+    for slot in table.slots() {
+        let entry = table.at(slot);
+        if wanted(entry) {
+            prefix = common(prefix, entry.key());
+            sorted.push((head(entry.key(), prefix.len()), slot));
         }
     }
-    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.key().cmp(b.1.key())));
+    if prefix.len() < guess {
+        for (number, slot) in &mut sorted {
+            *number = head(table.at(*slot).key(), prefix.len());
+        }
+    }
+    let key = |slot: Slot| table.at(slot).key();
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
     sorted
 }
 
@@ -218,8 +222,12 @@ fn head(key: &[u8], from: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use proptest::prelude::*;
 
+    use super::super::draft::Draft;
+    use super::super::table::Common;
     use super::*;
 
     proptest! {
@@ -231,12 +239,14 @@ mod tests {
         ) {
             let keys = keys.iter().map(|key| [prefix.as_slice(), key].concat());
             let keys: std::collections::BTreeSet<Vec<u8>> = keys.chain(odd).collect();
-            let mut entries: Vec<Entry> =
-                keys.iter().map(|key| Entry::put(key, b"", 0, Lsn(1))).collect();
-            let middle = entries.len() / 3;
-            entries.rotate_left(middle);
-            let sorted = sorted(0, || entries.iter());
-            let sorted: Vec<&[u8]> = sorted.iter().map(|(_, entry)| entry.key()).collect();
+            let shared = Common::default();
+            let mut table = Table::new(shared.clone());
+            for key in &keys {
+                let draft = Draft::put(key, b"", 0, Lsn(1));
+                table.insert(shared.hasher.hash_one(key), &draft);
+            }
+            let sorted = sorted(&table, |_| true);
+            let sorted: Vec<&[u8]> = sorted.iter().map(|(_, slot)| table.at(*slot).key()).collect();
             prop_assert_eq!(sorted, keys.iter().map(Vec::as_slice).collect::<Vec<_>>());
         }
     }

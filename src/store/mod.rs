@@ -7,7 +7,9 @@
 //! | `layer`, `flush` | changes that are not flushed, and how they become so |
 //! | `scan`, `expiry`, `digest` | walking over keys; finding expired ones; comparing states |
 //! | `warm`, `page` | cold keys, and pages of scans, read without the lock |
-//! | `table`, `entry` | the hash table and what is in it |
+//! | `table`, `shard` | the hash table, and the small ones that it is made of |
+//! | `arena` | the memory in which entries lie |
+//! | `entry`, `draft` | what an entry is: read, and written |
 //! | `engine` | what the store needs below it: [`LsmEngine`] on disk, [`MemoryEngine`] for tests |
 //! | `meta` | what a flush writes besides entries |
 //!
@@ -18,7 +20,9 @@
 //!
 //! It must not know the log, the protocol or the network.
 
+mod arena;
 mod digest;
+mod draft;
 mod engine;
 mod entry;
 mod error;
@@ -31,6 +35,7 @@ mod meta;
 mod page;
 pub mod record;
 mod scan;
+mod shard;
 mod state;
 mod table;
 #[cfg(test)]

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::DefaultHashBuilder;
-
+use super::draft::Draft;
 use super::engine::Engine;
-use super::entry::{Entry, EntryRef};
+use super::entry::{Entry, EntryBuf, EntryRef};
 use super::error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 use super::expiry::{Expiries, Expiry, ExpiryFill};
 use super::flush::Garbage;
@@ -16,7 +15,7 @@ use super::meta::Meta;
 use super::page::Pages;
 use super::record::Record;
 use super::scan::Scans;
-use super::table::{Hand, Slot, Table};
+use super::table::{Common, Hand, Slot, Table};
 use super::warm::{CacheStats, read_entry};
 use crate::replication::Lsn;
 
@@ -71,7 +70,7 @@ pub struct Lookup<'a> {
 pub struct Store {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) options: StoreOptions,
-    pub(super) hasher: DefaultHashBuilder,
+    pub(super) common: Common,
     pub(super) meta: Meta,
     pub(super) applied: Lsn,
     pub(super) keys: u64,
@@ -86,7 +85,7 @@ pub struct Store {
     pub(super) clean: Table,
     hand: Hand,
     /// The last entry read that is too big for the cache.
-    too_big: Option<Entry>,
+    too_big: Option<EntryBuf>,
     pub(super) expiry: Expiry,
     pub(super) scans: Scans,
     pub(super) pages: Pages,
@@ -113,7 +112,7 @@ impl Store {
         let meta = engine.meta()?;
         engine.retire(meta.generation);
         let expiry = Expiry::of(&meta);
-        let hasher = DefaultHashBuilder::default();
+        let common = Common::default();
         Ok(Self {
             engine,
             options,
@@ -122,14 +121,14 @@ impl Store {
             generation: meta.generation,
             meta,
             next_layer: 1,
-            active: Layer::new(0, Table::new(hasher.clone())),
+            active: Layer::new(0, Table::new(common.clone())),
             sealed: None,
             settling: VecDeque::new(),
             settle_shard: 0,
-            clean: Table::new(hasher.clone()),
+            clean: Table::new(common.clone()),
             hand: Hand::default(),
             too_big: None,
-            hasher,
+            common,
             expiry,
             scans: Scans::new(options.seed),
             pages: Pages::default(),
@@ -174,10 +173,11 @@ impl Store {
         self.expiry.len() as u64
     }
 
-    /// Bytes of memory in use, roughly.
+    /// Bytes of memory in use for entries, and roughly those for the index of expiries.
     pub fn bytes(&self) -> usize {
         let settling: usize = self.settling.iter().map(Table::bytes).sum();
-        self.unflushed_bytes() + settling + self.clean.bytes() + self.expiry.len() * HINT_BYTES
+        let tables = self.unflushed_bytes() + settling + self.clean.bytes();
+        tables + self.common.pool.bytes() + self.expiry.len() * HINT_BYTES
     }
 
     /// Bytes of memory of the entries that are not flushed.
@@ -204,7 +204,7 @@ impl Store {
 
     /// The hash of a key, for [`touch`](Self::touch).
     pub fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        self.common.hasher.hash_one(key)
     }
 
     /// Brings what [`get`](Self::get) would look at into the processor's caches, if it is in memory;
@@ -250,7 +250,7 @@ impl Store {
         self.clean.find(hash, key).map(Place::Clean)
     }
 
-    fn locate_unflushed(&self, hash: u64, key: &[u8]) -> Option<Place> {
+    pub(super) fn locate_unflushed(&self, hash: u64, key: &[u8]) -> Option<Place> {
         if let Some(slot) = self.active.table.find(hash, key) {
             return Some(Place::Active(slot));
         }
@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// The entry at a place, or the LSN of the `Clear` that removed it.
-    fn entry(&self, place: Place) -> Result<&Entry, Lsn> {
+    fn entry(&self, place: Place) -> Result<Entry<'_>, Lsn> {
         match place {
             Place::Active(slot) => Ok(self.active.table.at(slot)),
             Place::Sealed(slot) => {
@@ -272,7 +272,10 @@ impl Store {
             }
             Place::Settling(at, slot) => Ok(self.settling[at].at(slot)),
             Place::Clean(slot) => Ok(self.clean.at(slot)),
-            Place::TooBig => self.too_big.as_ref().ok_or(Lsn::ZERO),
+            Place::TooBig => {
+                let entry = self.too_big.as_ref().map(EntryBuf::entry);
+                entry.ok_or(Lsn::ZERO)
+            }
             Place::Absent(lsn) => Err(lsn),
         }
     }
@@ -295,7 +298,7 @@ impl Store {
             return Ok(Place::TooBig);
         }
         self.evict();
-        self.clean.insert(hash, entry);
+        self.clean.insert(hash, &Draft::copy(entry.entry()));
         let slot = self.clean.find(hash, key);
         Ok(slot.map_or(Place::Absent(Lsn::ZERO), Place::Clean))
     }
@@ -308,7 +311,7 @@ impl Store {
                 return false;
             }
             let gone = self.clean.evict_step(&mut self.hand);
-            self.stats.evicted += u64::from(gone.is_some());
+            self.stats.evicted += u64::from(gone);
         }
         true
     }
@@ -329,7 +332,7 @@ impl Store {
                 created,
             } => {
                 check_size(key, value)?;
-                self.change(key, Entry::put(key, value, expire_at_ms, lsn));
+                self.change(&Draft::put(key, value, expire_at_ms, lsn));
                 if expire_at_ms != 0 {
                     self.expiry.insert(expire_at_ms, key);
                 }
@@ -337,7 +340,7 @@ impl Store {
             }
             Record::Delete { key } => {
                 check_size(key, b"")?;
-                self.change(key, Entry::tombstone(key, lsn));
+                self.change(&Draft::tombstone(key, lsn));
                 debug_assert!(self.keys > 0, "only keys that exist are deleted");
                 self.keys = self.keys.saturating_sub(1);
             }
@@ -348,7 +351,8 @@ impl Store {
         Ok(())
     }
 
-    fn change(&mut self, key: &[u8], entry: Entry) {
+    fn change(&mut self, draft: &Draft<'_>) {
+        let key = draft.key();
         let hash = self.hash(key);
         if !self.expiry.is_empty()
             && let Some(place) = self.locate(hash, key)
@@ -358,7 +362,7 @@ impl Store {
                 self.expiry.remove(old, key, &mut self.active.undo);
             }
         }
-        if self.active.table.insert(hash, entry).is_none() {
+        if !self.active.table.insert(hash, draft) {
             self.clean.remove(hash, key);
         }
     }
@@ -371,7 +375,7 @@ impl Store {
         }
         self.active.cleared = Some(lsn);
         self.keys = 0;
-        let empty = || Table::new(self.hasher.clone());
+        let empty = || Table::new(self.common.clone());
         let tables = [
             std::mem::replace(&mut self.active.table, empty()),
             std::mem::replace(&mut self.clean, empty()),

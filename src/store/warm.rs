@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::engine::Engine;
-use super::entry::{Entry, buffer_for, prefix_len};
+use super::entry::EntryBuf;
 use super::error::{MAX_KEY, Result};
 use super::state::Store;
 
@@ -31,7 +32,7 @@ pub struct Warmer {
 /// What a [`Warmer`] has read, for [`Store::take_warm`].
 #[derive(Default)]
 pub struct Warm {
-    entries: Vec<Entry>,
+    entries: Vec<EntryBuf>,
     engine: Option<Arc<dyn Engine>>,
     flushes: u64,
 }
@@ -56,15 +57,15 @@ pub(super) fn read_entry(
     engine: &dyn Engine,
     generation: u32,
     key: &[u8],
-) -> Result<Option<Entry>> {
+) -> Result<Option<EntryBuf>> {
     if key.len() > MAX_KEY {
         return Ok(None);
     }
-    let mut buffer = buffer_for(key, prefix_len(key));
+    let mut buffer = key.to_vec();
     if !engine.get(generation, key, &mut buffer)? {
         return Ok(None);
     }
-    Entry::from_buffer(buffer).map(Some)
+    EntryBuf::new(buffer, key.len()).map(Some)
 }
 
 impl Store {
@@ -102,20 +103,23 @@ impl Store {
         if !same || warm.flushes != self.flushes {
             return;
         }
-        for mut entry in warm.entries {
+        for read in warm.entries {
+            let entry = read.entry();
             let hash = self.hash(entry.key());
-            if self.locate(hash, entry.key()).is_none() && self.fits(&entry) {
+            if self.locate(hash, entry.key()).is_none() && self.fits(&read) {
                 self.stats.warmed += 1;
                 self.evict();
-                entry.warm(); // it stays until it is read
-                self.clean.insert(hash, entry);
+                self.clean.insert(hash, &Draft::copy(entry));
+                if let Some(slot) = self.clean.find(hash, entry.key()) {
+                    self.clean.visit(slot); // it stays until it is read
+                }
             }
         }
     }
 
     /// Whether the cache would hold such an entry: a big one would drive out too many others.
-    pub(super) fn fits(&self, entry: &Entry) -> bool {
-        entry.memory() <= self.options.memory_bytes / 16
+    pub(super) fn fits(&self, entry: &EntryBuf) -> bool {
+        entry.len() <= self.options.memory_bytes / 16
     }
 
     /// How the cache fares.

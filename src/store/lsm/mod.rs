@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lsm_tree::compaction::Leveled;
+use lsm_tree::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, SeqNo, SequenceNumberCounter, Tree};
 use parking_lot::{Mutex, RwLock};
 
@@ -46,6 +47,10 @@ const MAX_BACKLOG: usize = 20;
 
 /// Compaction and collection keep nothing for readers at older sequence numbers: there are none.
 const WATERMARK: SeqNo = SeqNo::MAX >> 1;
+
+/// Of a key in the filters: one in a thousand absent keys costs the reading of a block, which takes more
+/// memory, in the cache, than the filters do.
+const FILTER_BITS: f32 = 14.0;
 
 /// Settings of an [`LsmEngine`].
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +107,9 @@ impl LsmEngine {
         let pace = Arc::new(Pace::default());
         let config = Config::new(dir, counter.clone(), visible.clone())
             .use_cache(Arc::clone(&cache))
+            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                BloomConstructionPolicy::BitsPerKey(FILTER_BITS),
+            )))
             .with_compaction_filter_factory(Some(Arc::new(Filters(Arc::clone(&pace)))));
         verify::before_opening(dir)?;
         let AnyTree::Standard(tree) = config.open()? else {

@@ -7,6 +7,7 @@ mod disk;
 mod engines;
 mod model;
 mod store;
+mod table;
 
 use std::path::Path;
 use std::sync::Arc;
