@@ -34,6 +34,8 @@ use crate::replication::{Configuration, Core, Input, ReplicaId};
 
 /// Clients' commands that were begun get this long to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+/// A standalone replica that does not lead tries to so often.
+const LEAD_AGAIN: Duration = Duration::from_millis(500);
 /// Clients and tasks get this long to end when the replica stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -203,6 +205,8 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
     if options.standalone {
         lead_alone(&node, &options);
+        let (node, options, stop) = (Arc::clone(&node), options.clone(), stop.clone());
+        tasks.spawn(async move { lead_again(&node, &options, &stop).await });
     }
     let served = Arc::clone(&clients);
     let clients_context = ClientContext {
@@ -274,6 +278,16 @@ fn read_settings(path: Option<&Path>) -> anyhow::Result<Settings> {
     };
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("settings in {}", path.display()))
+}
+
+/// One that had to step down, since its disk had stalled, has no operator that names it anew.
+async fn lead_again(node: &Node, options: &RunOptions, stop: &CancellationToken) {
+    let mut looks = tokio::time::interval(LEAD_AGAIN);
+    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        if node.with(|inner| inner.core.leading().is_none()) {
+            lead_alone(node, options);
+        }
+    }
 }
 
 /// Leads a store of one replica, in an epoch after every one that this data directory has seen.

@@ -294,7 +294,12 @@ impl Writer {
 fn take(inner: &mut Inner) -> Option<Work> {
     match inner.jobs.front() {
         None if inner.pending.records > 0 => Some(seal(inner)),
-        Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => None,
+        Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => {
+            // The disk shows that it is alive meanwhile: a long log to apply is no stall.
+            let beat = |job: &Job| matches!(job, Job::Beat);
+            let beat = inner.jobs.iter().position(beat)?;
+            inner.jobs.remove(beat).map(Work::Job)
+        }
         Some(Job::Append(_)) => Some(Work::Append(take_frames(inner))),
         Some(_) => inner.jobs.pop_front().map(Work::Job),
         None => None,
