@@ -295,7 +295,7 @@ fn a_long_log_to_apply_is_no_stall() {
     replica.start();
     let mut client = ready(&replica);
     let text = "z".repeat(100_000);
-    for number in 0..80 {
+    for number in 0..120 {
         client.set(&format!("key:{number}"), &text).unwrap();
     }
     replica.kill();
@@ -303,13 +303,13 @@ fn a_long_log_to_apply_is_no_stall() {
         on: Action::Read,
         below: "/log/",
         after: 0,
-        wrong: Wrong::Takes(Duration::from_millis(50)),
+        wrong: Wrong::Takes(Duration::from_millis(250)),
     });
     replica.start();
     let mut client = ready(&replica);
     let log = replica.log();
     assert!(!log.contains("no longer leads"), "{log}");
-    assert_eq!(client.get("key:79").unwrap(), Some(text));
+    assert_eq!(client.get("key:119").unwrap(), Some(text));
 }
 
 /// Goal: a standalone replica whose disk stalls serves again once the disk does.
