@@ -10,6 +10,7 @@ mod forwarding;
 mod full_disk;
 mod gate;
 mod handover;
+mod kills;
 mod memory;
 mod parent;
 mod replication;
