@@ -15,6 +15,7 @@ mod memory;
 mod parent;
 mod replication;
 mod seeding;
+mod soak;
 mod stalled_disk;
 mod support;
 mod tidy;

@@ -9,7 +9,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use replicated_store::resp::reply::Reply;
 
-use super::super::support::Client;
+use super::super::support::{Answer, Client, ask};
 use super::history::{Command, Event, Op, Seen, Stale, Time};
 
 /// Keys that all clients read and write, and those with large values, which make for flushes.
@@ -18,9 +18,6 @@ pub(super) const LARGE: usize = 300;
 const LARGE_BYTES: usize = 32 << 10;
 /// Between two operations of a client: what it does takes a part of one processor.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Codes of errors that say that nothing was done.
-const REFUSALS: [&str; 4] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN"];
-
 /// Nanoseconds since the test began; 1 is after the empty state, which was there at 0.
 pub(super) fn nanos(begin: Instant) -> Time {
     begin.elapsed().as_nanos() as Time + 1
@@ -52,13 +49,6 @@ pub(super) struct Session {
     pub(super) connection: Option<Client>,
     /// The newest of its own values that this connection has written or seen.
     pub(super) floor: u64,
-}
-
-/// What became of a write.
-enum Outcome {
-    Done(Reply),
-    Refused,
-    Unknown,
 }
 
 impl Session {
@@ -93,27 +83,9 @@ impl Session {
         self.connection.as_mut()
     }
 
-    fn write(&mut self, args: &[&str]) -> Outcome {
-        let Some(client) = self.connected() else {
-            return Outcome::Refused;
-        };
-        match client.call(args) {
-            Ok(Reply::Error(text)) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                self.connection = None;
-                let code = text.split(' ').next().unwrap_or_default();
-                if REFUSALS.contains(&code) {
-                    Outcome::Refused
-                } else {
-                    Outcome::Unknown
-                }
-            }
-            Ok(reply) => Outcome::Done(reply),
-            Err(_) => {
-                self.connection = None;
-                Outcome::Unknown
-            }
-        }
+    fn write(&mut self, args: &[&str]) -> Answer {
+        self.connected();
+        ask(&mut self.connection, &[args])
     }
 
     fn set(&mut self, key: String, bytes: usize, seen: &mut Seen) {
@@ -122,7 +94,7 @@ impl Session {
         let start = nanos(self.begin);
         let full = format!("{value} {}", "x".repeat(bytes));
         let event = match self.write(&["SET", &key, &full]) {
-            Outcome::Done(reply) => {
+            Answer::Done(reply) => {
                 assert_eq!(reply, Reply::Simple(b"OK".to_vec()), "{key}");
                 if key == own(self.number) {
                     self.floor = self.count;
@@ -130,8 +102,8 @@ impl Session {
                 let end = nanos(self.begin);
                 Event::Written { value, start, end }
             }
-            Outcome::Refused => Event::Refused { value },
-            Outcome::Unknown => Event::Perhaps { value, start },
+            Answer::Refused => Event::Refused { value },
+            Answer::Unknown => Event::Perhaps { value, start },
         };
         seen.events.push((key, event));
     }
@@ -194,11 +166,11 @@ impl Session {
     fn incr(&mut self, round: usize, seen: &mut Seen) {
         let asked = self.begin.elapsed();
         let outcome = self.write(&["INCR", &counter(round)]);
-        let refused = matches!(outcome, Outcome::Refused);
+        let refused = matches!(outcome, Answer::Refused);
         let result = match outcome {
-            Outcome::Done(Reply::Integer(value)) => Some(value as u64),
-            Outcome::Done(other) => panic!("INCR: {other:?}"),
-            Outcome::Refused | Outcome::Unknown => None,
+            Answer::Done(Reply::Integer(value)) => Some(value as u64),
+            Answer::Done(other) => panic!("INCR: {other:?}"),
+            Answer::Refused | Answer::Unknown => None,
         };
         seen.counts.push(Op {
             client: self.number,

@@ -7,7 +7,7 @@ mod http;
 mod process;
 mod store;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client, ask};
 pub(crate) use damage::{files, flip, largest_table};
 pub(crate) use disk::{SmallDisk, link_to};
 pub(crate) use http::request;

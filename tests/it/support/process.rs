@@ -119,6 +119,11 @@ impl Replica {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// The process, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("a running replica");
         let pid = Pid::from_child(child);
