@@ -3,6 +3,7 @@
 //!
 //! `IT_SOAK=2h` (`make soak FOR=2h`) makes it long.
 
+mod bounds;
 mod load;
 mod model;
 mod samples;
@@ -17,18 +18,15 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use replicated_store::replication::admin::Settings;
 
+use self::bounds::{BUDGET, DISK, RETENTION, broken, grown, segment};
 use self::load::{CLIENTS, Gauges, Load};
 use self::samples::{Process, Sample, Watch};
 use self::steps::Steps;
 use self::walk::Walker;
 use super::support::{Replica, SmallDisk, TestStore, eventually, how_long, link_to, seed};
 
-/// Memory that the data may take.
-const BUDGET: u64 = 16 << 20;
 /// Keys of all clients in a long run: with their values about four times the budget.
 const KEYS: usize = 11_000;
-const DISK: u64 = 1 << 30;
-const RETENTION: u64 = 32 << 20;
 
 /// How the two kinds of runs differ.
 struct Plan {
@@ -147,7 +145,20 @@ fn a_store_stays_within_bounds_and_right() {
     let samples = watch.samples.lock().clone();
     println!("{steps}; {walks} walks; {read} keys read at the end; seed {seed}");
     summary(&samples);
+    let mut wrong = broken(&samples, segment(disks.len() == 3));
+    wrong.extend(grown(&samples));
+    let first: Vec<&String> = wrong.iter().take(20).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} times out of bounds: {first:#?}",
+        wrong.len()
+    );
     assert!(walks > 0 && read > 0 && !samples.is_empty());
+    if plan.spares {
+        let sum = |of: fn(&Sample) -> u64| samples.iter().map(of).sum::<u64>();
+        assert!(sum(|sample| sample.scrubs) > 0 && sum(|sample| sample.evicted) > 0);
+        assert!(steps.seeds.iter().all(|count| *count > 0), "{steps}");
+    }
 }
 
 /// Steps, one after the other, until the time is over.
@@ -178,7 +189,15 @@ fn under_load(
                 gauges.refused.load(Ordering::Relaxed),
                 gauges.live.load(Ordering::Relaxed) >> 20
             );
-            tell(&watch.samples.lock());
+            let samples = watch.samples.lock();
+            tell(&samples);
+            let wrong = broken(&samples, segment(true));
+            if let Some(last) = wrong.last() {
+                println!(
+                    "        {} times out of bounds, the last: {last}",
+                    wrong.len()
+                );
+            }
         }
     }
 }

@@ -31,15 +31,18 @@ pub(super) struct Sample {
     pub(super) pid: u32,
     pub(super) at: Duration,
     pub(super) rss: u64,
+    /// Of that, what is mapped from files: the program.
+    pub(super) program: u64,
     pub(super) files: u64,
     pub(super) threads: u64,
     /// The data directory but for the log, and the log.
     pub(super) state: u64,
     pub(super) log: u64,
-    /// Of that, what is not there twice, as a seed or a snapshot is.
+    /// Of that, the state that is in use.
     pub(super) tables: u64,
-    /// What clients have stored.
+    /// What clients have stored, and the most of it so far: what is deleted is merged away later.
     pub(super) live: u64,
+    pub(super) most_live: u64,
     /// What the replica says: memory of the data, verifications, entries that are on disk only.
     pub(super) memory: u64,
     pub(super) scrubs: u64,
@@ -65,12 +68,14 @@ impl Watch {
         );
         let gauges = Arc::clone(gauges);
         let thread = std::thread::spawn(move || {
+            let mut most = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let now = all.lock().clone();
                 for process in now {
                     let live = gauges.live.load(Ordering::Relaxed);
+                    most = live.max(most);
                     // One that is being stopped, or loses its disk, is left out.
-                    if let Some(sample) = sample(&process, begin.elapsed(), live) {
+                    if let Some(sample) = sample(&process, begin.elapsed(), (live, most)) {
                         let sink: &Mutex<Vec<Sample>> = &sink;
                         sink.lock().push(sample);
                     }
@@ -97,7 +102,7 @@ impl Drop for Watch {
     }
 }
 
-fn sample(process: &Process, at: Duration, live: u64) -> Option<Sample> {
+fn sample(process: &Process, at: Duration, live: (u64, u64)) -> Option<Sample> {
     let proc = PathBuf::from(format!("/proc/{}", process.pid));
     let status = fs::read_to_string(proc.join("status")).ok()?;
     let field = |name: &str| {
@@ -120,12 +125,14 @@ fn sample(process: &Process, at: Duration, live: u64) -> Option<Sample> {
         pid: process.pid,
         at,
         rss: field("VmRSS:")? << 10,
+        program: field("RssFile:")? << 10,
         files: fs::read_dir(proc.join("fd")).ok()?.count() as u64,
         threads: field("Threads:")?,
         state: tables + rest,
         log,
         tables,
-        live,
+        live: live.0,
+        most_live: live.1,
         memory: metric("memory_bytes")?,
         scrubs: metric("scrubs_total")?,
         evicted: metric("evicted_entries_total")?,
@@ -134,9 +141,10 @@ fn sample(process: &Process, at: Duration, live: u64) -> Option<Sample> {
 
 /// The directory of the state that is in use.
 fn current(dir: &Path) -> Option<PathBuf> {
-    let name = fs::read_to_string(dir.join("current")).ok()?;
-    let from = name.find("state-")?;
-    Some(dir.join(name[from..].trim_matches(|c: char| c == '"' || c.is_whitespace())))
+    let content = fs::read(dir.join("current")).ok()?;
+    let content = String::from_utf8_lossy(&content);
+    let name = content.split('"').find(|part| part.starts_with("state-"))?;
+    Some(dir.join(name))
 }
 
 /// Bytes of the blocks of all files below, of which none counts twice.

@@ -37,6 +37,8 @@ pub(super) struct Steps {
     done: Vec<(Step, usize)>,
     /// Switchovers that the leader gave up.
     refused: usize,
+    /// Seeds from a leader, and from a follower.
+    pub(super) seeds: [usize; 2],
 }
 
 impl fmt::Display for Steps {
@@ -44,7 +46,12 @@ impl fmt::Display for Steps {
         for (step, count) in &self.done {
             write!(f, "{step:?} {count}, ")?;
         }
-        write!(f, "given up {}", self.refused)
+        let [leader, follower] = self.seeds;
+        write!(
+            f,
+            "given up {}, seeds from leaders {leader} and followers {follower}",
+            self.refused
+        )
     }
 }
 
@@ -55,6 +62,7 @@ impl Steps {
             random,
             done: ALL.map(|step| (step, 0)).to_vec(),
             refused: 0,
+            seeds: [0, 0],
         }
     }
 
@@ -76,7 +84,12 @@ impl Steps {
         match step {
             Step::StopFollower => restart(store, follower, true),
             Step::KillFollower => restart(store, follower, false),
-            Step::LoseDisk(source) => lose_disk(store, follower, source),
+            Step::LoseDisk(source) => {
+                lose_disk(store, follower, source);
+                ready(store);
+                let from_leader = source_of(store, follower) == store.replicas[leader].name;
+                self.seeds[usize::from(!from_leader)] += 1;
+            }
             Step::KillLeader | Step::StopLeader if spared == Some(leader) => {
                 self.switch(store, follower);
             }
@@ -145,6 +158,18 @@ fn lose_disk(store: &mut TestStore, index: usize, source: SeedSource) {
     store.replicas[index].lose_disk();
     store.replicas[index].start();
     store.assign();
+}
+
+/// Whom it was seeded from, as its log says.
+fn source_of(store: &TestStore, index: usize) -> String {
+    let log = store.replicas[index].log();
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| line.contains("a seed begins"));
+    let from = line.and_then(|line| line.split("from=").nth(1));
+    let name = from.and_then(|rest| rest.split_whitespace().next());
+    name.expect("a seed that began").to_owned()
 }
 
 /// All of them stream.
