@@ -17,7 +17,7 @@ use replicated_store::resp::reply::Reply;
 
 use self::history::{Event, History, Seen};
 use self::session::{LARGE, SHARED, Session, counter, head, is_leader, nanos, own};
-use super::support::{SmallDisk, TestStore, how_long, link_to, seed};
+use super::support::{Replica, SmallDisk, TestStore, how_long, link_to, seed};
 
 const CLIENTS: usize = 6;
 /// Kills between two judgements.
@@ -63,10 +63,7 @@ fn a_store_survives_being_killed_again_and_again() {
     store.vote_all(1);
     store.settle();
     let begin = Instant::now();
-    let addresses = store
-        .replicas
-        .iter()
-        .map(|replica| replica.client_address());
+    let addresses = store.replicas.iter().map(Replica::client_address);
     let addresses = Arc::new(addresses.collect::<Vec<_>>());
     let mut sessions: Vec<Session> = (0..CLIENTS)
         .map(|number| Session {
@@ -141,7 +138,7 @@ fn work(sessions: &mut [Session], round: usize, meanwhile: impl FnOnce()) -> Vec
         let threads: Vec<_> = sessions.iter_mut().map(each).collect();
         meanwhile();
         drop(stops);
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended
             .map(|seen| seen.expect("a client saw nothing wrong"))
             .collect()

@@ -30,11 +30,11 @@ const UNMERGED: u64 = 20 * MB;
 /// A tree of levels, each ten times the one above, has a ninth twice; half as much again for what is
 /// deleted below, and for blocks that are not full.
 const AMPLIFICATION: f64 = 1.6;
-/// Sockets of clients, peers and the operator, files of the log and the state, its tables before and
-/// after a merge.
-const FILES: u64 = 80;
-/// Those of the replica, and those that wait for more to read from the disk.
-const THREADS: u64 = 24;
+/// Twenty of the process and its log, as many sockets of clients, peers and the operator, and tables: those
+/// that are not merged yet, before and after a merge, and a seed's.
+const FILES: u64 = 100;
+/// Nine of the replica; those that wait for the disk: for each client, and for each stream of a seed four.
+const THREADS: u64 = 9 + 9 + 4 * 4 + 6;
 
 /// What goes beyond what a replica may take; empty if nothing does.
 pub(super) fn broken(samples: &[Sample], segment: u64) -> Vec<String> {

@@ -84,19 +84,14 @@ impl Key {
         };
         match took {
             Some(true) => {
-                self.0 = self
-                    .0
-                    .iter()
-                    .filter(|it| it.there(start))
-                    .map(until)
-                    .collect()
+                let there = self.0.iter().filter(|it| it.there(start));
+                self.0 = there.map(until).collect();
             }
             Some(false) => self.0.retain(|it| it.gone(end)),
             None => {
                 // The command may come as late as a connection is waited for.
-                let late = (start + after, end + after + LATE);
+                let expires = Some((start + after, end + after + LATE));
                 for possible in self.0.clone() {
-                    let expires = Some(late);
                     self.add(Possible {
                         expires,
                         ..possible
