@@ -44,14 +44,16 @@ struct Done {
     kills: usize,
     leaders_killed: usize,
     killed_while_starting: usize,
+    frozen: usize,
     same_leader_again: usize,
     changes_of_leader: usize,
     compared: usize,
 }
 
 /// Goal: a store survives any kills: nothing acknowledged is lost, and nobody sees what cannot be.
-/// Method: three replicas, a write is on two of them. Some or all are killed at random moments and
-/// started again, while clients read and write at all of them; the histories are judged round by round.
+/// Method: three replicas, a write is on two of them. Some or all are killed at random moments, when some
+/// stood still before, and started again, while clients read and write at all of them; the histories are
+/// judged round by round.
 #[test]
 fn a_store_survives_being_killed_again_and_again() {
     let length = how_long("IT_KILLS", Duration::from_secs(8));
@@ -145,12 +147,13 @@ fn work(sessions: &mut [Session], round: usize, meanwhile: impl FnOnce()) -> Vec
     })
 }
 
+/// The moment of a kill is what is random here, so this is a pause and not a wait.
+fn pause(random: &mut SmallRng, most: u64) {
+    std::thread::sleep(Duration::from_micros(random.random_range(0..most)));
+}
+
 /// Kills some replicas at a random moment, has them started again, and sees to a leader.
 fn kill_some(store: &mut TestStore, random: &mut SmallRng, done: &mut Done) {
-    // The moment of the kill is what is random here, so this is a pause and not a wait.
-    let pause = |random: &mut SmallRng, most| {
-        std::thread::sleep(Duration::from_micros(random.random_range(0..most)));
-    };
     pause(random, 1_500_000);
     let leader = store.leader();
     let others = [(leader + 1) % 3, (leader + 2) % 3];
@@ -162,27 +165,42 @@ fn kill_some(store: &mut TestStore, random: &mut SmallRng, done: &mut Done) {
         8 => vec![others[0], others[1]],
         _ => vec![leader, others[0], others[1]],
     };
+    // Who stands still for a moment falls behind, or everybody would have everything at each kill.
+    let frozen: Vec<usize> = others
+        .into_iter()
+        .filter(|_| random.random_bool(0.4))
+        .collect();
+    for index in &frozen {
+        store.replicas[*index].freeze();
+    }
+    if !frozen.is_empty() {
+        pause(random, 300_000);
+        done.frozen += frozen.len();
+    }
     for victim in &victims {
         store.replicas[*victim].kill();
+    }
+    for index in frozen.iter().filter(|index| !victims.contains(index)) {
+        store.replicas[*index].thaw();
     }
     done.kills += victims.len();
     let dead = victims.contains(&leader);
     done.leaders_killed += usize::from(dead);
-    // One of three voters may have nothing of a write that is acknowledged, so two must promise.
-    if dead && victims.len() == 1 && random.random_bool(0.5) {
+    // One of three voters may have nothing of a write that is acknowledged, so two must promise. Those that
+    // were killed have lost what was still on its way to them.
+    let early = dead && random.random_bool(0.5);
+    pause(random, 400_000);
+    for victim in victims.iter().filter(|victim| **victim != leader) {
+        restart(store, *victim, random, done);
+    }
+    if early {
         store.promote();
     }
-    pause(random, 400_000);
-    for victim in &victims {
-        if random.random_bool(0.2) {
-            store.replicas[*victim].spawn();
-            pause(random, 150_000);
-            store.replicas[*victim].kill();
-            done.killed_while_starting += 1;
-        }
-        store.replicas[*victim].start();
+    pause(random, 200_000);
+    if dead {
+        restart(store, leader, random, done);
     }
-    if dead && store.register.leader == Some(store.id(leader)) {
+    if dead && !early {
         lead(store, leader, random.random_bool(0.5));
     } else {
         store.assign();
@@ -193,6 +211,17 @@ fn kill_some(store: &mut TestStore, random: &mut SmallRng, done: &mut Done) {
     } else {
         done.changes_of_leader += usize::from(dead);
     }
+}
+
+/// Starts one that was killed; now and then it is killed at once, and started again.
+fn restart(store: &mut TestStore, index: usize, random: &mut SmallRng, done: &mut Done) {
+    if random.random_bool(0.2) {
+        store.replicas[index].spawn();
+        pause(random, 150_000);
+        store.replicas[index].kill();
+        done.killed_while_starting += 1;
+    }
+    store.replicas[index].start();
 }
 
 /// All run: the old leader leads again, if that is wanted and nobody has more; or the best of all.
