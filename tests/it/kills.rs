@@ -80,7 +80,7 @@ fn a_store_survives_being_killed_again_and_again() {
         .collect();
     let (mut history, mut done) = (History::default(), Done::default());
     let (mut told, mut counted) = (Instant::now(), None);
-    while begin.elapsed() < length || done.rounds < 2 {
+    while begin.elapsed() < length || done.rounds < 2 || done.leaders_killed == 0 {
         let round = done.rounds;
         let seen = work(&mut sessions, round, || {
             for _ in 0..KILLS {
@@ -106,7 +106,7 @@ fn a_store_survives_being_killed_again_and_again() {
     }
     store.assert_same();
     tell(&store, begin, &done, &history);
-    assert!(done.leaders_killed > 0 && history.operations > 0 && history.at_followers > 0);
+    assert!(history.operations > 0 && history.at_followers > 0);
 }
 
 fn tell(store: &TestStore, begin: Instant, done: &Done, history: &History) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use replicated_store::resp::reply::Reply;
 
 use super::super::support::{Answer, Client, ask};
@@ -44,14 +44,25 @@ pub(super) struct Gauges {
     pub(super) wrong: AtomicBool,
 }
 
+/// Ends the load when the test has failed.
+pub(super) struct Ends(pub(super) Arc<Gauges>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wrong.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A client and what it knows.
 pub(super) struct Load {
-    pub(super) number: usize,
-    pub(super) addresses: Arc<Vec<String>>,
-    pub(super) gauges: Arc<Gauges>,
-    pub(super) random: SmallRng,
+    number: usize,
+    addresses: Arc<Vec<String>>,
+    gauges: Arc<Gauges>,
+    random: SmallRng,
     /// Random text, of which values are cut.
-    pub(super) noise: Arc<String>,
+    noise: String,
     connection: Option<Client>,
     texts: Vec<Key>,
     numbers: Vec<Key>,
@@ -66,15 +77,16 @@ impl Load {
         keys: usize,
         addresses: &Arc<Vec<String>>,
         gauges: &Arc<Gauges>,
-        noise: &Arc<String>,
-        random: SmallRng,
+        seed: u64,
     ) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
+        let noise = (0..1 << 20).map(|_| random.random_range('!'..='9'));
         Self {
             number,
             addresses: Arc::clone(addresses),
             gauges: Arc::clone(gauges),
+            noise: noise.collect(),
             random,
-            noise: Arc::clone(noise),
             connection: None,
             texts: vec![Key::default(); keys],
             numbers: vec![Key::default(); NUMBERS],

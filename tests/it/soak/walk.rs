@@ -35,10 +35,12 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    /// Walks until it is told to stop; how many walks came to their end.
+    /// Walks until it is told to stop, and has come to an end once; how often it has.
     pub(super) fn work(mut self) -> usize {
         let mut walks = 0;
-        while !self.gauges.stop.load(Ordering::Relaxed) {
+        let told = |gauges: &Gauges| gauges.stop.load(Ordering::Relaxed);
+        let wrong = |gauges: &Gauges| gauges.wrong.load(Ordering::Relaxed);
+        while !wrong(&self.gauges) && (walks == 0 || !told(&self.gauges)) {
             let at = self.random.random_range(0..self.addresses.len());
             let keys = Client::connect(&self.addresses[at]).ok();
             // A replica that is stopped ends the walk.
