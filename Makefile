@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Runs what follows with the cluster's kubeconfig and programs.
 IN_CLUSTER = eval "$$($(CLUSTER)/env)";
 
-.PHONY: help demo test install uninstall fmt lint doc deny unit sim model e2e chart crd bench
+.PHONY: help demo test install uninstall fmt lint doc deny unit kills soak sim model e2e chart crd bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r target what; do \
@@ -43,6 +43,12 @@ deny: ## licenses, sources and bans of dependencies; advisories where their data
 
 unit: ## unit and integration tests
 	cargo test --locked --lib --bins --test it
+
+kills: ## kill replicas under clients again and again, and judge what these saw; FOR=1h for how long, SEED=N
+	$(if $(SEED),TEST_SEED=$(SEED)) IT_KILLS=$(or $(FOR),10m) cargo test --locked --test it -- --nocapture kills::a_store
+
+soak: ## mixed load, restarts, lost disks and changes of leader, with bounds on what replicas take; FOR=2h for how long, SEED=N
+	$(if $(SEED),TEST_SEED=$(SEED)) IT_SOAK=$(or $(FOR),20m) cargo test --locked --test it -- --nocapture soak::a_store
 
 sim: ## simulation; SEEDS=N for so many runs of each kind, FIRST=N for where they begin
 	$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FIRST),SIM_FIRST=$(FIRST)) cargo test --locked --test sim $(if $(SEEDS),run::)

@@ -1,4 +1,11 @@
 //! Integration tests: real replicas as processes on loopback, without Kubernetes.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `TEST_SEED=N` | random choices are those of a run that printed this |
+//! | `IT_KILLS=1h` | how long [`kills`] is to take |
+//! | `IT_SOAK=2h` | how long [`soak`] is to take |
+//! | `IT_REPLICA=path` | the program under test, so that a long run is not disturbed by a build |
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by a panic
 
@@ -11,10 +18,12 @@ mod forwarding;
 mod full_disk;
 mod gate;
 mod handover;
+mod kills;
 mod memory;
 mod parent;
 mod replication;
 mod seeding;
+mod soak;
 mod stalled_disk;
 mod support;
 mod tidy;

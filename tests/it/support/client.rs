@@ -74,3 +74,48 @@ impl Client {
         }
     }
 }
+
+/// What became of commands that were sent together; the last of them counts.
+pub(crate) enum Answer {
+    Done(Reply),
+    /// Nothing was done.
+    Refused,
+    /// It may have been done, or will be.
+    Unknown,
+}
+
+/// Codes of errors that say that nothing was done.
+const REFUSALS: [&str; 5] = [
+    "READONLY",
+    "NOREPLICAS",
+    "LOADING",
+    "MASTERDOWN",
+    "EXECABORT",
+];
+
+/// Sends commands and waits for their replies. A connection that brought an error is given up: it may
+/// be that of a replica that is away, or no leader any more.
+pub(crate) fn ask(connection: &mut Option<Client>, commands: &[&[&str]]) -> Answer {
+    let Some(mut client) = connection.take() else {
+        return Answer::Refused;
+    };
+    let sent: io::Result<()> = commands.iter().try_for_each(|command| client.send(command));
+    let mut replies = commands.iter().map(|_| client.reply());
+    let last = sent.and_then(|()| replies.try_fold(Reply::Null, |_, reply| reply));
+    match last {
+        Ok(Reply::Error(text)) => {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let code = text.split(' ').next().unwrap_or_default();
+            if REFUSALS.contains(&code) {
+                Answer::Refused
+            } else {
+                Answer::Unknown
+            }
+        }
+        Ok(reply) => {
+            *connection = Some(client);
+            Answer::Done(reply)
+        }
+        Err(_) => Answer::Unknown,
+    }
+}

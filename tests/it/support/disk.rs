@@ -1,6 +1,7 @@
 //! A file system of its own, for a replica that is to have little room, or a disk that stalls.
 
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -61,5 +62,12 @@ impl Drop for SmallDisk {
                 &["--lazy", self.path().to_str().expect("a path of ours")],
             );
         }
+    }
+}
+
+/// The first replicas of a test store have their data on these.
+pub(crate) fn link_to(root: &Path, disks: &[SmallDisk]) {
+    for (number, disk) in disks.iter().enumerate() {
+        symlink(disk.path(), root.join(format!("replica-{number}"))).expect("a link");
     }
 }

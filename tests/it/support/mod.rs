@@ -8,15 +8,17 @@ mod http;
 mod process;
 mod store;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client, ask};
 pub(crate) use damage::{files, flip, largest_table};
-pub(crate) use disk::SmallDisk;
+pub(crate) use disk::{SmallDisk, link_to};
 pub(crate) use fault::{Action, Fault, FaultyDisk, Wrong};
 pub(crate) use http::request;
 pub(crate) use process::Replica;
 pub(crate) use store::TestStore;
 
 use std::time::{Duration, Instant};
+
+use replicated_store::api::duration;
 
 /// Nothing in these tests takes longer on a machine that is not broken.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -41,4 +43,11 @@ pub(crate) fn seed(test: &str) -> u64 {
     let seed = given.unwrap_or_else(rand::random::<u64>);
     println!("{test}: TEST_SEED={seed}");
     seed
+}
+
+/// How long a test that can be long is to take: what the variable says (`90s`, `1h`), or `short`.
+pub(crate) fn how_long(variable: &str, short: Duration) -> Duration {
+    std::env::var(variable).map_or(short, |text| {
+        duration::parse(&text).unwrap_or_else(|error| panic!("{variable}: {error}"))
+    })
 }

@@ -94,7 +94,9 @@ impl Replica {
             .create(true)
             .append(true)
             .open(self.log_path());
-        let child = Command::new(env!("CARGO_BIN_EXE_replica"))
+        let program = std::env::var_os("IT_REPLICA");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_replica").into());
+        let child = Command::new(program)
             .args(["run", "--name", &self.name, "--data-dir"])
             .arg(&self.dir)
             .args(["--listen", &self.client_address()])
@@ -115,6 +117,11 @@ impl Replica {
     /// What the process wrote.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The process, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     fn signal(&self, signal: Signal) {
@@ -181,7 +188,16 @@ impl Replica {
     /// Throws the data away; the process must not be running.
     pub(crate) fn lose_disk(&mut self) {
         assert!(self.child.is_none(), "{} is running", self.name);
-        std::fs::remove_dir_all(&self.dir).expect("the data directory goes");
+        // The directory itself may be a file system's.
+        for entry in std::fs::read_dir(&self.dir).expect("the data directory") {
+            let path = entry.expect("an entry").path();
+            let gone = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            gone.unwrap_or_else(|error| panic!("{} goes: {error}", path.display()));
+        }
     }
 
     pub(crate) fn http(

@@ -20,6 +20,8 @@ pub(crate) struct TestStore {
     pub(crate) fenced: BTreeSet<String>,
     /// Replicas that are frozen: nobody asks them anything.
     pub(crate) away: BTreeSet<usize>,
+    /// What each replica is started with.
+    arguments: Vec<String>,
     root: TempDir,
 }
 
@@ -35,6 +37,16 @@ impl TestStore {
 
     /// Starts replicas with their data in a directory that is prepared first.
     pub(crate) fn start_in(count: usize, settings: Settings, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_as(count, settings, &[], prepare)
+    }
+
+    /// Starts replicas with more arguments, and their data in a directory that is prepared first.
+    pub(crate) fn start_as(
+        count: usize,
+        settings: Settings,
+        arguments: &[&str],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         prepare(root.path());
         let register = Configuration::default();
@@ -44,6 +56,7 @@ impl TestStore {
             settings,
             fenced: BTreeSet::new(),
             away: BTreeSet::new(),
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             root,
         };
         for _ in 0..count {
@@ -65,7 +78,8 @@ impl TestStore {
     /// Starts one more replica, without telling the others.
     pub(crate) fn add(&mut self) -> usize {
         let name = format!("replica-{}", self.replicas.len());
-        let mut replica = Replica::new(self.root.path(), &name, &[]);
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let mut replica = Replica::new(self.root.path(), &name, &arguments);
         replica.start();
         self.replicas.push(replica);
         self.replicas.len() - 1
@@ -82,12 +96,16 @@ impl TestStore {
         present.filter(|replica| replica.status().is_some())
     }
 
-    /// Makes every running replica a voter, with so many synchronous followers.
+    /// Makes every replica a voter, with so many synchronous followers; all of them run.
     pub(crate) fn vote_all(&mut self, sync: u32) {
+        let all = (0..self.replicas.len()).map(|index| self.id(index));
+        self.vote(all.collect(), sync);
+    }
+
+    /// Has these vote, with so many synchronous followers, and waits until they have what is acknowledged.
+    pub(crate) fn vote(&mut self, voters: BTreeSet<ReplicaId>, sync: u32) {
         self.register.version += 1;
-        self.register.voters = (0..self.replicas.len())
-            .map(|index| self.id(index))
-            .collect();
+        self.register.voters = voters;
         self.register.sync = sync;
         self.assign();
         let version = self.register.version;
