@@ -26,15 +26,15 @@ const BLOCKED: Duration = Duration::from_millis(500);
 /// Fewer writes tell nothing.
 const ENOUGH: u64 = 5;
 /// The share that work begins with, and the least that it is left with.
-const FIRST: f64 = 0.25;
-const LEAST: f64 = 0.08;
+const FIRST: f64 = 0.3;
+const LEAST: f64 = 0.1;
 /// How much longer writes may take: up to the one the share grows, from the other on it shrinks.
 const FINE: f64 = 1.1;
 const TOO_LONG: f64 = 1.25;
 const MORE: f64 = 0.05;
 const LESS: f64 = 0.75;
 /// No pause is longer.
-const LONGEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(300);
 
 /// Writes that were answered until now.
 #[derive(Clone, Copy, Debug, Default)]
@@ -295,9 +295,10 @@ mod tests {
         assert_eq!(pause(1100, 100, 1100), DRAIN);
         assert_eq!(pause(1110, 200, 1110), PROBE);
         assert_eq!(pause(1120, 200, 1110), Duration::from_millis(20));
-        assert_eq!(pause(1140, 300, 1140), Duration::from_millis(3));
+        let first = worked.mul_f64(1.0 / FIRST - 1.0);
+        assert_eq!(pause(1140, 300, 1140), first);
         // Held up by the work, not gone.
-        assert!(pause(1300, 301, 1141) > Duration::from_millis(3));
+        assert!(pause(1300, 301, 1141) > first);
         assert_eq!(pause(1700, 301, 1141), Duration::ZERO);
     }
 

@@ -22,7 +22,7 @@ use crate::seed::{Fetch, Have, SeedPlan};
 use crate::server::node::Node;
 
 /// Streams that copy at the same time.
-const STREAMS: usize = 4;
+pub(super) const STREAMS: usize = 4;
 /// Bytes asked for at a time; where the source is throttled, so few that none takes long.
 const PIECE: u32 = 1 << 20;
 const LEAST_PIECE: u64 = 64 << 10;

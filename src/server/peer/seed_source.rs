@@ -11,6 +11,8 @@ use super::{PeerContext, SILENCE};
 use crate::replication::message::{Message, SeedManifest};
 use crate::server::inner::Inner;
 
+/// A seed comes by so many streams.
+const STREAMS: u32 = super::seed_copy::STREAMS as u32;
 /// Pieces are at most this large.
 const MAX_PIECE: u32 = 4 << 20;
 /// A snapshot takes as long as a flush of everything that is not flushed yet.
@@ -148,7 +150,9 @@ async fn send(
     })?;
     writer.push_raw(&bytes);
     writer.flush().await?;
-    let pause = node.courtesy.pause(reading + begun.elapsed(), 0.0);
+    // All streams of a seed together have the share of one who works.
+    let worked = (reading + begun.elapsed()) * STREAMS;
+    let pause = node.courtesy.pause(worked, 0.0);
     tokio::time::sleep(pause).await;
     Ok(())
 }
