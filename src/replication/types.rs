@@ -228,6 +228,13 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// Whether writes may rest on what this replica has on disk: it votes, or did in a set that is being replaced.
+    pub fn has_voter(&self, id: ReplicaId) -> bool {
+        let previous = self.previous.iter().map(|set| &set.voters);
+        let mut sets = previous.chain([&self.voters]);
+        sets.any(|voters| voters.contains(&id))
+    }
+
     /// The set that is in force.
     pub fn current(&self) -> VoterSet {
         VoterSet {

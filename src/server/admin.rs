@@ -302,7 +302,11 @@ async fn digest_of(admin: &Admin) -> Result<Digest, String> {
     let engine = admin.node.with(|inner| {
         let store = inner.store.as_ref().ok_or("being seeded")?;
         let engine = Arc::clone(store.engine());
-        inner.snapshot_requests.push(reply);
+        let request = super::snapshots::SnapshotRequest {
+            reply,
+            newest: true,
+        };
+        inner.snapshot_requests.push(request);
         Ok::<_, &str>(engine)
     })?;
     admin.node.upkeep.notify_all();

@@ -223,6 +223,13 @@ impl Courtesy {
         pause
     }
 
+    /// Whether clients write.
+    pub(super) fn is_busy(&self) -> bool {
+        let last = Duration::from_micros(self.last.load(Ordering::Relaxed));
+        let quiet = self.began.elapsed().saturating_sub(last);
+        self.writes.load(Ordering::Relaxed) > 0 && quiet < BLOCKED
+    }
+
     pub(super) fn account(&self) -> Account {
         let micros = |of: &AtomicU64| Duration::from_micros(of.load(Ordering::Relaxed));
         Account {

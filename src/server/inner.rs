@@ -10,12 +10,13 @@ use super::gate::Gate;
 use super::gather::Gather;
 use super::lag::LagClock;
 use super::room::{self, Disk};
+use super::snapshots::SnapshotRequest;
 use super::tail::Tail;
 use crate::log::{Frame, Log};
 use crate::replication::admin::{
     Divergent, Member, PromiseAnswer, ReplicaState, SeedProgress, Settings,
 };
-use crate::replication::message::{Message, SeedManifest};
+use crate::replication::message::Message;
 use crate::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
 use crate::store::{FlushJob, Record, Store};
 
@@ -125,7 +126,7 @@ pub(super) struct Inner {
     /// Where the newest cut is.
     pub(super) cut: Tip,
     /// Followers that wait for a snapshot.
-    pub(super) snapshot_requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
+    pub(super) snapshot_requests: Vec<SnapshotRequest>,
     /// Up to where each member's log was durable when this leader last heard of it.
     pub(super) durable_of: BTreeMap<ReplicaId, Lsn>,
     /// The same for its state.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::data_dir::DataDir;
 use crate::replication::message::{SeedFile, SeedManifest};
@@ -17,6 +18,14 @@ use crate::store::{Engine, StoreError};
 
 /// A snapshot that nobody has asked for during this time goes.
 const IDLE: Duration = Duration::from_mins(1);
+
+/// Somebody wants a snapshot.
+#[derive(Debug)]
+pub(super) struct SnapshotRequest {
+    pub(super) reply: oneshot::Sender<Result<SeedManifest, String>>,
+    /// Of all that there is; else what was flushed last will do, with the log since then.
+    pub(super) newest: bool,
+}
 
 #[derive(Debug)]
 struct Snapshot {

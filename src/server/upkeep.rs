@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::damage;
@@ -13,9 +12,8 @@ use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
 use super::shift::Shift;
-use super::snapshots::Snapshots;
+use super::snapshots::{SnapshotRequest, Snapshots};
 use crate::log::{Log, LogError};
-use crate::replication::message::SeedManifest;
 use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, ExpiryFill, FlushJob, Store, StoreError};
 
@@ -29,6 +27,8 @@ const FILL_STEP: usize = 10_000;
 const FILL_TIME: Duration = Duration::from_millis(50);
 /// A flush looks so often whether it should pause.
 const BREATH: Duration = Duration::from_micros(200);
+/// Log after a snapshot that a newcomer may be left with: it applies so much in a few seconds.
+const MOST_LOG: u64 = 256 << 20;
 /// While there is little room, what is flushed may free some: so often it is looked.
 const LOW_FLUSH_PACE: Duration = Duration::from_secs(2);
 
@@ -45,7 +45,7 @@ pub(super) enum UpkeepError {
 struct Due {
     job: FlushJob,
     engine: Arc<dyn Engine>,
-    requests: Vec<oneshot::Sender<Result<SeedManifest, String>>>,
+    requests: Vec<SnapshotRequest>,
 }
 
 /// Keys that expire, as far as they have been looked for, and in what.
@@ -83,6 +83,7 @@ impl Upkeep {
                 self.snapshots.forget_idle();
             }
             node.settle_suspicion(&self.dir);
+            self.serve_as_flushed();
             self.flush()?;
             self.fill_expiries(&mut filling)?;
             // Its failure costs nothing but speed, and a full disk is told elsewhere.
@@ -194,11 +195,37 @@ impl Upkeep {
         drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
         node.apply.notify_all();
-        for request in requests {
-            let made = self.snapshots.make(&*engine, node.clock.wall_ms());
-            let _ = request.send(made.map_err(|error| error.to_string()));
-        }
+        self.make_snapshots(&*engine, requests);
         self.trim()
+    }
+
+    /// Snapshots of what was flushed last, for whom that will do. What needs too much log after it needs a flush.
+    fn serve_as_flushed(&self) {
+        let found = self.node.with(|inner| {
+            let store = inner.store.as_ref()?;
+            let flushed = store.meta().flushed;
+            let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= MOST_LOG;
+            let asked = std::mem::take(&mut inner.snapshot_requests);
+            let (now, later) = asked
+                .into_iter()
+                .map(|request| SnapshotRequest {
+                    newest: request.newest || !near,
+                    ..request
+                })
+                .partition::<Vec<_>, _>(|request| !request.newest);
+            inner.snapshot_requests = later;
+            (!now.is_empty()).then(|| (Arc::clone(store.engine()), now))
+        });
+        if let Some((engine, requests)) = found {
+            self.make_snapshots(&*engine, requests);
+        }
+    }
+
+    fn make_snapshots(&self, engine: &dyn Engine, requests: Vec<SnapshotRequest>) {
+        for request in requests {
+            let made = self.snapshots.make(engine, self.node.clock.wall_ms());
+            let _ = request.reply.send(made.map_err(|error| error.to_string()));
+        }
     }
 
     /// Moves what was flushed to the cache. Clients come between the slices: whoever lets the lock go and takes
@@ -304,14 +331,15 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
 
 /// Whether there is something to do: a cut is of use only once it is committed.
 fn is_due(inner: &Inner) -> bool {
-    match &inner.flush {
+    let flush = match &inner.flush {
         Some(job) => job.cut() <= inner.core.commit(),
         None => wants_flush(inner),
-    }
+    };
+    flush || inner.snapshot_requests.iter().any(|asked| !asked.newest)
 }
 
 fn wants_flush(inner: &Inner) -> bool {
-    let requested = !inner.snapshot_requests.is_empty();
+    let requested = inner.snapshot_requests.iter().any(|asked| asked.newest);
     let large = inner.store.as_ref().is_some_and(Store::should_flush);
     let Some(store) = &inner.store else {
         return false;

@@ -98,6 +98,44 @@ fn a_follower_is_seeded_while_writes_go_on() {
     store.assert_same();
 }
 
+/// The LSN of the last snapshot that a replica made, and how many it made.
+fn snapshots(store: &TestStore, index: usize) -> (u64, usize) {
+    let log = store.replicas[index].log();
+    let made = log.lines().filter(|line| line.contains("made a snapshot"));
+    let lsns: Vec<u64> = made
+        .filter_map(|line| {
+            let lsn = line.split("lsn=").nth(1)?;
+            lsn.split_whitespace().next()?.parse().ok()
+        })
+        .collect();
+    (lsns.last().copied().unwrap_or_default(), lsns.len())
+}
+
+/// Goal: a leader that clients keep busy does not flush for a newcomer.
+/// Method: something is flushed, more is written, and goes on being written: the newcomer gets the first part
+/// from the snapshot and all of the rest from the log.
+#[test]
+fn a_newcomer_gets_what_was_flushed_while_clients_write() {
+    let mut store = TestStore::start(1);
+    fill(&store, 3000);
+    let flushed = store.replicas[0].digest().lsn;
+    fill(&store, 3000);
+    let writer = Writer::start(&store);
+    let before = eventually("writes are under way", || {
+        let end = store.replicas[0].status()?.last.lsn;
+        (end > flushed.advance(4_000_000)).then_some(snapshots(&store, 0).1)
+    });
+    let new = store.add();
+    store.assign();
+    eventually("the newcomer is ready", || {
+        store.replicas[new].status()?.ready.then_some(())
+    });
+    writer.stop();
+    let (lsn, made) = snapshots(&store, 0);
+    assert_eq!((lsn, made), (flushed.0, before + 1));
+    store.assert_same();
+}
+
 #[test]
 fn a_seed_whose_target_is_killed_goes_on() {
     let mut store = TestStore::start_with(1, slow());

@@ -18,6 +18,9 @@ use crate::server::upkeep::keep_from;
 
 /// Frames are sent in pieces of about this size.
 const PIECE: usize = 1 << 20;
+/// The share of its time in which a newcomer is sent the log that it lacks, however busy clients are: it must
+/// come nearer.
+const CATCHING_UP: f64 = 0.25;
 
 /// Serves a follower whose `Hello` was read.
 pub(super) async fn serve(
@@ -40,6 +43,7 @@ pub(super) async fn serve(
     node.changed();
     tracing::info!(follower = %name, %id, "a follower connected");
     let sender = Sender {
+        id,
         node: Arc::clone(&node),
         log: context.log,
         writer,
@@ -84,6 +88,7 @@ async fn receive(
 
 /// Sends what the core says, and frames once it said from where.
 struct Sender {
+    id: ReplicaId,
     node: Arc<Node>,
     log: Log,
     writer: LinkWriter,
@@ -133,7 +138,8 @@ impl Sender {
     /// Sends everything there is, and the commit LSN if it moved.
     async fn stream(&mut self) -> io::Result<()> {
         while let Some(from) = self.at {
-            let frames = fetch(&self.node, &self.log, from).await?;
+            let begun = Instant::now();
+            let Fetched { frames, stored } = fetch(&self.node, &self.log, from).await?;
             let Some(last) = frames.last() else { break };
             let bytes: usize = frames.iter().map(Frame::wire_len).sum();
             let message = self.news(Some(bytes as u32));
@@ -144,6 +150,10 @@ impl Sender {
             }
             self.at = Some(last.end());
             self.writer.flush().await?;
+            if stored && !self.votes() {
+                let pause = self.node.courtesy.pause(begun.elapsed(), CATCHING_UP);
+                tokio::time::sleep(pause).await;
+            }
             if let Ok(command) = self.inbox.try_recv() {
                 Box::pin(self.obey(Some(command))).await?;
             }
@@ -152,6 +162,12 @@ impl Sender {
             self.heartbeat().await?;
         }
         Ok(())
+    }
+
+    /// Writes may be waiting for a voter, and for nobody else.
+    fn votes(&self) -> bool {
+        self.node
+            .with(|inner| inner.core.configuration().has_voter(self.id))
     }
 
     async fn heartbeat(&mut self) -> io::Result<()> {
@@ -192,14 +208,24 @@ impl Sender {
     }
 }
 
-async fn fetch(node: &Node, log: &Log, from: Lsn) -> io::Result<Vec<Frame>> {
-    if let Some(frames) = node.with(|inner| inner.tail.after(from, PIECE)) {
-        return Ok(frames);
-    }
-    if node.with(|inner| inner.tip.end) == from {
-        return Ok(Vec::new());
+/// Frames that follow, and whether they were read from the log's files.
+struct Fetched {
+    frames: Vec<Frame>,
+    stored: bool,
+}
+
+async fn fetch(node: &Node, log: &Log, from: Lsn) -> io::Result<Fetched> {
+    let frames = node.with(|inner| {
+        let at_end = || (inner.tip.end == from).then(Vec::new);
+        inner.tail.after(from, PIECE).or_else(at_end)
+    });
+    if let Some(frames) = frames {
+        let stored = false;
+        return Ok(Fetched { frames, stored });
     }
     let log = log.clone();
     let read = tokio::task::spawn_blocking(move || log.read_from(from, PIECE)).await;
-    read.map_err(io::Error::other)?.map_err(io::Error::other)
+    let frames = read.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    let stored = true;
+    Ok(Fetched { frames, stored })
 }

@@ -96,11 +96,11 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
             )))
         }
         Message::Hello { .. } => leader::serve(context, reader, writer, first).await,
-        Message::SeedOpen { resume, .. } => {
+        Message::SeedOpen { id, resume, .. } => {
             let background = context.background.clone();
             let sending = background.spawn(async move {
                 let (reader, writer) = link::adopt(reader, writer)?;
-                seed_source::serve(context, reader, writer, resume).await
+                seed_source::serve(context, reader, writer, id, resume).await
             });
             let sending = AbortOnDropHandle::new(sending);
             sending.await.map_err(std::io::Error::other)?

@@ -8,8 +8,10 @@ use tokio::sync::oneshot;
 
 use super::link::{LinkReader, LinkWriter};
 use super::{PeerContext, SILENCE};
+use crate::replication::ReplicaId;
 use crate::replication::message::{Message, SeedManifest};
 use crate::server::inner::Inner;
+use crate::server::snapshots::SnapshotRequest;
 
 /// A seed comes by so many streams.
 const STREAMS: u32 = super::seed_copy::STREAMS as u32;
@@ -54,12 +56,13 @@ pub(super) async fn serve(
     context: PeerContext,
     mut reader: LinkReader,
     mut writer: LinkWriter,
+    id: ReplicaId,
     resume: Option<u64>,
 ) -> io::Result<()> {
     let found = resume.and_then(|id| Use::begin(&context, id));
     let used = match found {
         Some(used) => Ok(used),
-        None => fresh(&context).await,
+        None => fresh(&context, id).await,
     };
     let mut used = match used {
         Ok(used) => used,
@@ -89,12 +92,18 @@ pub(super) async fn serve(
     }
 }
 
-/// Asks the upkeep for a new snapshot.
-async fn fresh(context: &PeerContext) -> Result<Use, String> {
+/// Asks the upkeep for a new snapshot. While clients write, their flush is not hurried for a newcomer: it gets
+/// more of the log instead. A voter's log begins anew at the snapshot, and must not end before anything that
+/// it has acknowledged.
+async fn fresh(context: &PeerContext, id: ReplicaId) -> Result<Use, String> {
     let (reply, made) = oneshot::channel();
+    let busy = context.node.courtesy.is_busy();
     context.node.with(|inner| {
         in_sync(inner)?;
-        inner.snapshot_requests.push(reply);
+        let newest = !busy || inner.core.configuration().has_voter(id);
+        inner
+            .snapshot_requests
+            .push(SnapshotRequest { reply, newest });
         Ok::<_, String>(())
     })?;
     context.node.upkeep.notify_all();
