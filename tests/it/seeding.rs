@@ -132,7 +132,8 @@ fn a_newcomer_gets_what_was_flushed_while_clients_write() {
     });
     writer.stop();
     let (lsn, made) = snapshots(&store, 0);
-    assert_eq!((lsn, made), (flushed.0, before + 1));
+    assert!(made > before);
+    assert_eq!(lsn, flushed.0);
     store.assert_same();
 }
 
