@@ -217,9 +217,7 @@ impl View {
 
 /// Every id that a register names.
 pub fn named(register: &Configuration) -> BTreeSet<ReplicaId> {
-    let sets = register.previous.iter().map(|set| &set.voters);
-    let voters = sets.chain([&register.voters]).flatten().copied();
-    voters.chain(register.leader).collect()
+    register.all_voters().chain(register.leader).collect()
 }
 
 /// Ids of `register` whose data directories are gone: noted before, or replaced under the same

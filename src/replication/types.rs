@@ -228,11 +228,10 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Whether writes may rest on what this replica has on disk: it votes, or did in a set that is being replaced.
-    pub fn has_voter(&self, id: ReplicaId) -> bool {
+    /// The voters, and those of the sets that are being replaced: writes may rest on what they have on disk.
+    pub fn all_voters(&self) -> impl Iterator<Item = ReplicaId> {
         let previous = self.previous.iter().map(|set| &set.voters);
-        let mut sets = previous.chain([&self.voters]);
-        sets.any(|voters| voters.contains(&id))
+        previous.chain([&self.voters]).flatten().copied()
     }
 
     /// The set that is in force.

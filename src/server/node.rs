@@ -444,6 +444,17 @@ impl Node {
             self.upkeep.notify_all();
         }
     }
+
+    /// Judges anew whether this follower is ready.
+    pub(super) fn judge(&self, inner: &mut Inner) {
+        let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
+        if ready != inner.ready {
+            inner.ready = ready;
+            tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
+            self.changed();
+        }
+        self.note_state(inner);
+    }
 }
 
 /// What a node is made of besides its core and its store.

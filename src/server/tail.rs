@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use crate::log::Frame;
 use crate::replication::Lsn;
 
-/// Bytes of frames that are kept; less where memory is short. Who is further behind than a tenth of a second reads the log's files, which are still in the page cache then.
+/// Bytes of frames that are kept; less where memory is short. Who is further behind than a tenth of a
+/// second reads the log's files, which are still in the page cache then.
 const MOST: u64 = 8 << 20;
 const LEAST: u64 = 4 << 20;
 

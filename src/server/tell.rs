@@ -15,17 +15,6 @@ impl Node {
             .send_if_modified(|progress| std::mem::replace(progress, now) != now);
     }
 
-    /// Judges anew whether this follower is ready.
-    pub(super) fn judge(&self, inner: &mut Inner) {
-        let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
-        if ready != inner.ready {
-            inner.ready = ready;
-            tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
-            self.changed();
-        }
-        self.note_state(inner);
-    }
-
     /// Tells the streams if this replica has entered another state.
     pub(super) fn note_state(&self, inner: &mut Inner) {
         let state = state(inner, &inner.core.view());

@@ -205,15 +205,11 @@ impl Upkeep {
             let store = inner.store.as_ref()?;
             let flushed = store.meta().flushed;
             let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= MOST_LOG;
-            let asked = std::mem::take(&mut inner.snapshot_requests);
-            let (now, later) = asked
-                .into_iter()
-                .map(|request| SnapshotRequest {
-                    newest: request.newest || !near,
-                    ..request
-                })
-                .partition::<Vec<_>, _>(|request| !request.newest);
-            inner.snapshot_requests = later;
+            let asked = &mut inner.snapshot_requests;
+            if !near {
+                asked.iter_mut().for_each(|request| request.newest = true);
+            }
+            let now: Vec<_> = asked.extract_if(.., |request| !request.newest).collect();
             (!now.is_empty()).then(|| (Arc::clone(store.engine()), now))
         });
         if let Some((engine, requests)) = found {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::support::{Client, Replica, eventually, seed};
+use super::support::{Client, Replica, seed};
 
 /// Writes `n = 1, 2, ...` to a few keys of its own until the connection breaks, and tells the
 /// newest one that was acknowledged.
@@ -36,7 +36,7 @@ fn a_killed_replica_keeps_what_it_acknowledged() {
     let acknowledged: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
     for round in 0..100 {
         replica.start();
-        let mut client = ready(&replica);
+        let mut client = replica.ready();
         for (writer, acknowledged) in acknowledged.iter().enumerate() {
             let value = client.get(&format!("writer:{writer}")).unwrap();
             let found = value.map_or(0, |value| value.parse::<u64>().unwrap());
@@ -69,13 +69,6 @@ fn a_killed_replica_keeps_what_it_acknowledged() {
     }
 }
 
-fn ready(replica: &Replica) -> Client {
-    eventually("the replica serves", || {
-        replica.status()?.ready.then_some(())
-    });
-    replica.client()
-}
-
 fn segment(replica: &Replica) -> String {
     let log = std::fs::read_dir(replica.dir.join("log")).unwrap();
     let mut names: Vec<_> = log
@@ -92,7 +85,7 @@ fn damage_in_the_log_is_reported() {
     let root = tempfile::tempdir().unwrap();
     let mut replica = Replica::new(root.path(), "damaged", &["--standalone"]);
     replica.start();
-    let mut client = ready(&replica);
+    let mut client = replica.ready();
     for i in 0..200 {
         client
             .set(

@@ -11,7 +11,7 @@ use replicated_store::replication::admin::Settings;
 use replicated_store::resp::reply::Reply;
 
 use super::support::{
-    Action, Client, Fault, FaultyDisk, Replica, TestStore, Wrong, eventually, seed,
+    Action, Client, Fault, FaultyDisk, Replica, TestStore, Wrong, eventually, link_to, seed,
 };
 
 const WRITERS: usize = 4;
@@ -20,7 +20,6 @@ const MEMORY: &str = "16777216";
 const NOT_RUN: &str = "not run: it needs to mount a FUSE file system, as root";
 
 /// Clients that count up, each in keys of its own, and what was acknowledged to them.
-#[derive(Default)]
 struct Counters(Vec<Arc<AtomicU64>>);
 
 /// A number, and much that comes with it.
@@ -89,11 +88,10 @@ impl Counters {
     }
 }
 
-fn ready(replica: &Replica) -> Client {
-    eventually("the replica serves", || {
-        replica.status()?.ready.then_some(())
-    });
-    replica.client()
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 fn alone(disk: &FaultyDisk) -> Replica {
@@ -119,18 +117,16 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let mut undone = 0;
     for _ in 0..25 {
         replica.start();
-        counters.check(&mut ready(&replica));
+        counters.check(&mut replica.ready());
         let threads = counters.start(&replica.client_address());
         // The moment is what is random, so this is a pause and not a wait.
         std::thread::sleep(Duration::from_micros(rng.random_range(0..300_000)));
         replica.kill();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        join(threads);
         undone += disk.power_cut(&mut rng);
     }
     replica.start();
-    counters.check(&mut ready(&replica));
+    counters.check(&mut replica.ready());
     println!("{} writes, {undone} sectors undone", counters.total());
     assert!(undone > 0, "a cut that undoes nothing tests nothing");
 }
@@ -158,7 +154,7 @@ fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
         let mut replica = alone(&disk);
         let counters = Counters::new();
         replica.start();
-        drop(ready(&replica));
+        drop(replica.ready());
         disk.breaks(Fault {
             on,
             below,
@@ -168,9 +164,7 @@ fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
         let threads = counters.start(&replica.client_address());
         let ended = replica.wait();
         assert!(!ended.success(), "{on:?} below {below}: it goes on");
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        join(threads);
         let log = replica.log();
         assert!(
             log.contains("this replica cannot go on"),
@@ -179,16 +173,14 @@ fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
         assert!(disk.heals() > 0);
         disk.power_cut(&mut rng);
         replica.start();
-        counters.check(&mut ready(&replica));
+        counters.check(&mut replica.ready());
         let threads = counters.start(&replica.client_address());
         let before = counters.total();
         eventually("it takes writes", || {
             (counters.total() > before).then_some(())
         });
         replica.kill();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        join(threads);
     }
 }
 
@@ -202,7 +194,7 @@ fn a_read_that_fails_is_told_and_nothing_is_made_up() {
     };
     let mut replica = alone(&disk);
     replica.start();
-    let mut client = ready(&replica);
+    let mut client = replica.ready();
     let keys = 30_000;
     let text = |number: u64| format!("{number}:{}", "y".repeat(1000));
     for some in (0..keys).collect::<Vec<u64>>().chunks(100) {
@@ -238,7 +230,7 @@ fn a_read_that_fails_is_told_and_nothing_is_made_up() {
     replica.ask_to_stop();
     replica.wait();
     replica.start();
-    let mut client = ready(&replica);
+    let mut client = replica.ready();
     for number in 0..keys {
         let found = client.get(&format!("key:{number}")).unwrap();
         assert_eq!(found, Some(text(number)), "key:{number}");
@@ -259,7 +251,7 @@ fn a_slow_disk_loses_nothing() {
     let counters = Counters::new();
     for _ in 0..5 {
         replica.start();
-        counters.check(&mut ready(&replica));
+        counters.check(&mut replica.ready());
         disk.breaks(Fault {
             on: Action::Sync,
             below: "/log/",
@@ -273,14 +265,12 @@ fn a_slow_disk_loses_nothing() {
         });
         assert!(disk.struck() > 0);
         replica.kill();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        join(threads);
         disk.heals();
         disk.power_cut(&mut rng);
     }
     replica.start();
-    counters.check(&mut ready(&replica));
+    counters.check(&mut replica.ready());
 }
 
 /// Goal: a leader with much log to apply is not taken for one whose disk has stalled.
@@ -293,7 +283,7 @@ fn a_long_log_to_apply_is_no_stall() {
     };
     let mut replica = Replica::new(&disk.path(), "alone", &["--standalone"]);
     replica.start();
-    let mut client = ready(&replica);
+    let mut client = replica.ready();
     let text = "z".repeat(100_000);
     for number in 0..120 {
         client.set(&format!("key:{number}"), &text).unwrap();
@@ -306,7 +296,7 @@ fn a_long_log_to_apply_is_no_stall() {
         wrong: Wrong::Takes(Duration::from_millis(250)),
     });
     replica.start();
-    let mut client = ready(&replica);
+    let mut client = replica.ready();
     let log = replica.log();
     assert!(!log.contains("no longer leads"), "{log}");
     assert_eq!(client.get("key:119").unwrap(), Some(text));
@@ -322,7 +312,7 @@ fn a_standalone_replica_leads_again_after_a_stall() {
     };
     let mut replica = alone(&disk);
     replica.start();
-    ready(&replica).set("before", "1").unwrap();
+    replica.ready().set("before", "1").unwrap();
     disk.breaks(Fault {
         on: Action::Sync,
         below: "/log/",
@@ -361,7 +351,7 @@ fn a_follower_has_what_a_leader_with_a_failed_disk_acknowledged() {
         ..Settings::default()
     };
     let mut store = TestStore::start_in(3, settings, |root| {
-        std::os::unix::fs::symlink(disk.path(), root.join("replica-0")).expect("a link");
+        link_to(root, [disk.path()]);
     });
     store.everybody_votes(1);
     store.settle();
@@ -377,9 +367,7 @@ fn a_follower_has_what_a_leader_with_a_failed_disk_acknowledged() {
         wrong: Wrong::Fails,
     });
     assert!(!store.replicas[0].wait().success());
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    join(threads);
     store.promote_by(1, &[1, 2]);
     store.leader_serves();
     counters.check(&mut store.replicas[1].client());

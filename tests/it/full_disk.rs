@@ -1,12 +1,11 @@
 //! A disk that is full: writes are refused before anything fails, reads go on, and writes come back.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use replicated_store::replication::admin::Settings;
 use replicated_store::resp::reply::Reply;
 
-use super::support::{Client, Replica, SmallDisk, TestStore, eventually};
+use super::support::{Client, Replica, SmallDisk, TestStore, eventually, link_to};
 
 const DISK: u64 = 128 << 20;
 const VALUE: usize = 10_000;
@@ -66,7 +65,7 @@ fn started(disk: &SmallDisk) -> TestStore {
         ..Settings::default()
     };
     TestStore::start_in(1, settings, |root| {
-        symlink(disk.path(), root.join("replica-0")).expect("a link");
+        link_to(root, [disk.path()]);
     })
 }
 

@@ -61,7 +61,9 @@ fn a_store_survives_being_killed_again_and_again() {
     let mut random = SmallRng::seed_from_u64(seed);
     // Without small file systems of their own they share a large one: then the log changes files less.
     let disks: Vec<SmallDisk> = (0..3).map_while(|_| SmallDisk::new(DISK)).collect();
-    let mut store = TestStore::start_in(3, settings(), |root| link_to(root, &disks));
+    let mut store = TestStore::start_in(3, settings(), |root| {
+        link_to(root, disks.iter().map(SmallDisk::path));
+    });
     store.vote_all(1);
     store.settle();
     let begin = Instant::now();

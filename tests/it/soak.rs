@@ -82,7 +82,9 @@ fn a_store_stays_within_bounds_and_right() {
     };
     let memory = BUDGET.to_string();
     let arguments = ["--max-memory", &memory, "--scrub-interval", plan.scrub];
-    let mut store = TestStore::start_as(3, settings, &arguments, |root| link_to(root, &disks));
+    let mut store = TestStore::start_as(3, settings, &arguments, |root| {
+        link_to(root, disks.iter().map(SmallDisk::path));
+    });
     store.vote_all(1);
     store.settle();
     walk::prepare(&mut store.replicas[0].client());

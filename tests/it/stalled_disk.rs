@@ -4,7 +4,7 @@ use std::path::Path;
 
 use replicated_store::replication::admin::{Role, Settings};
 
-use super::support::{Client, SmallDisk, TestStore, eventually};
+use super::support::{Client, SmallDisk, TestStore, eventually, link_to};
 
 /// Goal: a leader whose disk stalls does not take the store with it.
 /// Method: the leader's disk is frozen under a writer. It steps down by itself within a lease or
@@ -22,7 +22,7 @@ fn a_leader_whose_disk_stalls_steps_down() {
         ..Settings::default()
     };
     let link = |root: &Path| {
-        std::os::unix::fs::symlink(disk.path(), root.join("replica-0")).expect("a link");
+        link_to(root, [disk.path()]);
     };
     let mut store = TestStore::start_in(3, settings, link);
     store.everybody_votes(1);

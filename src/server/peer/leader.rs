@@ -166,8 +166,10 @@ impl Sender {
 
     /// Writes may be waiting for a voter, and for nobody else.
     fn votes(&self) -> bool {
-        self.node
-            .with(|inner| inner.core.configuration().has_voter(self.id))
+        self.node.with(|inner| {
+            let mut voters = inner.core.configuration().all_voters();
+            voters.any(|voter| voter == self.id)
+        })
     }
 
     async fn heartbeat(&mut self) -> io::Result<()> {

@@ -100,7 +100,8 @@ async fn fresh(context: &PeerContext, id: ReplicaId) -> Result<Use, String> {
     let busy = context.node.courtesy.is_busy();
     context.node.with(|inner| {
         in_sync(inner)?;
-        let newest = !busy || inner.core.configuration().has_voter(id);
+        let mut voters = inner.core.configuration().all_voters();
+        let newest = !busy || voters.any(|voter| voter == id);
         inner
             .snapshot_requests
             .push(SnapshotRequest { reply, newest });

@@ -65,9 +65,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The first replicas of a test store have their data on these.
-pub(crate) fn link_to(root: &Path, disks: &[SmallDisk]) {
-    for (number, disk) in disks.iter().enumerate() {
-        symlink(disk.path(), root.join(format!("replica-{number}"))).expect("a link");
+/// The first replicas of a test store have their data there.
+pub(crate) fn link_to(root: &Path, disks: impl IntoIterator<Item = PathBuf>) {
+    for (number, disk) in disks.into_iter().enumerate() {
+        symlink(disk, root.join(format!("replica-{number}"))).expect("a link");
     }
 }

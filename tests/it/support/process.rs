@@ -247,6 +247,12 @@ impl Replica {
         }
     }
 
+    /// A client, once it serves.
+    pub(crate) fn ready(&self) -> Client {
+        eventually("the replica serves", || self.status()?.ready.then_some(()));
+        self.client()
+    }
+
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.client_address()).expect("the replica accepts clients")
