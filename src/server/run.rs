@@ -228,7 +228,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     };
     tokio::select! {
         () = in_order => {}
-        () = failed.cancelled() => {}
+        () = failed.cancelled() => drain.cancel(),
     }
     stop.cancel();
     node.with(|inner| inner.store.as_ref().map(|store| store.engine().interrupt()));

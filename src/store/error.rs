@@ -32,6 +32,12 @@ pub enum StoreError {
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A manifest may have been installed although its installation failed: only opening the tree again
+    /// tells what is there, and until then nothing may be written.
+    #[error(
+        "start again, to read what is on disk: the LSM tree cannot tell whether it changed ({0})"
+    )]
+    Unsettled(String),
     /// The LSM tree failed other than by an I/O error.
     #[error("the LSM tree failed: {0:?}")]
     Lsm(lsm_tree::Error),

@@ -133,20 +133,24 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
 
 /// Goal: where the log or the state cannot be written, the replica ends and says why, and nothing that was
 /// acknowledged is lost.
-/// Method: the disk fails after some writes, or some syncs, below the log or below the state; the power goes
-/// with it; then the replica is started on a disk that is well.
+/// Method: the disk fails after some writes, or some syncs, below the log or below the state, also at each sync
+/// of a flush in turn, of which the last ones come when its manifest is in place; the power goes with it; then
+/// the replica is started on a disk that is well.
 #[test]
 fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
     let seed = seed("a_disk_that_fails_ends_the_replica_and_loses_nothing");
     let mut rng = SmallRng::seed_from_u64(seed);
-    for (on, below, wrong) in [
+    let mut faults = [
         (Action::Write, "/log/", Wrong::Fails),
         (Action::Write, "/log/", Wrong::Torn),
         (Action::Sync, "/log/", Wrong::Fails),
         (Action::Write, "/state", Wrong::Fails),
         (Action::Write, "/state", Wrong::Torn),
-        (Action::Sync, "/state", Wrong::Fails),
-    ] {
+    ]
+    .map(|(on, below, wrong)| (on, below, wrong, rng.random_range(0..10)))
+    .to_vec();
+    faults.extend((0..10).map(|after| (Action::Sync, "/state", Wrong::Fails, after)));
+    for (on, below, wrong, after) in faults {
         let Some(disk) = FaultyDisk::new() else {
             println!("{NOT_RUN}");
             return;
@@ -158,7 +162,7 @@ fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
         disk.breaks(Fault {
             on,
             below,
-            after: rng.random_range(0..10),
+            after,
             wrong,
         });
         let threads = counters.start(&replica.client_address());
@@ -170,6 +174,7 @@ fn a_disk_that_fails_ends_the_replica_and_loses_nothing() {
             log.contains("this replica cannot go on"),
             "{on:?} below {below}: {log}"
         );
+        assert!(!log.contains("did not end in time"), "{log}");
         assert!(disk.heals() > 0);
         disk.power_cut(&mut rng);
         replica.start();

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::verify::named_by;
 use super::view::View;
 use super::{Meta, keys};
 use crate::store::engine::{Checkpoint, CheckpointFile};
@@ -49,7 +50,7 @@ fn link(newest: impl Fn() -> Arc<View>, from: &Path, to: &Path) -> Result<Option
     let current = fs::read(from.join("current"))?;
     // The view holds the tables' files, so they can be linked even if compaction replaces them.
     let view = newest();
-    if current.first_chunk().map(|id| u64::from_le_bytes(*id)) != Some(view.id) {
+    if named_by(&current) != Some(view.id) {
         return Ok(None);
     }
     let manifest = format!("v{}", view.id);

@@ -16,6 +16,9 @@
 //!   runs have piled up.
 //! - Files of a failed ingestion or compaction stay until the next opening: [`LsmEngine::sweep`]
 //!   removes them, or a full disk would get fuller with each try.
+//! - An installation may fail after the renaming, as it syncs once more: the tree then shows the
+//!   manifest before the one that `current` names, whose files must not be swept, and would write
+//!   the next one over it. [`LsmEngine::settled`] finds that out, and the engine writes no more.
 //! - Opening does not check the manifest against its checksum: [`verify`] does.
 //! - There is no lock file: whoever opens the directory has to make sure to be the only one.
 //! - `clear`, key-value separation and FIFO compaction had bugs and are not used.
@@ -28,7 +31,7 @@ mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
@@ -86,6 +89,8 @@ pub struct LsmEngine {
     ingesting: Mutex<()>,
     compacting: Mutex<Compacting>,
     ingested: AtomicU64,
+    /// What is on disk may not be what the tree shows, see [`StoreError::Unsettled`].
+    unsettled: AtomicBool,
     pace: Arc<Pace>,
     table_bytes: u64,
 }
@@ -135,6 +140,7 @@ impl LsmEngine {
             ingesting: Mutex::default(),
             compacting: Mutex::default(),
             ingested: AtomicU64::new(0),
+            unsettled: AtomicBool::new(false),
             pace,
             table_bytes: options.table_bytes,
         })
@@ -213,9 +219,43 @@ impl LsmEngine {
         Ok(())
     }
 
+    /// Hands the error of a write on, or says that it left in doubt what is on disk.
+    fn settled<T>(&self, result: Result<T>) -> Result<T> {
+        let Err(error) = result else {
+            return result;
+        };
+        let mut before = None;
+        loop {
+            let current = std::fs::read(self.dir.join("current")).ok();
+            let named = current.and_then(|bytes| verify::named_by(&bytes));
+            let shown = self.tree.current_version().id();
+            if named == Some(shown) {
+                return Err(error);
+            }
+            if before == Some((named, shown)) {
+                self.unsettled.store(true, Ordering::Release);
+                return Err(StoreError::Unsettled(error.to_string()));
+            }
+            before = Some((named, shown));
+            // It is held during an installation: one that was half done is through.
+            drop(self.tree.get_version_history_lock());
+        }
+    }
+
+    fn may_write(&self) -> Result<()> {
+        if self.unsettled.load(Ordering::Acquire) {
+            let why = "since a write that failed".to_owned();
+            return Err(StoreError::Unsettled(why));
+        }
+        Ok(())
+    }
+
     /// Sweeps after an error, and hands the error on.
     fn swept<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
+            if matches!(error, StoreError::Unsettled(_)) {
+                return result;
+            }
             // What an interruption leaves behind goes with the next opening.
             if self.pace.interrupted.load(Ordering::Relaxed) {
                 return result;
@@ -303,7 +343,8 @@ impl Engine for LsmEngine {
     fn ingest(&self, changes: &mut dyn Iterator<Item = Change<'_>>, meta: &Meta) -> Result<()> {
         let _one_at_a_time = self.ingesting.lock();
         self.make_way()?;
-        let result = self.write(changes, meta);
+        self.may_write()?;
+        let result = self.settled(self.write(changes, meta));
         if result.is_ok() {
             self.ingested.fetch_add(1, Ordering::AcqRel);
             self.refresh();
@@ -320,7 +361,8 @@ impl Engine for LsmEngine {
     fn compact_step(&self) -> Result<bool> {
         let result = {
             let mut state = self.compacting.lock();
-            self.compact(&mut state)
+            self.may_write()?;
+            self.settled(self.compact(&mut state))
         };
         if result.is_ok() {
             self.refresh();
@@ -337,15 +379,16 @@ impl Engine for LsmEngine {
     fn squeeze(&self) -> Result<()> {
         let result = {
             let _alone = self.compacting.lock();
+            self.may_write()?;
             self.pace.urgent.store(true, Ordering::Relaxed);
             let done = self.tree.major_compact(self.table_bytes, WATERMARK);
             self.pace.urgent.store(false, Ordering::Relaxed);
-            done
+            self.settled(done.map_err(StoreError::from))
         };
-        if let Err(error) = result {
+        if result.is_err() {
             let _no_ingestion = self.ingesting.lock();
             let _no_compaction = self.compacting.lock();
-            return self.swept(Err(error.into()));
+            return self.swept(result);
         }
         self.refresh();
         Ok(())
@@ -408,6 +451,37 @@ mod tests {
         assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 3);
         drop((before, engine));
         assert_eq!(open(dir.path()).range(0, b"").count(), 3);
+    }
+
+    /// The files of an installation that went through but for its last sync are those of another
+    /// engine's, put in under this one.
+    #[test]
+    fn a_manifest_whose_installation_failed_after_the_renaming_is_kept() {
+        let ours = tempfile::tempdir().unwrap();
+        let engine = open(ours.path());
+        ingest(&engine, 1);
+        let theirs = tempfile::tempdir().unwrap();
+        let copy = theirs.path().join("copy");
+        let checkpoint = engine.checkpoint(&copy).unwrap();
+        ingest(&open(&copy), 2);
+        let before: Vec<_> = checkpoint.files.iter().map(|file| &file.name).collect();
+        for name in ["tables/1", "v2", "current"] {
+            assert!(name == "current" || !before.iter().any(|file| *file == name));
+            let (from, to) = (copy.join(name), ours.path().join(name));
+            std::fs::copy(from, to.with_extension("new")).unwrap();
+            std::fs::rename(to.with_extension("new"), to).unwrap();
+        }
+        let failed = StoreError::Io(std::io::Error::other("the last sync failed"));
+        let error = engine.swept(engine.settled::<()>(Err(failed))).unwrap_err();
+        assert!(matches!(error, StoreError::Unsettled(_)), "{error}");
+        let change = [(&b"key"[..], Some(&b"value"[..]))];
+        let more = engine.ingest(&mut change.into_iter(), &Meta::default());
+        assert!(matches!(more, Err(StoreError::Unsettled(_))), "{more:?}");
+        assert!(engine.compact_step().is_err() && engine.squeeze().is_err());
+        drop(engine);
+        let engine = open(ours.path());
+        assert_eq!(engine.range(0, b"").map(Result::unwrap).count(), 2);
+        ingest(&engine, 3);
     }
 
     #[test]

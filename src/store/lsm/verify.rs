@@ -81,14 +81,19 @@ fn checksum(path: &Path, pace: &mut dyn FnMut(u64) -> bool) -> io::Result<Option
     }
 }
 
+/// The manifest that `current` names.
+pub(super) fn named_by(current: &[u8]) -> Option<u64> {
+    current.first_chunk().map(|id| u64::from_le_bytes(*id))
+}
+
 /// Checks the manifest before a tree is opened: the tree itself does not.
 pub(super) fn before_opening(dir: &Path) -> Result<()> {
     let current = match fs::read(dir.join("current")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read?,
     };
-    let id = current.first_chunk().map(|id| u64::from_le_bytes(*id));
-    let id = id.ok_or_else(|| StoreError::Corrupt("current: it is cut short".to_owned()))?;
+    let id = named_by(&current)
+        .ok_or_else(|| StoreError::Corrupt("current: it is cut short".to_owned()))?;
     match manifest_of(dir, id, &current, &mut |_| true) {
         Found::Damaged(Damage { file, reason }) => {
             Err(StoreError::Corrupt(format!("{file}: {reason}")))
@@ -128,7 +133,7 @@ fn manifest_of(
     pace: &mut dyn FnMut(u64) -> bool,
 ) -> Found {
     let name = format!("v{wanted}");
-    let id = current.first_chunk().map(|id| u64::from_le_bytes(*id));
+    let id = named_by(current);
     let sum = current.get(8..24).and_then(|bytes| bytes.try_into().ok());
     match (id, sum) {
         (Some(id), Some(sum)) if id == wanted && current[24..] == [XXH3] => {

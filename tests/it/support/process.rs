@@ -270,8 +270,10 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
+        // A panic here, in the course of another one, would end all the tests: it may have ended by itself.
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
         }
         if std::thread::panicking() {
             println!("--- log of {}:\n{}", self.name, self.log());
