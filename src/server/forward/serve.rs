@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
@@ -109,6 +109,8 @@ struct Executed {
     /// There if the reply rests on a leader's state.
     slot: Option<Slot>,
     at: Position,
+    /// Since when what it wrote is on its way.
+    wrote: Option<Instant>,
 }
 
 /// Takes batches from the connection and executes them.
@@ -225,6 +227,7 @@ impl Executor {
             need,
             reign: view.reign(),
             slot: waits.then_some(slot),
+            wrote: view.wrote.then(Instant::now),
             at: Position {
                 epoch: core.history().epoch_at(seen),
                 lsn: seen,
@@ -250,6 +253,11 @@ impl Executor {
                 Some(slot) => node.committed(need, reign, slot, None).await.is_err(),
                 None => false,
             };
+            if let Some(begun) = executed.wrote
+                && !lost
+            {
+                node.courtesy.wrote(begun);
+            }
             let unknown = lost || executed.reply.len() > MAX_REPLY;
             let (outcome, reply) = if unknown {
                 (ForwardOutcome::Unknown, Vec::new())

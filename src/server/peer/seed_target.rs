@@ -16,7 +16,7 @@ use super::seed_copy::{self, Copy, Opened, Source};
 use crate::log::Log;
 use crate::replication::admin::SeedSource;
 use crate::replication::message::SeedManifest;
-use crate::replication::{Input, Lsn, ReplicaId};
+use crate::replication::{Configuration, Input, Lsn, ReplicaId};
 use crate::server::data_dir::DataDir;
 use crate::server::inner::{Inner, Job, PeerCommand, flushed_tip};
 use crate::server::node::Node;
@@ -248,27 +248,41 @@ fn wanted(inner: &Inner) -> Option<Wanted> {
     repair.then_some(Wanted::Repair)
 }
 
-/// Who may be asked for a snapshot, in this order. A voter asks the leader alone: its log begins anew at
-/// the snapshot, and must not end before anything that it has acknowledged.
+/// Who may be asked for a snapshot, in this order.
 fn sources(inner: &Inner, me: ReplicaId, begun: Option<&Begun>) -> Vec<Source> {
-    let leader = inner.core.view().leader;
-    let voter = inner.core.configuration().voters.contains(&me);
-    let spare = inner.settings.seed_source == SeedSource::PreferFollower && !voter;
-    let source = |id: &ReplicaId| {
-        let member = inner.members.get(id)?;
+    let source = |id: ReplicaId| {
+        let member = inner.members.get(&id)?;
         Some(Source {
-            id: *id,
+            id,
             name: member.name.clone(),
             address: member.peer_address.clone(),
         })
     };
-    let others = inner.members.keys().filter(|id| **id != me);
-    let mut followers: Vec<_> = others.filter(|id| spare && Some(**id) != leader).collect();
+    let mut followers = Vec::new();
+    if inner.settings.seed_source == SeedSource::PreferFollower {
+        let others = inner.members.keys().copied();
+        followers = spare(inner.core.configuration(), me, others);
+    }
+    followers.retain(|id| Some(*id) != inner.core.view().leader);
     followers.shuffle(&mut rand::rng());
     // First the one whose snapshot was begun.
-    followers.sort_by_key(|id| begun.is_none_or(|begun| begun.from != **id));
-    let ids = followers.into_iter().chain(leader.as_ref());
+    followers.sort_by_key(|id| begun.is_none_or(|begun| begun.from != *id));
+    let ids = followers.into_iter().chain(inner.core.view().leader);
     ids.filter_map(source).collect()
+}
+
+/// The members that may be asked in the leader's place. A voter, also one of a set that is being replaced, asks
+/// the leader alone: its log begins anew at the snapshot, and must not end before anything that it has
+/// acknowledged.
+fn spare(
+    configuration: &Configuration,
+    me: ReplicaId,
+    members: impl Iterator<Item = ReplicaId>,
+) -> Vec<ReplicaId> {
+    if configuration.all_voters().any(|voter| voter == me) {
+        return Vec::new();
+    }
+    members.filter(|id| *id != me).collect()
 }
 
 /// Opens a state that was copied; one that cannot be used goes, so that the next try begins anew.
@@ -296,4 +310,28 @@ pub(super) fn make_current(dir: &DataDir, path: &Path) -> io::Result<()> {
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::write(path, bytes)?;
     fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::VoterSet;
+
+    #[test]
+    fn a_voter_also_of_a_set_that_is_being_replaced_asks_the_leader_alone() {
+        let set = |ids: &[u128]| VoterSet {
+            voters: ids.iter().copied().map(ReplicaId).collect(),
+            sync: 1,
+        };
+        let configuration = Configuration {
+            voters: set(&[1, 2]).voters,
+            previous: vec![set(&[1, 3])],
+            ..Configuration::default()
+        };
+        let of = |me| {
+            let members = (1..=4).map(ReplicaId);
+            spare(&configuration, ReplicaId(me), members).len()
+        };
+        assert_eq!([of(1), of(2), of(3), of(4)], [0, 0, 0, 3]);
+    }
 }
