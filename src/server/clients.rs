@@ -1,10 +1,11 @@
 //! The clients that are connected: for CLIENT LIST and KILL, counters, and the bound on their number.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::task::AbortHandle;
 
 use crate::command::{ClientInfo, Session};
 
@@ -12,13 +13,29 @@ use crate::command::{ClientInfo, Session};
 struct Client {
     info: ClientInfo,
     since: std::time::Duration,
-    kill: CancellationToken,
+    /// It shall close, its task or not.
+    killed: bool,
+    task: Option<AbortHandle>,
+    /// Of its task, which waits for input.
+    waker: Option<Waker>,
+}
+
+impl Client {
+    fn kill(&mut self) {
+        self.killed = true;
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 /// The connected clients.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     connected: Mutex<BTreeMap<u64, Client>>,
+    /// What was begun is finished, and nothing more is read. Tasks look at this, and are woken when it comes:
+    /// a token that can be waited for would be registered and removed again, under a lock, with every read.
+    draining: AtomicBool,
     next: AtomicU64,
     /// Bytes written to clients.
     pub(super) sent: AtomicU64,
@@ -41,16 +58,48 @@ impl Clients {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes a new connection at monotonic time `now`; the token is cancelled when it shall close.
-    pub(super) fn insert(&self, session: &Session, now: std::time::Duration) -> CancellationToken {
-        let kill = CancellationToken::new();
+    /// Notes a new connection at monotonic time `now`.
+    pub(super) fn insert(&self, session: &Session, now: std::time::Duration) {
         let client = Client {
             info: session.describe(),
             since: now,
-            kill: kill.clone(),
+            killed: false,
+            task: None,
+            waker: None,
         };
         self.connected.lock().insert(session.id, client);
-        kill
+    }
+
+    /// Notes the task of a connection, which is ended if it should have been by now.
+    pub(super) fn attach(&self, id: u64, task: AbortHandle) {
+        if let Some(client) = self.connected.lock().get_mut(&id) {
+            if client.killed {
+                task.abort();
+            }
+            client.task = Some(task);
+        }
+    }
+
+    /// Notes whom to wake when clients are drained.
+    pub(super) fn watch(&self, id: u64, waker: Waker) {
+        if let Some(client) = self.connected.lock().get_mut(&id) {
+            client.waker = Some(waker);
+        }
+    }
+
+    /// Whether nothing more is to be read.
+    pub(super) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Has all connections finish what was begun, and close.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let mut connected = self.connected.lock();
+        let wakers = connected
+            .values_mut()
+            .filter_map(|client| client.waker.take());
+        wakers.for_each(Waker::wake);
     }
 
     /// Notes what changed in a session.
@@ -82,8 +131,19 @@ impl Clients {
 
     /// Closes these; how many there were.
     pub(super) fn kill(&self, ids: &[u64]) -> u64 {
-        let connected = self.connected.lock();
-        let found = ids.iter().filter_map(|id| connected.get(id));
-        found.map(|client| client.kill.cancel()).count() as u64
+        let mut connected = self.connected.lock();
+        let mut found = 0;
+        for id in ids {
+            if let Some(client) = connected.get_mut(id) {
+                client.kill();
+                found += 1;
+            }
+        }
+        found
+    }
+
+    /// Closes all.
+    pub(super) fn kill_all(&self) {
+        self.connected.lock().values_mut().for_each(Client::kill);
     }
 }

@@ -2,6 +2,7 @@
 //! the replies rest on is committed, and writes them with one call.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 use super::ahead;
 use super::clients::Clients;
@@ -32,8 +32,10 @@ const MAX_TURN_COMMANDS: usize = 2048;
 const MAX_RESERVE: usize = 16 << 20;
 /// So much input may be more than one command, and worth a look ahead.
 const PIPELINE: usize = 256;
-/// What is read at a time.
-const READ_SIZE: usize = 64 << 10;
+/// What is read at a time, at most,
+const MAX_READ_SIZE: usize = 64 << 10;
+/// and at first: of most clients no more is there, and what many of them take together stays in the caches.
+const FIRST_READ_SIZE: usize = 2 << 10;
 /// A client gets this long to take its last replies when this replica stops.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -113,8 +115,8 @@ pub(super) struct Connection {
     pub(super) slot: Slot,
     /// Commands at the beginning of the input whose keys have been read from the disk.
     read_ahead: usize,
-    /// Cancelled when this replica stops: what was begun is finished, and nothing more is read.
-    drain: CancellationToken,
+    /// Bytes that are read at a time.
+    read_size: usize,
 }
 
 impl Connection {
@@ -124,7 +126,6 @@ impl Connection {
         host: NodeHost,
         session: Session,
         stream: TcpStream,
-        drain: CancellationToken,
     ) -> Self {
         let out = Writer::new(session.protocol);
         Self {
@@ -141,7 +142,7 @@ impl Connection {
             handing_since: None,
             slot: Slot::new(),
             read_ahead: 0,
-            drain,
+            read_size: FIRST_READ_SIZE,
         }
     }
 
@@ -162,14 +163,13 @@ impl Connection {
     /// Serves the client until it goes, or this replica stops.
     pub(super) async fn serve(&mut self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
-        self.input.reserve(READ_SIZE);
-        let drain = self.drain.clone();
+        let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        self.clients.watch(self.session.id, waker);
+        self.input.reserve(self.read_size);
         loop {
-            let read = self.stream.read_buf(&mut self.input);
-            let Some(read) = drain.run_until_cancelled(read).await else {
+            let Some(read) = self.read().await? else {
                 return self.close().await;
             };
-            let read = read?;
             if read == 0 {
                 return Ok(());
             }
@@ -220,24 +220,46 @@ impl Connection {
         }
     }
 
+    /// Reads what is there, into the room that was made; `None` once clients are drained.
+    async fn read(&mut self) -> io::Result<Option<usize>> {
+        let room = self.input.capacity() - self.input.len();
+        let clients = &self.clients;
+        let mut read = pin!(self.stream.read_buf(&mut self.input));
+        let read = std::future::poll_fn(|context| {
+            if clients.draining() {
+                return Poll::Ready(None);
+            }
+            read.as_mut().poll(context).map(Some)
+        });
+        let read = read.await.transpose()?;
+        if read == Some(room) {
+            self.read_size = (self.read_size * 2).min(MAX_READ_SIZE);
+        }
+        Ok(read)
+    }
+
     /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
     /// lock. A switchover holds everybody for a moment.
     async fn turn(&mut self) -> Turn {
         let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let node = Arc::clone(&self.node);
         loop {
-            let node = Arc::clone(&self.node);
-            let relief = node.relief.notified();
-            tokio::pin!(relief);
-            relief.as_mut().enable();
-            let turn = node
-                .with(|inner| (!inner.holds_clients()).then(|| self.execute(&node, inner, &waker)));
-            match turn {
-                Some(turn) => return turn,
-                None => {
-                    let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
-                }
+            if let Some(turn) = self.try_turn(&node, &waker) {
+                return turn;
             }
+            let mut relief = pin!(node.relief.notified());
+            relief.as_mut().enable();
+            // It may have come before that.
+            if let Some(turn) = self.try_turn(&node, &waker) {
+                return turn;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
         }
+    }
+
+    /// `None` if clients are held.
+    fn try_turn(&mut self, node: &Node, waker: &Waker) -> Option<Turn> {
+        node.with(|inner| (!inner.holds_clients()).then(|| self.execute(node, inner, waker)))
     }
 
     fn execute(&mut self, node: &Node, inner: &mut Inner, waker: &Waker) -> Turn {
@@ -301,7 +323,7 @@ impl Connection {
                 }
                 Ok(Decoded::Incomplete { needed }) => {
                     let more = needed.saturating_sub(rest.len()).min(MAX_RESERVE);
-                    break End::Drained(more.max(READ_SIZE));
+                    break End::Drained(more.max(self.read_size));
                 }
                 Err(error) => {
                     self.out.error(format!("ERR {error}").as_bytes());

@@ -22,8 +22,7 @@ pub(super) struct ClientContext {
     pub(super) clients: Arc<Clients>,
     pub(super) stats: Arc<Stats>,
     pub(super) process: Arc<Process>,
-    pub(super) stop: CancellationToken,
-    /// Cancelled a little before `stop`: no more clients, and those that are there are finished with.
+    /// Cancelled when no more clients are taken.
     pub(super) drain: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
@@ -36,11 +35,7 @@ pub(super) async fn listen(listener: TcpListener, context: ClientContext) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let tasks = context.tasks.clone();
-                let context = context.clone();
-                tasks.spawn(async move { serve(stream, context).await });
-            }
+            Ok((stream, _)) => admit(stream, &context),
             Err(error) => {
                 tracing::warn!(%error, "accepting a client");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -52,25 +47,28 @@ pub(super) async fn listen(listener: TcpListener, context: ClientContext) {
 /// A client that is gone without a word is noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_mins(5);
 
-async fn serve(mut stream: TcpStream, context: ClientContext) {
+/// Its end takes a client out of the list, however it comes about.
+struct Listed {
+    clients: Arc<Clients>,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.clients.remove(self.id);
+    }
+}
+
+/// Gives a client a task, unless there are too many.
+fn admit(stream: TcpStream, context: &ClientContext) {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
         tracing::debug!(%error, "a connection without keepalive");
     }
-    let ClientContext {
-        node,
-        clients,
-        stats,
-        process,
-        stop,
-        drain,
-        ..
-    } = context;
-    if clients.count() >= process.max_clients {
+    let (node, clients) = (&context.node, &context.clients);
+    if clients.count() >= context.process.max_clients {
         clients.rejected.fetch_add(1, Ordering::Relaxed);
-        let _ = stream
-            .write_all(b"-ERR max number of clients reached\r\n")
-            .await;
+        context.tasks.spawn(refuse(stream));
         return;
     }
     let address = |address: std::io::Result<std::net::SocketAddr>| {
@@ -79,17 +77,31 @@ async fn serve(mut stream: TcpStream, context: ClientContext) {
     let (remote, local) = (address(stream.peer_addr()), address(stream.local_addr()));
     let session = Session::new(clients.next_id(), remote, local, true);
     let id = session.id;
-    let kill = clients.insert(&session, node.now());
-    let host = NodeHost::new(Arc::clone(&node), Arc::clone(&clients), stats, process);
-    let mut connection = Connection::new(node, Arc::clone(&clients), host, session, stream, drain);
-    tokio::select! {
-        ended = connection.serve() => {
-            if let Err(error) = ended {
-                tracing::debug!(id, %error, "a client's connection ended");
-            }
+    clients.insert(&session, node.now());
+    let listed = Listed {
+        clients: Arc::clone(clients),
+        id,
+    };
+    let host = NodeHost::new(
+        Arc::clone(node),
+        Arc::clone(clients),
+        Arc::clone(&context.stats),
+        Arc::clone(&context.process),
+    );
+    let mut connection =
+        Connection::new(Arc::clone(node), Arc::clone(clients), host, session, stream);
+    let task = context.tasks.spawn(async move {
+        let _listed = listed;
+        if let Err(error) = connection.serve().await {
+            tracing::debug!(id, %error, "a client's connection ended");
         }
-        () = kill.cancelled() => {}
-        () = stop.cancelled() => {}
-    }
-    clients.remove(id);
+    });
+    // Aborting it costs nothing until it is done; to wait for a word beside everything else would, each time.
+    clients.attach(id, task.abort_handle());
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let _ = stream
+        .write_all(b"-ERR max number of clients reached\r\n")
+        .await;
 }

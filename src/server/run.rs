@@ -214,7 +214,6 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         clients,
         stats,
         process,
-        stop: stop.clone(),
         drain: drain.clone(),
         tasks: tasks.clone(),
     };
@@ -224,6 +223,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let in_order = async {
         leave::after(&asked, &node, patience).await;
         drain.cancel();
+        served.drain();
         leave::clients(&served, DRAIN_DEADLINE).await;
     };
     tokio::select! {
@@ -231,6 +231,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         () = failed.cancelled() => drain.cancel(),
     }
     stop.cancel();
+    served.kill_all();
     node.with(|inner| inner.store.as_ref().map(|store| store.engine().interrupt()));
     tracing::info!("stopping");
     tasks.close();

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by a panic
 
 mod chart;
+mod clients;
 mod crash;
 mod crd;
 mod damage;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -166,25 +167,35 @@ impl Executor {
     async fn execute(&mut self, raw: &Bytes, watched: Option<u32>) -> io::Result<Option<Executed>> {
         let node = Arc::clone(&self.node);
         loop {
-            let relief = node.relief.notified();
-            tokio::pin!(relief);
-            relief.as_mut().enable();
-            let executed = node.with(|inner| {
-                if inner.holds_clients() || inner.stalls_writers() {
-                    return None;
-                }
-                if !inner.accepting || inner.gate.bars() {
-                    return Some(Ok(None));
-                }
-                Some(self.execute_now(inner, raw, watched).map(Some))
-            });
-            match executed {
-                Some(executed) => return executed.map_err(io::Error::other),
-                None => {
-                    let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
-                }
+            if let Some(executed) = self.try_execute(&node, raw, watched) {
+                return executed.map_err(io::Error::other);
             }
+            let mut relief = pin!(node.relief.notified());
+            relief.as_mut().enable();
+            // It may have come before that.
+            if let Some(executed) = self.try_execute(&node, raw, watched) {
+                return executed.map_err(io::Error::other);
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
         }
+    }
+
+    /// `None` if clients are held.
+    fn try_execute(
+        &mut self,
+        node: &Node,
+        raw: &Bytes,
+        watched: Option<u32>,
+    ) -> Option<Result<Option<Executed>, String>> {
+        node.with(|inner| {
+            if inner.holds_clients() || inner.stalls_writers() {
+                return None;
+            }
+            if !inner.accepting || inner.gate.bars() {
+                return Some(Ok(None));
+            }
+            Some(self.execute_now(inner, raw, watched).map(Some))
+        })
     }
 
     fn execute_now(
