@@ -77,6 +77,9 @@ pub(crate) const SEED_KEYS_LOAD: &str = "seed under full load, keys";
 pub(crate) const SEED_BYTES_LOAD: &str = "seed under full load, bytes";
 pub(crate) const DIP_RATE: &str = "SET during a seed, of the rate before it";
 pub(crate) const DIP_P99: &str = "p99 of SET during a seed, of that before it";
+pub(crate) const DIP_REST: &str = "SET during a seed, of the rate after it, with the follower";
+pub(crate) const DIP_REST_P99: &str =
+    "p99 of SET during a seed, of that after it, with the follower";
 pub(crate) const RESTART: &str = "restart with 10 GB, until a write is taken";
 pub(crate) const RESTART_LOADED: &str = "the same, killed under full load, no file in memory";
 pub(crate) const MEMORY: &str = "memory of a key beyond its 110 bytes, as INFO tells it";
@@ -129,6 +132,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("seed", DIP_RATE, "x", "valkey", Told),
     row("seed", DIP_P99, "x", "", AtMost(1.5)),
     row("seed", DIP_P99, "x", "valkey", Told),
+    row("seed", DIP_REST, "x", "", Told),
+    row("seed", DIP_REST, "x", "valkey", Told),
+    row("seed", DIP_REST_P99, "x", "", Told),
+    row("seed", DIP_REST_P99, "x", "valkey", Told),
     row("restart", RESTART, "s", "", AtMost(3.0)),
     row("restart", RESTART_LOADED, "s", "", AtMost(3.0)),
     row("memory", MEMORY, "B", "", AtMost(32.0)),

@@ -42,7 +42,7 @@ pub mod view;
 pub use execute::{Outcome, execute};
 pub use forward::{Route, route};
 pub use host::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo};
-pub use scan::scan_ahead;
+pub use scan::{Collected, is_wanted, keys_ahead, scan_ahead};
 pub use session::Session;
 pub use stats::Stats;
 pub use table::{Command, Group, Keys, all, find, flags};

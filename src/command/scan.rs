@@ -3,7 +3,7 @@
 use super::glob;
 use super::table::{NONE, flags::*};
 use super::{Call, Error, Handled, Outcome, Session, rows};
-use crate::resp::{Args, parse_i64};
+use crate::resp::{Args, Writer, parse_i64};
 
 rows! { Generic;
     "scan", -2, READONLY, NONE, "2.8.0", scan,
@@ -16,6 +16,29 @@ rows! { Generic;
 const MAX_COUNT: i64 = 100_000;
 /// Keys that KEYS asks for at a time.
 const STEP: usize = 4096;
+
+/// Keys that were collected for the KEYS that is executed next.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// How many there are.
+    pub keys: usize,
+    /// As they are replied.
+    pub encoded: Vec<u8>,
+}
+
+impl Collected {
+    /// Of keys in any order, each of which may be there several times.
+    pub fn of(mut keys: Vec<Vec<u8>>) -> Self {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut encoded = Writer::default();
+        keys.iter().for_each(|key| encoded.bulk(key));
+        Self {
+            keys: keys.len(),
+            encoded: encoded.take(),
+        }
+    }
+}
 
 fn scan(call: &mut Call<'_>) -> Handled {
     let cursor = parse_cursor(call.args.at(1)).ok_or(Error::text("ERR invalid cursor"))?;
@@ -86,19 +109,40 @@ fn parse_cursor(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// The pattern of a KEYS that is about to be executed by itself: its keys can be collected before, in steps,
+/// as by SCAN. One that walks over millions holds up everybody else meanwhile.
+pub fn keys_ahead(session: &Session, args: Args<'_>) -> Option<Vec<u8>> {
+    let named = args.len() == 2 && args.at(0).eq_ignore_ascii_case(b"keys");
+    let alone = session.authenticated && session.transaction.is_none();
+    (named && alone).then(|| args.at(1).to_vec())
+}
+
+/// Whether a key is one that a KEYS with this pattern returns.
+pub fn is_wanted(pattern: &[u8], key: &[u8]) -> bool {
+    glob::matches(pattern, key)
+}
+
 fn keys(call: &mut Call<'_>) -> Handled {
+    if let Some(collected) = call.session.collected.take() {
+        call.view.len()?; // the reply rests on all that there is
+        call.out.array(collected.keys);
+        call.out.raw(&collected.encoded);
+        return Ok(Outcome::Reply);
+    }
     let pattern = call.args.at(1);
     let mut found = Vec::new();
     let mut cursor = 0;
     loop {
         let (next, keys) = call.view.scan(cursor, STEP)?;
-        found.extend(keys.into_iter().filter(|key| glob::matches(pattern, key)));
+        found.extend(keys.into_iter().filter(|key| is_wanted(pattern, key)));
         if next == 0 {
             break;
         }
         cursor = next;
     }
-    call.out.bulk_array(&found);
+    let collected = Collected::of(found);
+    call.out.array(collected.keys);
+    call.out.raw(&collected.encoded);
     Ok(Outcome::Reply)
 }
 
@@ -106,6 +150,28 @@ fn keys(call: &mut Call<'_>) -> Handled {
 mod tests {
     use super::*;
     use crate::resp::OwnedArgs;
+
+    #[test]
+    fn a_keys_by_itself_is_known_before() {
+        let mut session = Session::new(1, String::new(), String::new(), true);
+        let ahead = |session: &Session, line: &str| {
+            let args: OwnedArgs = line.split(' ').collect();
+            keys_ahead(session, args.as_args())
+        };
+        assert_eq!(ahead(&session, "Keys a*"), Some(b"a*".to_vec()));
+        assert_eq!(ahead(&session, "KEYS a* b*"), None);
+        assert_eq!(ahead(&session, "GETS a*"), None);
+        session.transaction = Some(crate::command::session::Transaction::default());
+        assert_eq!(ahead(&session, "KEYS a*"), None, "it is queued");
+    }
+
+    #[test]
+    fn keys_that_were_found_twice_are_told_once() {
+        let keys = [&b"b"[..], b"a", b"b"].map(<[u8]>::to_vec);
+        let collected = Collected::of(keys.to_vec());
+        assert_eq!(collected.keys, 2);
+        assert_eq!(collected.encoded, b"$1\r\na\r\n$1\r\nb\r\n");
+    }
 
     #[test]
     fn what_a_scan_will_read_is_known_before() {

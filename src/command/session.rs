@@ -1,6 +1,7 @@
 //! What a connection carries from one command to the next.
 
 use super::ClientInfo;
+use super::scan::Collected;
 use super::table::{Command, flags};
 use crate::resp::{OwnedArgs, Protocol};
 
@@ -31,6 +32,8 @@ pub struct Session {
     pub last_command: &'static str,
     /// Set whenever something changes that other connections see in CLIENT LIST; the shell clears it.
     pub changed: bool,
+    /// For the KEYS that comes next; without it that walks over all keys.
+    pub collected: Option<Collected>,
     pub(super) replies: Replies,
     pub(super) transaction: Option<Transaction>,
     pub(super) watched: Vec<Watched>,
@@ -103,6 +106,7 @@ impl Session {
             takes_redirects: false,
             last_command: "NULL",
             changed: true,
+            collected: None,
             replies: Replies::On,
             transaction: None,
             watched: Vec::new(),

@@ -20,6 +20,7 @@ use super::host::NodeHost;
 use super::inner::Inner;
 use super::node::Node;
 use super::view::StoreView;
+use super::walk::Walked;
 use crate::command::{Outcome, Route, Session, execute, route};
 use crate::replication::{Lsn, Position};
 use crate::resp::{Decoded, Decoder, Writer};
@@ -115,6 +116,8 @@ pub(super) struct Connection {
     pub(super) slot: Slot,
     /// Commands at the beginning of the input whose keys have been read from the disk.
     read_ahead: usize,
+    /// For the KEYS at the beginning of the input.
+    walked: Option<Walked>,
     /// Bytes that are read at a time.
     read_size: usize,
 }
@@ -142,6 +145,7 @@ impl Connection {
             handing_since: None,
             slot: Slot::new(),
             read_ahead: 0,
+            walked: None,
             read_size: FIRST_READ_SIZE,
         }
     }
@@ -199,7 +203,9 @@ impl Connection {
                         return Ok(());
                     }
                     End::Hold(hold) => {
-                        self.read_ahead = hold.wait(&self.node).await;
+                        let held = hold.wait(&self.node).await;
+                        self.read_ahead = held.commands;
+                        self.walked = held.walked;
                         continue;
                     }
                     _ => continue,
@@ -291,6 +297,13 @@ impl Connection {
                             _ => {}
                         }
                     }
+                    if let Some(walked) = self.walked.take() {
+                        if walked.reign == view.reign() {
+                            self.session.collected = Some(walked.collected);
+                        } else {
+                            self.read_ahead = 0; // it has to be done once more
+                        }
+                    }
                     let read = commands < self.read_ahead;
                     let hold = hold::before(view.inner(), &self.session, args, rest, read);
                     if let Some(hold) = hold {
@@ -301,13 +314,15 @@ impl Connection {
                     if NodeHost::asks(args) {
                         self.host.refresh(view.inner());
                     }
-                    match execute(
+                    let outcome = execute(
                         &mut self.session,
                         args,
                         &mut view,
                         &self.host,
                         &mut self.out,
-                    ) {
+                    );
+                    self.session.collected = None;
+                    match outcome {
                         Outcome::Close => break End::Close,
                         Outcome::Wait {
                             replicas,

@@ -1,12 +1,14 @@
 //! What a command waits for before it is executed, without the lock: that keys which are only on disk
-//! are read, or the page of a scan, and, if it writes, that the flush has caught up. Reads of what is in memory wait for neither.
+//! are read, or the page of a scan, or all keys for a KEYS, and, if it writes, that the flush has caught up.
+//! Reads of what is in memory wait for neither.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::Inner;
 use super::node::Node;
-use crate::command::{Session, scan_ahead, touch};
+use super::walk::{self, Walked};
+use crate::command::{Session, keys_ahead, scan_ahead, touch};
 use crate::resp::{Args, Decoded, Decoder};
 use crate::store::{PageReader, Store, Warmer};
 
@@ -23,8 +25,19 @@ pub(super) enum Hold {
     Cold(Cold),
     /// The next keys of a scan are.
     Page(PageReader),
+    /// Those keys of all that match this pattern are wanted.
+    All(Vec<u8>),
     /// Too much waits to be flushed for another write.
     Stalled,
+}
+
+/// What was waited for.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The number of commands whose keys have been read.
+    pub(super) commands: usize,
+    /// For the KEYS that comes next.
+    pub(super) walked: Option<Walked>,
 }
 
 /// Keys to be read.
@@ -46,8 +59,13 @@ pub(super) fn before(
     read: bool,
 ) -> Option<Hold> {
     let store = inner.store.as_ref()?;
-    if !read && let Some((cursor, count)) = scan_ahead(session, args) {
-        return store.page_reader(cursor, count).map(Hold::Page);
+    if !read {
+        if let Some((cursor, count)) = scan_ahead(session, args) {
+            return store.page_reader(cursor, count).map(Hold::Page);
+        }
+        if let Some(pattern) = keys_ahead(session, args) {
+            return Some(Hold::All(pattern));
+        }
     }
     let stalled = inner.stalls_writers();
     if (read || store.holds_everything()) && !stalled {
@@ -86,20 +104,25 @@ fn gather(store: &Store, session: &Session, mut input: &[u8]) -> Cold {
 }
 
 impl Hold {
-    /// Waits for it; the number of commands whose keys have been read.
-    pub(super) async fn wait(self, node: &Arc<Node>) -> usize {
+    /// Waits for it.
+    pub(super) async fn wait(self, node: &Arc<Node>) -> Held {
+        let mut held = Held::default();
         match self {
-            Self::Cold(cold) => cold.read(node).await,
+            Self::Cold(cold) => held.commands = cold.read(node).await,
             Self::Page(reader) => {
                 read_page(node, reader).await;
-                1
+                held.commands = 1;
+            }
+            Self::All(pattern) => {
+                held.walked = walk::collect(node, pattern).await;
+                held.commands = 1;
             }
             Self::Stalled => {
                 node.upkeep.notify_all();
                 let _ = tokio::time::timeout(LOOK_AGAIN, node.relief.notified()).await;
-                0
             }
         }
+        held
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `node`, `inner`, `tell`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who is told; who may be answered |
 //! | `writer`, `applier`, `upkeep`, `scrub` | the threads: log; follower's state; flushes and compaction; verification |
 //! | `listener`, `connection`, `view`, `host`, `clients` | clients |
-//! | `hold` | what a command waits for before it is executed: cold keys, the flush |
+//! | `hold`, `walk` | what a command waits for before it is executed: cold keys, the flush, all keys |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
 //! | `background`, `courtesy`, `shift` | threads that yield to clients; how much of their time they may take |
@@ -53,6 +53,7 @@ mod throttle;
 mod upkeep;
 mod view;
 mod waiting;
+mod walk;
 mod writer;
 
 pub use options::RunOptions;

@@ -19,6 +19,7 @@ mod forwarding;
 mod full_disk;
 mod gate;
 mod handover;
+mod keys;
 mod kills;
 mod memory;
 mod parent;

@@ -32,6 +32,8 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
         SEED_BYTES_LOAD,
         DIP_RATE,
         DIP_P99,
+        DIP_REST,
+        DIP_REST_P99,
     ] {
         bench.results.forget(test);
     }
@@ -70,12 +72,14 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
             store.replicas.truncate(1);
             store.assign()?;
 
-            let ((), seconds) = beside(bench, "valkey", valkey.port, &load, loaded, |bench| {
-                let follower = Node::start(bench, &flavour, DURABLE, Some(valkey.port))?;
-                within(300, "the replica has everything on disk", || {
-                    (follower.linked() && follower.durable()).then_some(())
-                })
-            })?;
+            let (_follower, seconds) =
+                beside(bench, "valkey", valkey.port, &load, loaded, |bench| {
+                    let follower = Node::start(bench, &flavour, DURABLE, Some(valkey.port))?;
+                    within(300, "the replica has everything on disk", || {
+                        (follower.linked() && follower.durable()).then_some(())
+                    })?;
+                    Ok(follower)
+                })?;
             bench
                 .results
                 .add(rate, "valkey", keys.count as f64 / seconds);
@@ -120,15 +124,23 @@ fn beside<T>(
         let during: Result<Outcome> = clients.join().ok().context("the clients")?;
         Ok::<_, anyhow::Error>((done?, during?))
     })?;
-    let share = during.rate / before.rate;
-    let longer = during.writes.p99 / before.writes.p99;
-    bench.results.add(DIP_RATE, column, share);
-    bench.results.add(DIP_P99, column, longer);
-    bench.results.detail(DIP_RATE, column, &before);
-    bench.results.detail(DIP_RATE, column, &during);
-    say(&format!(
-        "its clients: {share:.2} of the rate before, {longer:.2} of the p99"
-    ));
+    // What there is from then on: the follower takes part of the same processors and disk.
+    let after = client::run(port, false, load, &Control::timed(load.seconds))?;
+    for (then, rate, p99) in [
+        (&before, DIP_RATE, DIP_P99),
+        (&after, DIP_REST, DIP_REST_P99),
+    ] {
+        let share = during.rate / then.rate;
+        let longer = during.writes.p99 / then.writes.p99;
+        bench.results.add(rate, column, share);
+        bench.results.add(p99, column, longer);
+        say(&format!(
+            "its clients: {share:.2} of the rate, {longer:.2} of the p99"
+        ));
+    }
+    for outcome in [&before, &during, &after] {
+        bench.results.detail(DIP_RATE, column, outcome);
+    }
     Ok(done)
 }
 

@@ -1,0 +1,54 @@
+//! Collects the keys for a KEYS before it is executed: in steps, between which others have the lock, so that
+//! a walk over millions of keys costs no client its answer and no leader its leases.
+
+use std::sync::{Arc, Weak};
+
+use super::node::Node;
+use crate::command::{Collected, is_wanted};
+
+/// Keys of one step.
+const STEP: usize = 1024;
+
+/// What was collected, and in which reign: what is collected from one leader's state must not be told from
+/// another one's.
+pub(super) struct Walked {
+    pub(super) reign: u64,
+    pub(super) collected: Collected,
+}
+
+/// Walks over all keys; `None` if that cannot be done so, or the client has gone. What is there throughout is
+/// found, as by SCAN.
+pub(super) async fn collect(node: &Arc<Node>, pattern: Vec<u8>) -> Option<Walked> {
+    let wanted = Arc::new(());
+    let (node, client) = (Arc::clone(node), Arc::downgrade(&wanted));
+    let walked = tokio::task::spawn_blocking(move || walk(&node, &pattern, &client)).await;
+    drop(wanted);
+    walked.ok().flatten()
+}
+
+fn walk(node: &Node, pattern: &[u8], client: &Weak<()>) -> Option<Walked> {
+    let reign = node.with(|inner| inner.reign);
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    loop {
+        let reader = node.with(|inner| {
+            let store = inner.store.as_ref();
+            store.and_then(|store| store.page_reader(cursor, STEP))
+        });
+        let page = reader.map(|reader| reader.read()).transpose().ok()?;
+        let (next, keys) = node.with(|inner| {
+            let same = inner.reign == reign && client.strong_count() > 0;
+            let store = inner.store.as_mut().filter(|_| same)?;
+            if let Some(page) = page {
+                store.take_page(page);
+            }
+            store.scan(cursor, STEP).ok()
+        })?;
+        found.extend(keys.into_iter().filter(|key| is_wanted(pattern, key)));
+        if next == 0 {
+            let collected = Collected::of(found);
+            return Some(Walked { reign, collected });
+        }
+        cursor = next;
+    }
+}

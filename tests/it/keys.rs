@@ -1,0 +1,82 @@
+//! KEYS of many keys: whole, and at nobody's cost.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use replicated_store::resp::reply::Reply;
+
+use super::support::Replica;
+
+const KEYS: u64 = 60_000;
+
+/// Goal: a KEYS returns each key once, also of those that are flushed while it walks, and other clients are
+/// answered meanwhile.
+/// Method: so little memory that most keys are on disk; a client that writes, and counts, beside each KEYS.
+#[test]
+fn keys_of_many_are_found_while_others_write() {
+    let root = tempfile::tempdir().unwrap();
+    let options = ["--standalone", "--max-memory", "16777216"];
+    let mut replica = Replica::new(root.path(), "alone", &options);
+    replica.start();
+    let mut client = replica.ready();
+    for first in (0..KEYS).step_by(1000) {
+        for number in first..first + 1000 {
+            let key = format!(
+                "{}:{number}",
+                if number % 1000 == 7 { "few" } else { "many" }
+            );
+            client.send(&["SET", &key, "some value"]).unwrap();
+        }
+        for _ in 0..1000 {
+            assert_eq!(client.reply().unwrap(), Reply::Simple(b"OK".to_vec()));
+        }
+    }
+    let (written, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let (mut writer, written, over) = (replica.client(), &written, &over);
+        scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                let next = written.load(Ordering::SeqCst) + 1;
+                // It overwrites what is there, and flushes go on.
+                let key = format!("many:{}", next * 1000 % KEYS);
+                writer.set(&key, &"y".repeat(2000)).unwrap();
+                written.store(next, Ordering::SeqCst);
+            }
+        });
+        let mut found = Vec::new();
+        for pattern in ["few:*", "*", "nothing"] {
+            let before = written.load(Ordering::SeqCst);
+            let reply = client.call(&["KEYS", pattern]).unwrap();
+            found.push((reply, written.load(Ordering::SeqCst) - before));
+        }
+        over.store(true, Ordering::SeqCst); // before anything fails: the writer would go on
+        for ((reply, meanwhile), expected) in found.iter().zip([KEYS / 1000, KEYS, 0]) {
+            assert_eq!(count(reply), expected);
+            // One may have been under way before, and one be answered after it.
+            assert!(
+                *meanwhile > 2,
+                "{meanwhile} writes beside a KEYS that finds {expected}"
+            );
+        }
+    });
+    // A transaction's is of one moment.
+    for command in [&["MULTI"][..], &["DEL", "few:7"], &["KEYS", "few:*"]] {
+        client.call(command).unwrap();
+    }
+    let Reply::Array(replies) = client.call(&["EXEC"]).unwrap() else {
+        panic!("no replies");
+    };
+    assert_eq!(count(&replies[1]), KEYS / 1000 - 1);
+    let reply = client.call(&["KEYS", "few:*"]).unwrap();
+    assert_eq!(count(&reply), KEYS / 1000 - 1);
+}
+
+/// How many there are, each of them once.
+fn count(reply: &Reply) -> u64 {
+    let Reply::Array(keys) = reply else {
+        panic!("{reply:?}");
+    };
+    let each: BTreeSet<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+    assert_eq!(each.len(), keys.len());
+    keys.len() as u64
+}
