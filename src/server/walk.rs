@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::node::Node;
 use crate::command::{Collected, is_wanted};
+use crate::store::PageReader;
 
 /// Keys of one step.
 const STEP: usize = 1024;
@@ -35,7 +36,7 @@ fn walk(node: &Node, pattern: &[u8], client: &Weak<()>) -> Option<Walked> {
             let store = inner.store.as_ref();
             store.and_then(|store| store.page_reader(cursor, STEP))
         });
-        let page = reader.map(|reader| reader.read()).transpose().ok()?;
+        let page = reader.map(PageReader::read).transpose().ok()?;
         let (next, keys) = node.with(|inner| {
             let same = inner.reign == reign && client.strong_count() > 0;
             let store = inner.store.as_mut().filter(|_| same)?;
