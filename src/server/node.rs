@@ -337,7 +337,8 @@ impl Node {
 
     /// Drops what is not sealed; replies that rest on anything uncommitted are never given.
     fn step_down(&self, inner: &mut Inner) {
-        tracing::info!("no longer leads");
+        let stalled = inner.core.view().stalled;
+        tracing::info!(stalled, "no longer leads");
         inner.accepting = false;
         self.resume(inner);
         inner.reign += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use replicated_store::resp::reply::Reply;
 
@@ -45,18 +46,26 @@ fn keys_of_many_are_found_while_others_write() {
         });
         let mut found = Vec::new();
         for pattern in ["few:*", "*", "nothing"] {
-            let before = written.load(Ordering::SeqCst);
-            let reply = client.call(&["KEYS", pattern]).unwrap();
-            found.push((reply, written.load(Ordering::SeqCst) - before));
+            // One write may have been under way before, and one be answered after it. A disk that others keep
+            // busy may have no time for more within one KEYS: so it is asked again.
+            let enough = Instant::now() + Duration::from_mins(1);
+            let mut meanwhile = 0;
+            while meanwhile <= 2 && Instant::now() < enough {
+                let before = written.load(Ordering::SeqCst);
+                let reply = client.call(&["KEYS", pattern]).unwrap();
+                meanwhile = written.load(Ordering::SeqCst) - before;
+                found.push((pattern, reply, meanwhile));
+            }
         }
         over.store(true, Ordering::SeqCst); // before anything fails: the writer would go on
-        for ((reply, meanwhile), expected) in found.iter().zip([KEYS / 1000, KEYS, 0]) {
-            assert_eq!(count(reply), expected);
-            // One may have been under way before, and one be answered after it.
-            assert!(
-                *meanwhile > 2,
-                "{meanwhile} writes beside a KEYS that finds {expected}"
-            );
+        for (pattern, expected) in [("few:*", KEYS / 1000), ("*", KEYS), ("nothing", 0)] {
+            let of = found.iter().filter(|(asked, ..)| *asked == pattern);
+            let most = of.map(|(_, reply, meanwhile)| {
+                assert_eq!(count(reply), expected, "{pattern}");
+                meanwhile
+            });
+            let most = most.max().unwrap();
+            assert!(*most > 2, "at most {most} writes beside a KEYS {pattern}");
         }
     });
     // A transaction's is of one moment.

@@ -19,9 +19,9 @@ const BESIDE: u64 = 4 * MB // the log's newest frames, for followers
     + 8 * 3 * MB / 2 // clients: a value in, a value out, and the room that doubled
     + 4 * 4 * MB / 2 // four streams of a seed, of which each has pieces on the way
     + 8 * MB; // tables that are written and merged: blocks, filters, indexes
-/// What an allocator keeps of what was freed: sizes from 10 bytes to 256 KiB leave gaps, and each thread has
-/// an arena of its own. After a quarter of an hour 31 MB were in use of 73 that it had.
-const GAPS: f64 = 2.0;
+/// jemalloc has four sizes to each doubling, so that at most a fifth of what it gives out is not used (its
+/// manual, "size classes"); what was freed it keeps for a second, which is in the rest.
+const GAPS: f64 = 1.25;
 /// Files of the log on a disk of this size.
 const SEGMENT: u64 = DISK / 32;
 /// The one that is written, two that are ready, two that wait for it, and what is kept only in part.
@@ -36,8 +36,9 @@ const LAST: f64 = 1.25;
 /// Twenty of the process and its log, as many sockets of clients, peers and the operator, and tables: those
 /// that are not merged yet, before and after a merge, and a seed's.
 const FILES: u64 = 100;
-/// Nine of the replica; those that wait for the disk: for each client, and for each stream of a seed four.
-const THREADS: u64 = 9 + 9 + 4 * 4 + 6;
+/// Nine of the replica, four of its allocator; those that wait for the disk: for each client, and for each
+/// stream of a seed four.
+const THREADS: u64 = 9 + 4 + 9 + 4 * 4 + 6;
 
 /// What goes beyond what a replica may take; empty if nothing does.
 pub(super) fn broken(samples: &[Sample], segment: u64) -> Vec<String> {

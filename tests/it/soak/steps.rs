@@ -129,7 +129,7 @@ impl Steps {
             .expect("an answer");
         if code == 200 {
             store.promote_to(target);
-            store.leader_serves();
+            store.some_leader_serves();
         } else {
             println!("a switchover was given up: {text}");
             self.refused += 1;
@@ -173,8 +173,8 @@ fn source_of(store: &TestStore, index: usize) -> String {
 }
 
 /// All of them stream.
-fn ready(store: &TestStore) {
-    store.leader_serves();
+fn ready(store: &mut TestStore) {
+    store.some_leader_serves();
     for replica in &store.replicas {
         eventually(&format!("{} is ready", replica.name), || {
             let status = replica.status()?;
