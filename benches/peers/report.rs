@@ -131,7 +131,7 @@ fn method(results: &Results) -> String {
          - A seed lasts from the start of the follower's process until all is on its disk and it can be read; of Valkey, until its own log \
          is whole; of PostgreSQL, the time of pg_basebackup, without the start of the standby. Bytes are those that were copied.\n\
          - Memory: INFO's `used_memory` and the kernel's VmRSS, less what they were when empty.\n\
-         - Restart: from `kill -9` until a write is taken; the files may be in the kernel's page cache, which a kill leaves.\n\
+         - Restart: from `kill -9` until a write is taken; a kill leaves the files in the kernel's page cache, which forgets them before the start where it says so.\n\
          - Data of four times the memory: `maxMemory` bounds what we hold; the kernel may hold files below it as far as it has room.\n",
         name("ours"),
         name("valkey"),
