@@ -140,9 +140,7 @@ fn keys(call: &mut Call<'_>) -> Handled {
         }
         cursor = next;
     }
-    let collected = Collected::of(found);
-    call.out.array(collected.keys);
-    call.out.raw(&collected.encoded);
+    call.out.bulk_array(&found);
     Ok(Outcome::Reply)
 }
 

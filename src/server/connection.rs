@@ -249,18 +249,7 @@ impl Connection {
     async fn turn(&mut self) -> Turn {
         let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let node = Arc::clone(&self.node);
-        loop {
-            if let Some(turn) = self.try_turn(&node, &waker) {
-                return turn;
-            }
-            let mut relief = pin!(node.relief.notified());
-            relief.as_mut().enable();
-            // It may have come before that.
-            if let Some(turn) = self.try_turn(&node, &waker) {
-                return turn;
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
-        }
+        node.once_relieved(|| self.try_turn(&node, &waker)).await
     }
 
     /// `None` if clients are held.

@@ -1,5 +1,6 @@
 //! What a client's task waits for: that something is committed, or that followers have it.
 
+use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -10,12 +11,32 @@ use crate::replication::{Lsn, Position};
 /// How often a client that waits for the state to come forward looks by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Who is held, and was not told of relief, tries again after this.
+const HELD: Duration = Duration::from_millis(100);
+
 /// This replica stopped leading, or was cut off, before the reply might be given: what became of
 /// what was executed is not known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Deposed;
 
 impl Node {
+    /// Tries until clients are not held: `None` from `attempt` says that they are. Only who has to wait is
+    /// registered for being woken, which takes a lock.
+    pub(super) async fn once_relieved<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(done) = attempt() {
+                return done;
+            }
+            let mut relief = pin!(self.relief.notified());
+            relief.as_mut().enable();
+            // It may have come before that.
+            if let Some(done) = attempt() {
+                return done;
+            }
+            let _ = tokio::time::timeout(HELD, relief).await;
+        }
+    }
+
     /// Waits until what a turn of this reign rests on is committed while this leader holds its
     /// leases; in vain once the reign is over, or the leases have been gone for long. `waker` is the
     /// one that [`Self::begin_wait`] was given, if that is this task's.

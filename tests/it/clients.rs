@@ -89,8 +89,10 @@ fn a_replica_that_stops_answers_what_it_executed() {
         busy.send(&["SET", &format!("key:{number}"), "value"])
             .unwrap();
     }
+    // It has begun with them.
+    assert_eq!(busy.reply().unwrap(), Reply::Simple(b"OK".to_vec()));
     replica.ask_to_stop();
-    let mut answered = 0;
+    let mut answered = 1;
     loop {
         match busy.reply() {
             Ok(reply) => assert_eq!(reply, Reply::Simple(b"OK".to_vec())),

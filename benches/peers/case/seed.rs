@@ -126,16 +126,16 @@ fn beside<T>(
     })?;
     // What there is from then on: the follower takes part of the same processors and disk.
     let after = client::run(port, false, load, &Control::timed(load.seconds))?;
-    for (then, rate, p99) in [
-        (&before, DIP_RATE, DIP_P99),
-        (&after, DIP_REST, DIP_REST_P99),
+    for (when, then, rate, p99) in [
+        ("before", &before, DIP_RATE, DIP_P99),
+        ("after", &after, DIP_REST, DIP_REST_P99),
     ] {
         let share = during.rate / then.rate;
         let longer = during.writes.p99 / then.writes.p99;
         bench.results.add(rate, column, share);
         bench.results.add(p99, column, longer);
         say(&format!(
-            "its clients: {share:.2} of the rate, {longer:.2} of the p99"
+            "its clients: {share:.2} of the rate {when} it, {longer:.2} of the p99"
         ));
     }
     for outcome in [&before, &during, &after] {

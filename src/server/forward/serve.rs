@@ -3,10 +3,9 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
@@ -166,18 +165,8 @@ impl Executor {
     /// cut off. `watched` is the size of the watched keys of a transaction.
     async fn execute(&mut self, raw: &Bytes, watched: Option<u32>) -> io::Result<Option<Executed>> {
         let node = Arc::clone(&self.node);
-        loop {
-            if let Some(executed) = self.try_execute(&node, raw, watched) {
-                return executed.map_err(io::Error::other);
-            }
-            let mut relief = pin!(node.relief.notified());
-            relief.as_mut().enable();
-            // It may have come before that.
-            if let Some(executed) = self.try_execute(&node, raw, watched) {
-                return executed.map_err(io::Error::other);
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(100), relief).await;
-        }
+        let executed = node.once_relieved(|| self.try_execute(&node, raw, watched));
+        executed.await.map_err(io::Error::other)
     }
 
     /// `None` if clients are held.
