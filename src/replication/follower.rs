@@ -212,7 +212,8 @@ impl Core {
         self.applied = lsn;
         self.commit = self.commit.max(lsn);
         if let Some(following) = &mut self.following {
-            following.backlog = None;
+            let heard = following.backlog.is_some();
+            following.backlog = heard.then_some(following.leader_end);
             if following.phase == Phase::Resetting {
                 // Asked to fetch one while the last steps of this one were under way: tell anew.
                 following.phase = Phase::Promising;

@@ -7,6 +7,7 @@ use super::*;
 
 mod handover;
 mod leases;
+mod seeds;
 mod truncation;
 
 const ME: ReplicaId = ReplicaId(1);
@@ -437,48 +438,4 @@ fn a_log_that_is_being_cut_is_not_told_of() {
         )
     });
     assert!(told, "{effects:?}");
-}
-
-/// The leader asks for a seed on a new connection while the last one is being installed: it is not
-/// waited for a second one that nobody fetches. Found by the simulation, with slow disks.
-#[test]
-fn a_seed_that_was_installed_meanwhile_is_told_of() {
-    let mut subject = Subject::new();
-    told(&mut subject, 1);
-    assert_eq!(
-        subject.give(Input::Received(7, Message::Seed { point: Lsn(0) })),
-        [Effect::FetchSeed {
-            peer: 7,
-            point: Lsn(0)
-        }]
-    );
-    let mut history = EpochHistory::default();
-    history.append(Epoch(1), Lsn(0));
-    subject.give(Input::LogReset {
-        at: Lsn(40),
-        oldest: Lsn(40),
-        history,
-    });
-    subject.give(Input::Closed(7));
-    subject.give(Input::Connected(8));
-    let welcome = Message::Welcome {
-        id: OTHER,
-        epoch: Epoch(1),
-    };
-    subject.give(Input::Received(8, welcome));
-    assert_eq!(
-        subject.give(Input::Received(8, Message::Seed { point: Lsn(0) })),
-        [Effect::FetchSeed {
-            peer: 8,
-            point: Lsn(0)
-        }]
-    );
-    let effects = subject.give(Input::SeedInstalled(Lsn(40))).to_vec();
-    let told = |effect: &Effect| {
-        matches!(
-            effect,
-            Effect::Send(8, Message::History { complete: true, .. })
-        )
-    };
-    assert!(effects.iter().any(told), "{effects:?}");
 }

@@ -191,11 +191,12 @@ impl Upkeep {
         }
         self.flushed_at
             .store(node.clock.wall_ms() / 1000, Ordering::Relaxed);
+        // A newcomer copies files: it need not wait until their entries are in the cache.
+        self.make_snapshots(&*engine, requests);
         self.settle();
         drop(node.with(|inner| inner.store.as_mut().map(Store::take_garbage)));
         node.relief.notify_waiters();
         node.apply.notify_all();
-        self.make_snapshots(&*engine, requests);
         self.trim()
     }
 

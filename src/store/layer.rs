@@ -1,5 +1,6 @@
 //! The changes that are not flushed yet: a layer that takes them, and one that is being flushed.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -57,6 +58,8 @@ pub(super) struct Contents {
 
 /// Entries from one breath to the next, about 20 microseconds.
 const BREATH: usize = 64;
+/// Entries that are looked at together: the processor then waits for the memory of all of them at once.
+const AHEAD: usize = 16;
 
 /// So many keys tell what all keys may begin with.
 const PREFIX_SAMPLE: usize = 64;
@@ -159,6 +162,11 @@ impl FlushJob {
         let mut changes = entries.iter().enumerate().map(|(at, (_, slot))| {
             if at % BREATH == 0 {
                 breathe();
+            }
+            if at % AHEAD == 0 {
+                for (_, slot) in entries[at..].iter().take(AHEAD) {
+                    black_box(table.touch_at(*slot));
+                }
             }
             let entry = table.at(*slot);
             let stored = (!entry.is_tombstone()).then(|| entry.stored());

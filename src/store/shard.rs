@@ -49,6 +49,12 @@ impl Shard {
         Some(self.arena.touch(*found))
     }
 
+    /// Bytes of an entry.
+    #[inline]
+    pub(super) fn touch_at(&self, handle: Handle) -> u8 {
+        self.arena.touch(handle)
+    }
+
     pub(super) fn get(&self, handle: Handle) -> Entry<'_> {
         self.arena.get(handle)
     }

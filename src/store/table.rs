@@ -95,6 +95,12 @@ impl Table {
         self.shards[shard_of(hash)].touch(hash)
     }
 
+    /// Bytes of the entry of a slot, to have it in the processor's caches when it is needed.
+    #[inline]
+    pub(super) fn touch_at(&self, slot: Slot) -> u8 {
+        self.shards[slot.shard as usize].touch_at(slot.handle)
+    }
+
     /// The entry of a slot that was just found.
     pub(super) fn at(&self, slot: Slot) -> Entry<'_> {
         self.shards[slot.shard as usize].get(slot.handle)

@@ -229,7 +229,9 @@ impl SeedTarget {
             inner.seed = None;
             inner.message.clear();
             node.drive(inner, Input::SeedInstalled(lsn));
-            node.note_state(inner);
+            // Where nothing follows, nothing else would say so before the leader speaks again.
+            node.judge(inner);
+            node.acknowledge.notify_one();
             node.apply.notify_all();
         });
         node.changed();

@@ -114,6 +114,14 @@ fn three_million_keys() {
             assert!(store.get(&key(number)).unwrap().value.is_none());
         }
     });
+    timed("apply, overwritten", KEYS, || {
+        (0..KEYS).for_each(|number| _ = put(&mut store, number * 7 % KEYS, &[b'x'; 100]));
+    });
+    let job = store.seal(Cut::default()).unwrap();
+    (0..KEYS / 3).for_each(|number| _ = put(&mut store, number * 11 % KEYS, &[b'y'; 100]));
+    let done = timed("flush, overwritten", KEYS, || job.run().unwrap());
+    store.finish_flush(done).unwrap();
+    timed("settle, overwritten", KEYS, || while store.settle() {});
     let mut slowest = std::time::Duration::ZERO;
     timed("apply in 32 flushes, all overwritten", KEYS, || {
         for number in 0..KEYS {
