@@ -11,6 +11,8 @@ pub(crate) enum Order {
     Zipf,
     /// Each once.
     Sequence,
+    /// Each once, in no order; another one for another number.
+    Scattered(u32),
 }
 
 /// How a key is written.

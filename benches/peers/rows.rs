@@ -84,6 +84,8 @@ pub(crate) const RESTART: &str = "restart with 10 GB, until a write is taken";
 pub(crate) const RESTART_LOADED: &str = "the same, killed under full load, no file in memory";
 pub(crate) const MEMORY: &str = "memory of a key beyond its 110 bytes, as INFO tells it";
 pub(crate) const RESIDENT: &str = "the same, resident";
+pub(crate) const REWRITTEN: &str =
+    "the same, resident, once all keys were written three more times";
 pub(crate) const LARGE: &str = "GET, zipf 0.99, 50 clients, data of 4 times maxMemory";
 pub(crate) const GET_10M: &str = "GET, 50 clients, 10 million keys";
 pub(crate) const GET_50M: &str = "GET, 50 clients, 50 million keys";
@@ -142,6 +144,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("memory", MEMORY, "B", "valkey", Told),
     row("memory", RESIDENT, "B", "", AtMost(32.0)),
     row("memory", RESIDENT, "B", "valkey", Told),
+    row("memory", REWRITTEN, "B", "", Told),
+    row("memory", REWRITTEN, "B", "valkey", Told),
     row("large", LARGE, "/s", "memory", AtLeast(0.6)),
     row("scaling", GET_10M, "/s", "million", AtLeast(0.8)),
     row("scaling", GET_50M, "/s", "million", AtLeast(0.8)),

@@ -6,16 +6,20 @@ use anyhow::{Context, Result};
 
 use crate::bench::{Bench, say};
 use crate::client;
-use crate::load::{Keys, SHORT};
+use crate::load::{Keys, Order, SHORT};
 use crate::peer::valkey::{self, DURABLE, Node};
 use crate::peer::{info, ours};
-use crate::rows::{MEMORY, RESIDENT};
+use crate::rows::{MEMORY, RESIDENT, REWRITTEN};
 use crate::server::Server;
 
 const PAYLOAD: f64 = 110.0;
+/// So often all keys are written again, in no order: memory is freed here and there then.
+const AGAIN: u32 = 3;
+/// What is being flushed when a writer ends is no part of what its keys cost.
+const SETTLED: Duration = Duration::from_secs(3);
 
 pub(super) fn run(bench: &mut Bench) -> Result<()> {
-    for test in [MEMORY, RESIDENT] {
+    for test in [MEMORY, RESIDENT, REWRITTEN] {
         bench.results.forget(test);
     }
     let flavour = valkey::valkey()?;
@@ -43,8 +47,7 @@ fn one(bench: &mut Bench, column: &str, port: u16, server: &Server) -> Result<()
     };
     let before = (used()?, server.resident()? as f64);
     client::fill(port, keys, 100)?;
-    // What is still being flushed is no part of it.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(SETTLED);
     let beyond = |now: f64, then: f64| (now - then) / keys.count as f64 - PAYLOAD;
     let told = beyond(used()?, before.0);
     let resident = beyond(server.resident()? as f64, before.1);
@@ -52,6 +55,15 @@ fn one(bench: &mut Bench, column: &str, port: u16, server: &Server) -> Result<()
     bench.results.add(RESIDENT, column, resident);
     say(&format!(
         "memory of a key beyond its bytes: {column} {told:.1}, resident {resident:.1}"
+    ));
+    for round in 0..AGAIN {
+        client::write(port, keys, Order::Scattered(round), 100)?;
+    }
+    std::thread::sleep(SETTLED);
+    let resident = beyond(server.resident()? as f64, before.1);
+    bench.results.add(REWRITTEN, column, resident);
+    say(&format!(
+        "once all were written anew: resident {resident:.1}"
     ));
     Ok(())
 }

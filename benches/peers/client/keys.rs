@@ -64,19 +64,30 @@ impl Chooser {
 
     /// Whether there is nothing left to touch.
     pub(super) fn done(&self) -> bool {
-        matches!(self.keys.order, Order::Sequence) && self.next >= self.keys.count
+        let once = matches!(self.keys.order, Order::Sequence | Order::Scattered(_));
+        once && self.next >= self.keys.count
     }
 
     fn number(&mut self, random: &mut SmallRng) -> u64 {
         if let Some(zipf) = &self.zipf {
-            let rank = u128::from(zipf.rank(random)) * u128::from(SPREAD);
-            return (rank % u128::from(self.keys.count)) as u64;
+            return self.spread(zipf.rank(random).into());
         }
         if matches!(self.keys.order, Order::Uniform) {
             return random.random_range(0..self.keys.count);
         }
+        let place = self.next;
         self.next += 1;
-        self.next - 1
+        match self.keys.order {
+            // Powers of a prime that is larger than the number of keys: each place leads to another key.
+            Order::Scattered(round) => {
+                (0..=round).fold(place, |number, _| self.spread(number.into()))
+            }
+            _ => place,
+        }
+    }
+
+    fn spread(&self, number: u128) -> u64 {
+        (number * u128::from(SPREAD) % u128::from(self.keys.count)) as u64
     }
 
     /// Writes the next key, as a bulk string.

@@ -39,14 +39,16 @@ pub(crate) fn run(port: u16, waits: bool, load: &Load, control: &Control) -> Res
 
 /// Writes every key once.
 pub(crate) fn fill(port: u16, keys: Keys, value: usize) -> Result<()> {
+    write(port, keys, Order::Sequence, value)
+}
+
+/// The same in an order, which must be one in which each comes once.
+pub(crate) fn write(port: u16, keys: Keys, order: Order, value: usize) -> Result<()> {
     let load = Load {
         clients: 8,
         pipeline: 128,
         reads: 0.0,
-        keys: Keys {
-            order: Order::Sequence,
-            ..keys
-        },
+        keys: Keys { order, ..keys },
         value,
         pace: Pace::Closed,
         seconds: 0.0,
