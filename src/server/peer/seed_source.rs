@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::link::{LinkReader, LinkWriter};
 use super::{PeerContext, SILENCE};
-use crate::replication::ReplicaId;
 use crate::replication::message::{Message, SeedManifest};
+use crate::replication::{Configuration, ReplicaId};
 use crate::server::inner::Inner;
 use crate::server::snapshots::SnapshotRequest;
 
@@ -92,16 +92,20 @@ pub(super) async fn serve(
     }
 }
 
-/// Asks the upkeep for a new snapshot. While clients write, their flush is not hurried for a newcomer: it gets
-/// more of the log instead. A voter's log begins anew at the snapshot, and must not end before anything that
-/// it has acknowledged.
+/// Whether a snapshot must be of all that there is. While clients write, their flush is not hurried for a
+/// newcomer: it gets more of the log instead. A voter's log begins anew at the snapshot, and must not end
+/// before anything that it has acknowledged.
+fn must_be_newest(configuration: &Configuration, id: ReplicaId, busy: bool) -> bool {
+    !busy || configuration.all_voters().any(|voter| voter == id)
+}
+
+/// Asks the upkeep for a new snapshot.
 async fn fresh(context: &PeerContext, id: ReplicaId) -> Result<Use, String> {
     let (reply, made) = oneshot::channel();
     let busy = context.node.courtesy.is_busy();
     context.node.with(|inner| {
         in_sync(inner)?;
-        let mut voters = inner.core.configuration().all_voters();
-        let newest = !busy || voters.any(|voter| voter == id);
+        let newest = must_be_newest(inner.core.configuration(), id, busy);
         inner
             .snapshot_requests
             .push(SnapshotRequest { reply, newest });
@@ -165,4 +169,25 @@ async fn send(
     let pause = node.courtesy.pause(worked, 0.0);
     tokio::time::sleep(pause).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::VoterSet;
+
+    #[test]
+    fn a_busy_leader_gives_a_voter_all_that_it_has_and_a_newcomer_what_is_flushed() {
+        let configuration = Configuration {
+            voters: [1, 2].map(ReplicaId).into(),
+            previous: vec![VoterSet {
+                voters: [1, 3].map(ReplicaId).into(),
+                sync: 1,
+            }],
+            ..Configuration::default()
+        };
+        let of = |id, busy| must_be_newest(&configuration, ReplicaId(id), busy);
+        assert_eq!([2, 3, 4].map(|id| of(id, true)), [true, true, false]);
+        assert_eq!([2, 3, 4].map(|id| of(id, false)), [true; 3]);
+    }
 }
