@@ -16,6 +16,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod measure;
+mod prepare;
 mod shorten;
 
 const SMALL: Options = Options {
