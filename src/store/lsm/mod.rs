@@ -26,6 +26,7 @@
 mod checkpoint;
 mod keys;
 mod pace;
+mod portion;
 mod verify;
 mod view;
 
@@ -42,6 +43,7 @@ use super::engine::{Change, Checkpoint, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
 use pace::{Filters, Pace};
+use portion::Portion;
 use view::View;
 
 /// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
@@ -115,7 +117,10 @@ impl LsmEngine {
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
                 BloomConstructionPolicy::BitsPerKey(FILTER_BITS),
             )))
-            .with_compaction_filter_factory(Some(Arc::new(Filters(Arc::clone(&pace)))));
+            .with_compaction_filter_factory(Some(Arc::new(Filters {
+                pace: Arc::clone(&pace),
+                dir: dir.to_owned(),
+            })));
         verify::before_opening(dir)?;
         let AnyTree::Standard(tree) = config.open()? else {
             return Err(StoreError::Corrupt("not a standard tree".to_owned()));
@@ -175,7 +180,9 @@ impl LsmEngine {
         let tree = AnyTree::Standard(self.tree.clone());
         let mut ingestion = tree.ingestion()?;
         ingestion.write(keys::META, meta.encode()?)?;
+        let mut portion = Portion::default();
         for (key, stored) in changes {
+            portion.add(key.len() + stored.map_or(0, <[u8]>::len), &self.dir)?;
             let key = keys::entry(meta.generation, key);
             match stored {
                 Some(stored) => ingestion.write(key, stored)?,

@@ -2,6 +2,7 @@
 //! slow down. The tree has no throttle of its own; here it waits between two entries, without a lock.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use lsm_tree::compaction::filter::Context;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Verdict};
 
 use super::keys;
+use super::portion::Portion;
 
 /// Bytes a second that are merged while hardly anything waits for it.
 const IDLE_RATE: u64 = 32 << 20;
@@ -45,7 +47,11 @@ impl Pace {
 }
 
 /// Makes the filter of each compaction.
-pub(super) struct Filters(pub(super) Arc<Pace>);
+pub(super) struct Filters {
+    pub(super) pace: Arc<Pace>,
+    /// The tree's.
+    pub(super) dir: PathBuf,
+}
 
 impl Factory for Filters {
     fn name(&self) -> &'static str {
@@ -54,8 +60,10 @@ impl Factory for Filters {
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
         Box::new(Filter {
-            retired: self.0.retired.load(Ordering::Acquire),
-            pace: Arc::clone(&self.0),
+            retired: self.pace.retired.load(Ordering::Acquire),
+            pace: Arc::clone(&self.pace),
+            dir: self.dir.clone(),
+            portion: Portion::default(),
             bytes: 0,
             since: Instant::now(),
         })
@@ -64,6 +72,8 @@ impl Factory for Filters {
 
 struct Filter {
     pace: Arc<Pace>,
+    dir: PathBuf,
+    portion: Portion,
     retired: u32,
     /// Merged since `since`.
     bytes: u64,
@@ -93,7 +103,9 @@ impl Filter {
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        self.bytes += (item.key().len() + item.value()?.len()) as u64;
+        let bytes = item.key().len() + item.value()?.len();
+        self.bytes += bytes as u64;
+        self.portion.add(bytes, &self.dir)?;
         if self.bytes >= SLICE {
             self.wait()?;
         }
