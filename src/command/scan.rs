@@ -12,8 +12,12 @@ rows! { Generic;
         "Returns all key names that match a pattern.";
 }
 
-/// The most keys of one call of SCAN: it holds the lock of the state for some milliseconds.
+/// The most keys that one call walks over: it holds the lock of the state for some milliseconds.
 const MAX_COUNT: i64 = 100_000;
+const TOO_MANY: Error = Error::text(
+    "ERR KEYS over more than 100000 keys is not done in one step, as nobody else would be served meanwhile: \
+     use SCAN, or KEYS outside of a transaction",
+);
 /// Keys that KEYS asks for at a time.
 const STEP: usize = 4096;
 
@@ -128,6 +132,9 @@ fn keys(call: &mut Call<'_>) -> Handled {
         call.out.array(collected.keys);
         call.out.raw(&collected.encoded);
         return Ok(Outcome::Reply);
+    }
+    if call.view.len()? > MAX_COUNT as u64 {
+        return Err(TOO_MANY);
     }
     let pattern = call.args.at(1);
     let mut found = Vec::new();

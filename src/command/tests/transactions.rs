@@ -74,3 +74,28 @@ fn a_transaction_is_bounded() {
     let aborted = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
     assert_eq!(world.run("EXEC"), aborted);
 }
+
+#[test]
+fn keys_of_very_many_in_a_transaction_is_refused_and_the_rest_is_executed() {
+    let mut world = World::default();
+    for number in 0..100_000 {
+        world
+            .view
+            .put(format!("{number:06}").as_bytes(), b"", 0)
+            .unwrap();
+    }
+    let mut replies = Vec::new();
+    for more in ["a", "b"] {
+        for line in ["MULTI", "KEYS 00000?", &format!("SET {more} 1")] {
+            world.run(line);
+        }
+        replies.push(String::from_utf8(world.run("EXEC")).unwrap());
+    }
+    assert!(replies[0].starts_with("*2\r\n*10\r\n"), "{}", replies[0]);
+    assert!(
+        replies[1].starts_with("*2\r\n-ERR KEYS over"),
+        "{}",
+        replies[1]
+    );
+    assert!(replies[1].ends_with("+OK\r\n"), "{}", replies[1]);
+}
