@@ -6,39 +6,30 @@ use std::sync::Arc;
 use super::cut;
 use super::error::LogError;
 use super::segment;
-use super::shared::{Filling, Log, Ready, Segment, Spare};
+use super::shared::{Log, Ready, Segment, Spare};
 use crate::replication::Lsn;
-
-/// Bytes that are zeroed at a time: whoever writes to the same disk waits for no more.
-const PIECE: u64 = 256 << 10;
 
 impl Log {
     /// Sees to it that segments are ready when the writer needs them, so that it never waits for
-    /// one. Does a piece of that, and says whether there was something to do: to be called from a thread
-    /// that has time, until it says no, and again after a while; with pauses, where others use the disk.
+    /// one. Prepares one at most, which takes as long as writing its size, and says whether it
+    /// did: to be called from a thread that has time, until it says no, and again after a while.
     ///
     /// Its failure harms nothing but speed.
     pub fn prepare(&self) -> Result<bool, LogError> {
         let shared = &*self.0;
         let _alone = shared.maintenance.lock();
-        let (spare, filling) = {
+        let spare = {
             let mut pool = shared.pool.lock();
             if pool.ready.len() >= shared.options.ready {
                 return Ok(false);
             }
-            match pool.spares.pop() {
-                Some(spare) => (Some(spare), None),
-                None => (None, pool.filling.take()),
-            }
+            pool.spares.pop()
         };
         let spare = match spare {
             Some(spare) => spare,
             // What is left then is for what is really written.
-            None if filling.is_none() && !self.has_space()? => return Ok(false),
-            None => match self.fill(filling)? {
-                Some(spare) => spare,
-                None => return Ok(true),
-            },
+            None if !self.has_space()? => return Ok(false),
+            None => self.fill_new()?,
         };
         // The writer takes numbers as well, and uses what is ready first: so the name is given
         // only now, and while the writer cannot.
@@ -62,31 +53,18 @@ impl Log {
         Ok(free / 2 >= self.0.options.segment_bytes)
     }
 
-    /// Goes on with a new segment, or begins one; returns it once all of it is written.
-    fn fill(&self, filling: Option<Filling>) -> Result<Option<Spare>, LogError> {
+    fn fill_new(&self) -> Result<Spare, LogError> {
         let disk = &self.0.disk;
-        let Filling { spare, bytes } = match filling {
-            Some(filling) => filling,
-            None => {
-                let name = self.0.pool.lock().take_spare_name();
-                let file = disk.open(&name, true, true);
-                let file = file.map_err(LogError::io("create", &name))?;
-                let spare = Spare { name, file };
-                Filling { spare, bytes: 0 }
-            }
-        };
-        let whole = self.0.options.segment_bytes;
-        let to = whole.min(bytes + PIECE);
-        if let Err(error) = cut::zero(&*spare.file, &spare.name, bytes, to) {
+        let name = self.0.pool.lock().take_spare_name();
+        let file = disk
+            .open(&name, true, true)
+            .map_err(LogError::io("create", &name))?;
+        if let Err(error) = cut::zero(&*file, &name, 0, self.0.options.segment_bytes) {
             // Most likely the disk is full: let go of what it took.
-            let _ = disk.remove(&spare.name);
+            let _ = disk.remove(&name);
             return Err(error);
         }
-        if to == whole {
-            return Ok(Some(spare));
-        }
-        self.0.pool.lock().filling = Some(Filling { spare, bytes: to });
-        Ok(None)
+        Ok(Spare { name, file })
     }
 
     /// Drops the segments that hold nothing after `below`. Who reads there is told

@@ -148,8 +148,6 @@ pub(super) struct Pool {
     /// In the order in which they are to be used.
     pub(super) ready: VecDeque<Ready>,
     pub(super) spares: Vec<Spare>,
-    /// A new one that is being written.
-    pub(super) filling: Option<Filling>,
     pub(super) next_spare: u64,
 }
 
@@ -166,12 +164,6 @@ pub(super) struct Spare {
     pub(super) file: Arc<dyn File>,
 }
 
-/// A segment of which so many bytes are zeros by now.
-pub(super) struct Filling {
-    pub(super) spare: Spare,
-    pub(super) bytes: u64,
-}
-
 impl Shared {
     /// The pool has changed.
     pub(super) fn count_reserve(&self, pool: &Pool) {
@@ -185,7 +177,6 @@ impl Pool {
             next_number,
             ready: VecDeque::new(),
             spares: Vec::new(),
-            filling: None,
             next_spare: 0,
         }
     }

@@ -16,7 +16,6 @@ mod concurrent;
 mod crash;
 mod damage;
 mod measure;
-mod prepare;
 mod shorten;
 
 const SMALL: Options = Options {

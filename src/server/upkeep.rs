@@ -66,13 +66,14 @@ impl Upkeep {
     /// Runs until the stop token is cancelled. An error is final: the process must end.
     pub(super) fn run(self) -> Result<(), UpkeepError> {
         let mut looked_at = None::<Instant>;
-        let (mut noted_memory, mut filling, mut rest) = (None, None, None);
+        let (mut noted_memory, mut filling) = (None, None);
         let mut flushed_for_room = Instant::now();
         let node = &self.node;
         while !self.stop.is_cancelled() {
-            let idle = match (&filling, rest) {
-                (Some(_), _) => Duration::ZERO,
-                (None, rest) => rest.unwrap_or(IDLE),
+            let idle = if filling.is_some() {
+                Duration::ZERO
+            } else {
+                IDLE
             };
             node.wait(&node.upkeep, idle, |inner| is_due(inner).then_some(()));
             self.flush_for_room(&mut flushed_for_room);
@@ -85,27 +86,12 @@ impl Upkeep {
             self.serve_as_flushed();
             self.flush()?;
             self.fill_expiries(&mut filling)?;
-            rest = self.prepare();
+            // Its failure costs nothing but speed, and a full disk is told elsewhere.
+            if let Err(error) = self.log.prepare() {
+                tracing::warn!(%error, "preparing a segment of the log");
+            }
         }
         Ok(())
-    }
-
-    /// Prepares a piece of a segment of the log; for how long to rest from that, if there is more to do.
-    fn prepare(&self) -> Option<Duration> {
-        let begun = Instant::now();
-        match self.log.prepare() {
-            Ok(true) => {
-                // Where none is ready the writer may need it soon.
-                let least = if self.log.reserve() == 0 { 1.0 } else { 0.0 };
-                Some(self.node.courtesy.pause(begun.elapsed(), least))
-            }
-            Ok(false) => None,
-            // That costs nothing but speed, and a full disk is told elsewhere.
-            Err(error) => {
-                tracing::warn!(%error, "preparing a segment of the log");
-                None
-            }
-        }
     }
 
     /// What was deleted takes room until that is flushed.
