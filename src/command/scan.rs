@@ -16,7 +16,7 @@ rows! { Generic;
 const MAX_COUNT: i64 = 100_000;
 const TOO_MANY: Error = Error::text(
     "ERR KEYS over more than 100000 keys is not done in one step, as nobody else would be served meanwhile: \
-     use SCAN, or KEYS outside of a transaction",
+     use SCAN, or KEYS by itself (again, if the leader has changed meanwhile)",
 );
 /// Keys that KEYS asks for at a time.
 const STEP: usize = 4096;

@@ -70,7 +70,7 @@ impl Chooser {
 
     fn number(&mut self, random: &mut SmallRng) -> u64 {
         if let Some(zipf) = &self.zipf {
-            return self.spread(zipf.rank(random).into());
+            return self.spread(zipf.rank(random));
         }
         if matches!(self.keys.order, Order::Uniform) {
             return random.random_range(0..self.keys.count);
@@ -79,15 +79,13 @@ impl Chooser {
         self.next += 1;
         match self.keys.order {
             // Powers of a prime that is larger than the number of keys: each place leads to another key.
-            Order::Scattered(round) => {
-                (0..=round).fold(place, |number, _| self.spread(number.into()))
-            }
+            Order::Scattered(round) => (0..=round).fold(place, |number, _| self.spread(number)),
             _ => place,
         }
     }
 
-    fn spread(&self, number: u128) -> u64 {
-        (number * u128::from(SPREAD) % u128::from(self.keys.count)) as u64
+    fn spread(&self, number: u64) -> u64 {
+        (u128::from(number) * u128::from(SPREAD) % u128::from(self.keys.count)) as u64
     }
 
     /// Writes the next key, as a bulk string.

@@ -97,6 +97,16 @@ pub struct LsmEngine {
     table_bytes: u64,
 }
 
+/// The numbers of the tables in a directory: each is its file's name.
+fn table_ids(tables: &Path) -> std::io::Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    for file in std::fs::read_dir(tables)? {
+        let name = file?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(ids)
+}
+
 /// State of the one compaction at a time.
 #[derive(Debug, Default)]
 struct Compacting {
@@ -216,12 +226,9 @@ impl LsmEngine {
             let mut tables = views.iter().flat_map(|view| view.tables());
             tables.any(|table| table.id() == id)
         };
-        for file in std::fs::read_dir(self.dir.join("tables"))? {
-            let file = file?;
-            let id = file.file_name().to_str().and_then(|name| name.parse().ok());
-            if id.is_some_and(|id| !used(id)) {
-                std::fs::remove_file(file.path())?;
-            }
+        let tables = self.dir.join("tables");
+        for id in table_ids(&tables)?.into_iter().filter(|id| !used(*id)) {
+            std::fs::remove_file(tables.join(id.to_string()))?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::table_ids;
+
 /// Bytes of entries from one sync to the next: some milliseconds of a disk's time.
 const PORTION: u64 = 8 << 20;
 /// A flush and a compaction may write at the same time, and have a finished table each: so many of the
@@ -37,11 +39,7 @@ impl Portion {
 }
 
 fn newest(tables: &Path) -> io::Result<Vec<u64>> {
-    let mut ids = Vec::new();
-    for file in fs::read_dir(tables)? {
-        let name = file?.file_name();
-        ids.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
-    }
+    let mut ids = table_ids(tables)?;
     ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
     ids.truncate(NEWEST);
     Ok(ids)

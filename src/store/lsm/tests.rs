@@ -16,6 +16,11 @@ fn open(dir: &Path) -> LsmEngine {
     LsmEngine::open(dir, &options).unwrap()
 }
 
+/// How many tables there are on disk.
+fn files(dir: &Path) -> usize {
+    table_ids(&dir.join("tables")).unwrap().len()
+}
+
 #[test]
 fn sweeping_removes_what_nobody_uses_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,11 +76,7 @@ fn a_manifest_whose_installation_failed_after_the_renaming_is_kept() {
 fn files_go_when_the_last_reader_has_gone() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
-    let files = || {
-        std::fs::read_dir(dir.path().join("tables"))
-            .unwrap()
-            .count()
-    };
+    let files = || files(dir.path());
     (0..3).for_each(|key| ingest(&engine, key));
     let reader = engine.range(0, b"");
     while engine.compact_step().unwrap() {}
@@ -115,11 +116,7 @@ fn a_compaction_keeps_to_its_pace_unless_somebody_waits() {
 fn a_compaction_that_is_interrupted_ends_soon_and_costs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let engine = large(dir.path());
-    let files = || {
-        std::fs::read_dir(dir.path().join("tables"))
-            .unwrap()
-            .count()
-    };
+    let files = || files(dir.path());
     let before = files();
     std::thread::scope(|scope| {
         let compaction = scope.spawn(|| engine.compact_step());
