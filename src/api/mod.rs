@@ -33,7 +33,7 @@ pub use spec::{
     Seeding, Spread, Storage, StoreConfig, TopologySpread,
 };
 pub use status::{
-    Candidate, DivergentTail, Durability, LastFailover, LeadershipSet, Member, MemberRole,
+    Candidate, DivergentTail, Durability, HeldLog, LastFailover, LeadershipSet, Member, MemberRole,
     MemberState, Phase, Register, ReplicatedStoreStatus, SeedStatus, Survives, Verdict,
 };
 

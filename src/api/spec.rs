@@ -99,7 +99,13 @@ use super::status::ReplicatedStoreStatus;
     )
     .message(
         "fenced must list names of the store's Pods, <name>-0 to <name>-8"
-    ).field_path(".spec.fenced")
+    ).field_path(".spec.fenced"),
+    validation = Rule::new(
+        "!has(self.spec.bootstrap) || !has(self.spec.bootstrap.acceptLoss) || self.spec.bootstrap.acceptLoss.all(pod, pod.startsWith(self.metadata.name) && pod.substring(size(self.metadata.name)).matches('^-[0-8]$'))"
+    )
+    .message(
+        "bootstrap.acceptLoss must list names of the store's Pods, <name>-0 to <name>-8"
+    ).field_path(".spec.bootstrap")
 )]
 #[x_kube(validation = Rule::new(
     "!has(self.replication.logRetention) || !isQuantity(string(self.replication.logRetention)) || !isQuantity(string(self.storage.size)) || quantity(string(self.replication.logRetention)).add(quantity(string(self.replication.logRetention))).compareTo(quantity(string(self.storage.size))) <= 0"
@@ -180,6 +186,10 @@ pub struct ReplicatedStoreSpec {
     #[schemars(length(max = 9), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub fenced: Vec<String>,
 
+    /// How the store goes on where it cannot know by itself what it may lose.
+    #[serde(default, skip_serializing_if = "Bootstrap::is_default")]
+    pub bootstrap: Bootstrap,
+
     /// How a new follower gets its data.
     #[serde(default)]
     pub seeding: Seeding,
@@ -195,6 +205,24 @@ pub struct ReplicatedStoreSpec {
 
 fn three() -> i32 {
     3
+}
+
+/// How the store goes on where it cannot know by itself what it may lose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    /// Names of Pods, such as orders-1, whose volumes are given up: a leader is chosen without them,
+    /// and writes that only they have are lost. The status says which ones are missed and, where that
+    /// is known, how many bytes it may cost. Take them out again afterwards. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub accept_loss: Vec<String>,
+}
+
+impl Bootstrap {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The volume of each replica.

@@ -130,6 +130,9 @@ pub struct Register {
     #[schemars(schema_with = "schema::count")]
     #[serde(default)]
     pub wait_ms: u64,
+    /// Id of the store: drawn when it was born empty, and kept by all of its volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// A set of voters with the durability rule that was in force for it.
@@ -141,6 +144,18 @@ pub struct LeadershipSet {
     /// Followers that must have a record on disk before it is acknowledged.
     #[schemars(schema_with = "schema::count")]
     pub sync: u32,
+}
+
+/// What a replica is known to have had on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldLog {
+    /// Epoch of the leader that it followed, or was, then.
+    #[schemars(schema_with = "schema::count")]
+    pub epoch: i64,
+    /// The end of its log.
+    #[schemars(schema_with = "schema::count")]
+    pub lsn: i64,
 }
 
 /// One replica.
@@ -193,6 +208,11 @@ pub struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(default)]
     pub divergent: Option<DivergentTail>,
+    /// The most that it is known to have had on disk. A volume that comes back with less, and that no
+    /// later leader had cut, was put back to what it was before: it does not count until it has caught up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    pub held: Option<HeldLog>,
     /// Name of the node.
     #[serde(default)]
     pub node: String,
@@ -338,6 +358,8 @@ pub enum Verdict {
     Unfit,
     /// Taking it into account would have meant to wait for a lease, and was not needed.
     NotNeeded,
+    /// Its volume was put back to what it was before, and holds less than it once had.
+    PutBack,
     /// It did not answer in time.
     #[default]
     Silent,

@@ -233,15 +233,19 @@ pub async fn campaign(
     campaign: &Campaign,
     room: Option<(PromiseAnswer, ReplicaId)>,
 ) -> Vec<PromiseAnswer> {
-    let request = PromiseRequest {
-        epoch: campaign.epoch,
-    };
     let asked = campaign
         .ask
         .iter()
         .filter_map(|ordinal| view.pods.get(ordinal));
     let mut asked: FuturesUnordered<_> = asked
-        .map(|pod| promise(context, pod, request.clone()))
+        .map(|pod| {
+            let request = PromiseRequest {
+                epoch: campaign.epoch,
+                to: pod.id(),
+                store: campaign.store,
+            };
+            promise(context, pod, request)
+        })
         .collect();
     let asynchronous = campaign.sets.iter().any(|set| set.sync == 0);
     // Where the best log loses least, it is worth a wait.
@@ -307,6 +311,8 @@ pub async fn switchover(
         epoch: switchover.campaign.epoch,
         target: switchover.target,
         deadline_ms: switchover::DEADLINE_MS,
+        to: pod.and_then(PodView::id),
+        store: switchover.campaign.store,
     };
     match context.admin.switchover(address, request).await {
         Ok(answer) if answer.granted => Ok(answer),

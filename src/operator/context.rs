@@ -18,9 +18,10 @@ use super::metrics::Metrics;
 use super::plan::doubt::Doubt;
 use super::replica_client::ReplicaAdmin;
 use super::supervisor::Supervisor;
-use super::view::Told;
+use super::view::{Held, PodView, Told};
 use crate::api::{LastFailover, ReplicatedStore};
 use crate::replication::admin::Assignment;
+use crate::replication::types::ReplicaId;
 
 /// A store's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +103,7 @@ pub struct Memory {
 #[derive(Default)]
 struct StoreMemory {
     told: BTreeMap<u32, Telling>,
+    held: BTreeMap<ReplicaId, Held>,
     applied: BTreeMap<ChildKey, Applied>,
     campaign: Option<Instant>,
     switchover: Option<Instant>,
@@ -173,6 +175,24 @@ const APPLIED_TTL: Duration = Duration::from_mins(10);
 impl Memory {
     fn with<T>(&self, store: &StoreKey, change: impl FnOnce(&mut StoreMemory) -> T) -> T {
         change(self.stores.lock().entry(store.clone()).or_default())
+    }
+
+    /// The most that replicas are known to have had on disk: what the status noted, what was heard since,
+    /// and what is heard now.
+    pub fn held(
+        &self,
+        store: &StoreKey,
+        noted: BTreeMap<ReplicaId, Held>,
+        pods: &BTreeMap<u32, PodView>,
+    ) -> BTreeMap<ReplicaId, Held> {
+        self.with(store, |memory| {
+            let told = pods.values().flat_map(PodView::held);
+            for (id, held) in noted.into_iter().chain(told) {
+                let known = memory.held.entry(id).or_default();
+                *known = held.max(*known);
+            }
+            memory.held.clone()
+        })
     }
 
     /// What replicas were told, by ordinal.

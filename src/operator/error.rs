@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// The register is not what we wrote.
     #[error("status.configuration is unreadable: {0}; restore it from a backup, or remove it")]
-    Register(#[from] crate::replication::types::InvalidReplicaId),
+    Register(#[from] crate::replication::types::InvalidId),
     /// The object cannot be read.
     #[error("the object is unreadable: {0}")]
     Unreadable(String),

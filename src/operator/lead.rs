@@ -181,6 +181,6 @@ async fn change(
     let Configuration { version, epoch, .. } = &to;
     tracing::info!(store = %key, version, %epoch, why, "changed the register");
     view.register = Some(to);
-    observe::listen(context, key, view);
+    observe::listen(context, key, object, view);
     Ok(())
 }

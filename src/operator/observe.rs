@@ -12,13 +12,13 @@ use kube::{Client, ResourceExt};
 use super::build;
 use super::context::{Context, StoreKey};
 use super::error::{Error, request};
-use super::plan::doubt;
+use super::plan::{doubt, recovery};
 use super::register;
 use super::supervisor::Target;
 use super::validate::ValidatedStore;
-use super::view::{self, Heard, PodView, View, Workload};
+use super::view::{self, Heard, Held, PodView, View, Workload};
 use crate::api::{ReplicatedStore, labels};
-use crate::replication::types::{Configuration, ReplicaId};
+use crate::replication::types::{Configuration, Epoch, Lsn, ReplicaId, StoreId};
 
 /// The object as the API server has it now; `None` if it is gone.
 async fn object(client: &Client, key: &StoreKey) -> Result<Option<ReplicatedStore>, Error> {
@@ -64,10 +64,6 @@ pub async fn view(
 ) -> Result<View, Error> {
     let register = configuration(object)?;
     let Readings { pods, workload, .. } = readings;
-    let old_volumes = match &register {
-        None => old_volumes(context, key, object).await?,
-        Some(_) => BTreeSet::new(),
-    };
     context.supervisor.attend(key, targets(&pods));
     let mut view = View {
         store,
@@ -79,23 +75,33 @@ pub async fn view(
             .collect(),
         known: known(object),
         workload: workload.as_ref().map(describe_workload),
-        old_volumes,
+        volumes: BTreeSet::new(),
+        held: BTreeMap::new(),
+        drawn: StoreId(rand::random()),
         since_campaign: context.memory.since_campaign(key),
         since_switchover: context.memory.since_switchover(key),
         doubts: BTreeMap::new(),
         told: BTreeMap::new(),
     };
-    listen(context, key, &mut view);
+    listen(context, key, object, &mut view);
+    let unsettled = match &view.register {
+        None => true,
+        Some(register) => recovery::behind(&view, register).is_some(),
+    };
+    if unsettled {
+        view.volumes = volumes(context, key).await?;
+    }
     Ok(view)
 }
 
 /// Takes in what replicas have said since, and what they were told.
-pub fn listen(context: &Context, key: &StoreKey, view: &mut View) {
+pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
     let mut heard = context.supervisor.heard(key);
     for (ordinal, pod) in &mut view.pods {
         pod.heard = heard.remove(ordinal);
     }
     view.told = context.memory.told(key);
+    view.held = context.memory.held(key, held(object), &view.pods);
     view.lost = view::lost(
         view.register.as_ref(),
         &view.lost,
@@ -120,6 +126,20 @@ pub fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
         .iter()
         .flat_map(|status| &status.lost_replicas);
     lost.filter_map(|id| id.parse().ok()).collect()
+}
+
+/// What replicas were noted to have had on disk.
+pub fn held(object: &ReplicatedStore) -> BTreeMap<ReplicaId, Held> {
+    let members = object.status.iter().flat_map(|status| &status.members);
+    let held = members.filter_map(|member| {
+        let noted = member.held.as_ref()?;
+        let held = Held {
+            epoch: Epoch(noted.epoch.max(0) as u64),
+            lsn: Lsn(noted.lsn.max(0) as u64),
+        };
+        Some((member.id.parse().ok()?, held))
+    });
+    held.collect()
 }
 
 /// Ids that ordinals had.
@@ -274,26 +294,26 @@ fn describe_workload(set: &StatefulSet) -> Workload {
     }
 }
 
-/// Ordinals whose volumes are older than the object.
-async fn old_volumes(
-    context: &Context,
-    key: &StoreKey,
-    object: &ReplicatedStore,
-) -> Result<BTreeSet<u32>, Error> {
+/// Ordinals that have a volume which may hold data: by the claims' names alone, as those that were made
+/// by hand, or restored, have neither our labels nor an age that tells anything. One that was never
+/// bound holds nothing.
+async fn volumes(context: &Context, key: &StoreKey) -> Result<BTreeSet<u32>, Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &key.namespace);
-    let selector = ListParams::default().labels(&labels::selector_text(&key.name));
     let list = request(
         || format!("listing the volumes of {key}"),
-        api.list_metadata(&selector),
+        api.list(&ListParams::default()),
     )
     .await?;
-    let old = list.items.iter().filter_map(|claim| {
+    let held = list.items.iter().filter_map(|claim| {
         let name = claim.name_any();
         let pod = name.strip_prefix(build::DATA)?.strip_prefix('-')?;
-        let older = claim.creation_timestamp() < object.creation_timestamp();
-        ordinal(&key.name, pod).filter(|_| older)
+        let bound = claim
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.volume_name.is_some());
+        ordinal(&key.name, pod).filter(|_| bound)
     });
-    Ok(old.collect())
+    Ok(held.collect())
 }
 
 #[cfg(test)]

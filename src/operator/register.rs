@@ -1,10 +1,10 @@
 //! The register in its two forms: text in the status, typed in the protocol.
 
 use crate::api;
-use crate::replication::types::{Configuration, Epoch, InvalidReplicaId, ReplicaId, VoterSet};
+use crate::replication::types::{Configuration, Epoch, InvalidId, ReplicaId, VoterSet};
 
 /// The protocol's form of what the status holds.
-pub fn read(register: &api::Register) -> Result<Configuration, InvalidReplicaId> {
+pub fn read(register: &api::Register) -> Result<Configuration, InvalidId> {
     let previous = register.previous.iter().map(|set| {
         Ok(VoterSet {
             voters: ids(&set.voters)?,
@@ -19,6 +19,7 @@ pub fn read(register: &api::Register) -> Result<Configuration, InvalidReplicaId>
         sync: register.sync,
         previous: previous.collect::<Result<_, _>>()?,
         wait_ms: register.wait_ms,
+        store: register.store.as_deref().map(str::parse).transpose()?,
     })
 }
 
@@ -36,10 +37,11 @@ pub fn write(configuration: &Configuration) -> api::Register {
         sync: configuration.sync,
         previous: previous.collect(),
         wait_ms: configuration.wait_ms,
+        store: configuration.store.map(|store| store.to_string()),
     }
 }
 
-fn ids<C: FromIterator<ReplicaId>>(texts: &[String]) -> Result<C, InvalidReplicaId> {
+fn ids<C: FromIterator<ReplicaId>>(texts: &[String]) -> Result<C, InvalidId> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
@@ -50,6 +52,7 @@ fn texts<'a>(ids: impl IntoIterator<Item = &'a ReplicaId>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::types::StoreId;
 
     #[test]
     fn both_forms_are_the_same_json() {
@@ -64,6 +67,7 @@ mod tests {
                 sync: 0,
             }],
             wait_ms: 250,
+            store: Some(StoreId(9)),
         };
         let status = write(&configuration);
         assert_eq!(

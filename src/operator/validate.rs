@@ -84,6 +84,8 @@ pub struct ValidatedStore {
     pub target: Option<u32>,
     /// Ordinals of Pods that serve no client and lead nobody.
     pub fenced: BTreeSet<u32>,
+    /// Ordinals of Pods whose data the user gives up.
+    pub accept_loss: BTreeSet<u32>,
     /// What becomes of volumes.
     pub retention: Retention,
     /// What replicas are told.
@@ -125,6 +127,12 @@ pub fn validate(store: &ReplicatedStore) -> Result<ValidatedStore, Invalid> {
         target: ordinal(store, &spec.leader.target),
         fenced: spec
             .fenced
+            .iter()
+            .filter_map(|pod| ordinal(store, pod))
+            .collect(),
+        accept_loss: spec
+            .bootstrap
+            .accept_loss
             .iter()
             .filter_map(|pod| ordinal(store, pod))
             .collect(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::replication::admin::{Assignment, ReplicaStatus, Role};
-use crate::replication::types::{Configuration, Epoch, ReplicaId};
+use crate::replication::types::{Configuration, Epoch, Lsn, ReplicaId, StoreId};
 
 use super::plan::doubt::Doubt;
 use super::validate::ValidatedStore;
@@ -29,8 +29,13 @@ pub struct View {
     pub known: BTreeMap<u32, ReplicaId>,
     /// The StatefulSet, if there is one.
     pub workload: Option<Workload>,
-    /// Ordinals whose volumes are older than the store: they may hold data of an earlier one.
-    pub old_volumes: BTreeSet<u32>,
+    /// Ordinals whose volumes may hold data, whoever made them and whenever, beyond those that are
+    /// wanted, too. Looked at only where the register is gone or behind.
+    pub volumes: BTreeSet<u32>,
+    /// The most that each replica is known to have had on disk.
+    pub held: BTreeMap<ReplicaId, Held>,
+    /// The id of this store, if it is about to be born.
+    pub drawn: StoreId,
     /// Time since this operator last asked for promises in this store.
     pub since_campaign: Option<Duration>,
     /// Time since this operator last asked a leader to make room.
@@ -39,6 +44,16 @@ pub struct View {
     pub doubts: BTreeMap<Doubt, Duration>,
     /// What this operator has told the replicas, by ordinal.
     pub told: BTreeMap<u32, Told>,
+}
+
+/// What a replica is known to have had on disk. It may have less later only if a leader of a later
+/// epoch had it cut its log; else its volume was put back to what it was before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// Epoch of the leader that it followed, or was, then.
+    pub epoch: Epoch,
+    /// The end of its log.
+    pub lsn: Lsn,
 }
 
 /// What a replica was told last.
@@ -146,6 +161,23 @@ impl PodView {
         Some(&heard.status)
     }
 
+    /// What the words of its replica say of logs that are on disk: of its own, and a leader's of its
+    /// followers'. One that does not follow yet may have to cut its log.
+    pub fn held(&self) -> Vec<(ReplicaId, Held)> {
+        let Some(status) = self.live() else {
+            return Vec::new();
+        };
+        let epoch = status.matched;
+        let of = |lsn| Held { epoch, lsn };
+        let own = (epoch > Epoch(0)).then(|| (status.id, of(status.last.lsn)));
+        let followers = status
+            .followers
+            .iter()
+            .filter(|it| it.connected && it.heard);
+        let followers = followers.map(|it| (it.id, of(it.durable_lsn)));
+        own.into_iter().chain(followers).collect()
+    }
+
     /// The id of the replica that runs here now.
     pub fn id(&self) -> Option<ReplicaId> {
         self.live().map(|status| status.id)
@@ -170,8 +202,24 @@ impl View {
         if let Some((pod, _)) = self.find(id) {
             return Some(pod.ordinal);
         }
-        let known = self.known.iter().find(|(_, known)| **known == id)?;
-        Some(*known.0)
+        if let Some((ordinal, _)) = self.known.iter().find(|(_, known)| **known == id) {
+            return Some(*ordinal);
+        }
+        // Disks remember the names, when nobody else does.
+        let name = self.live().find_map(|(_, status)| status.names.get(&id))?;
+        self.pod_ordinal(name)
+    }
+
+    /// The number at the end of the name of a Pod of this store.
+    fn pod_ordinal(&self, name: &str) -> Option<u32> {
+        let rest = name.strip_prefix(&self.store.name)?;
+        rest.strip_prefix('-')?.parse().ok()
+    }
+
+    /// Whether the user gives up what this replica has, if it has anything.
+    pub fn is_given_up(&self, id: ReplicaId) -> bool {
+        let ordinal = self.ordinal_of(id);
+        ordinal.is_some_and(|ordinal| self.store.accept_loss.contains(&ordinal))
     }
 
     /// Replicas that the StatefulSet asks for now, or will.

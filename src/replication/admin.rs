@@ -6,7 +6,7 @@
 //! | `GET /status/stream` | | a [`ReplicaStatus`] a line: at once, on every change (at most five a second), and several times a lease, at least every second |
 //! | `GET /configuration` | | the [`Assignment`] that was handed over last |
 //! | `PUT /configuration` | [`Assignment`] | 200, or 409 with the reason as text |
-//! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`] |
+//! | `POST /promise` | [`PromiseRequest`] | [`PromiseAnswer`], or 409 with the reason as text if it is not meant for this replica |
 //! | `POST /switchover` | [`SwitchoverRequest`] | [`PromiseAnswer`] once the target has everything and the leader has promised, or 409 with the reason as text: then it leads on |
 //! | `GET /digest` | | [`Digest`] |
 //! | `GET /healthz`, `GET /readyz` | | 200, or 503 with the reason as text |
@@ -18,9 +18,11 @@
 //! |---|---|---|
 //! | `GET /process` | | [`ProcessStatus`] |
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
+use super::types::{Addressee, Configuration, Epoch, Lsn, Position, ReplicaId, StoreId};
 
 /// What a replica does for its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +151,22 @@ pub struct Assignment {
 pub struct PromiseRequest {
     /// The epoch to promise.
     pub epoch: Epoch,
+    /// Whom it is meant for: an address may be another Pod's by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ReplicaId>,
+    /// The store in whose name it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreId>,
+}
+
+impl PromiseRequest {
+    /// For whom it is meant.
+    pub fn addressee(&self) -> Addressee {
+        Addressee {
+            id: self.to,
+            store: self.store,
+        }
+    }
 }
 
 /// The answer to a [`PromiseRequest`], given once the promise is durable.
@@ -161,11 +179,32 @@ pub struct PromiseAnswer {
     pub granted: bool,
     /// The highest epoch promised.
     pub promised: Epoch,
+    /// The highest epoch that was promised before it was asked.
+    #[serde(default)]
+    pub before: Option<Epoch>,
     /// The last durable record.
     pub last: Position,
+    /// Highest epoch of a leader by whose word the log was cut, or thrown away for a seed.
+    #[serde(default)]
+    pub cut: Epoch,
+    /// A leader: what it knows its followers to have had on disk.
+    #[serde(default)]
+    pub acknowledged: Vec<Acknowledged>,
     /// Leases to leaders of lower epochs that may still run.
     #[serde(default)]
     pub leases: Vec<LeaseLeft>,
+}
+
+/// What a leader knows a follower to have had on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledged {
+    /// Who.
+    pub id: ReplicaId,
+    /// In which epoch it acknowledged that.
+    pub epoch: Epoch,
+    /// The last record.
+    pub last: Position,
 }
 
 /// A lease that a voter has given and that may still run.
@@ -190,6 +229,12 @@ pub struct SwitchoverRequest {
     pub target: ReplicaId,
     /// Milliseconds after which the leader gives up and leads on.
     pub deadline_ms: u64,
+    /// The leader that it is meant for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ReplicaId>,
+    /// The store in whose name it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreId>,
 }
 
 /// What the parent of a replica's process says.
@@ -279,8 +324,20 @@ pub struct ReplicaStatus {
     pub promised: Epoch,
     /// Highest epoch that this data directory began as leader.
     pub begun: Epoch,
-    /// Version of the adopted configuration, 0 if none since the start.
+    /// Version of the configuration by which it acts, 0 if it was handed over none since the start.
     pub configuration_version: u64,
+    /// The configuration that its disk has adopted last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Configuration>,
+    /// Epoch of the leader of whose log its own is a part now, itself included; 0 if that is not known.
+    #[serde(default)]
+    pub matched: Epoch,
+    /// Names of the members as of then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<ReplicaId, String>,
+    /// Highest epoch of a leader by whose word its log was cut, or thrown away for a seed.
+    #[serde(default)]
+    pub cut: Epoch,
     /// Highest version under which this leader has committed a barrier, 0 if none.
     pub established_version: u64,
     /// Leader: it may answer clients, as its barrier is committed and it holds its leases.

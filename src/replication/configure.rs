@@ -3,20 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, Following, Phase};
+use super::core::{Core, Following, Phase, Ticket};
 use super::lease;
 use super::progress::{DiskWatch, Leader};
-use super::types::{Configuration, Epoch, Lsn};
+use super::types::{Addressee, Configuration, Epoch, Lsn};
 use super::words::{Effect, HardState};
 
 impl Core {
     /// The operator asks for a promise. A leader of a lower epoch stops leading at once; the
     /// answer is given when the log is quiet and the promise is on disk.
-    pub(super) fn promise(&mut self, epoch: Epoch, ticket: u64, out: &mut Vec<Effect>) {
-        let bound = self
-            .hard
-            .promised
-            .max(self.saving.map_or(Epoch(0), |hard| hard.promised));
+    pub(super) fn promise(
+        &mut self,
+        epoch: Epoch,
+        ticket: u64,
+        to: Addressee,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(reason) = self.refuses_promise(epoch, to) {
+            out.push(Effect::Refuse { ticket, reason });
+            return;
+        }
+        let before = self.hard.promised;
+        let bound = before.max(self.saving.map_or(Epoch(0), |hard| hard.promised));
         if epoch < bound
             || self
                 .leader
@@ -26,6 +34,7 @@ impl Core {
             out.push(Effect::AnswerPromise {
                 ticket,
                 granted: false,
+                before,
                 leases: Vec::new(),
             });
             return;
@@ -38,8 +47,47 @@ impl Core {
         {
             self.stop_following(out);
         }
-        self.tickets.push((epoch, ticket));
+        self.tickets.push(Ticket {
+            epoch,
+            number: ticket,
+            before,
+        });
         self.settle_promises(out);
+    }
+
+    /// Why a request for a promise is not for this replica, or is none that an operator makes.
+    pub(super) fn refuses_promise(&self, epoch: Epoch, to: Addressee) -> Option<String> {
+        if let Some(id) = to.id.filter(|id| *id != self.id) {
+            return Some(format!("this is replica {}, not {id}", self.id));
+        }
+        if let Some(reason) = self.foreign(to.store) {
+            return Some(format!("asked in the name of another store: {reason}"));
+        }
+        self.absurd(epoch)
+    }
+
+    /// Why this epoch cannot be one that the store has come to.
+    fn absurd(&self, epoch: Epoch) -> Option<String> {
+        let known = self.hard.promised.max(self.hard.begun);
+        let known = known.max(self.history.last()).max(self.adopted.epoch);
+        epoch.is_absurd(known).then(|| {
+            format!(
+                "epoch {epoch} is absurdly far above {known}, the highest that this replica knows"
+            )
+        })
+    }
+
+    /// Why this configuration is not to be adopted; `None` if it is, or is an older one that comes late.
+    pub fn refuses(&self, configuration: &Configuration) -> Option<String> {
+        if let Some(reason) = self.foreign(configuration.store) {
+            return Some(format!("this configuration is another store's: {reason}"));
+        }
+        if let Some(reason) = self.absurd(configuration.epoch) {
+            return Some(reason);
+        }
+        let version = configuration.version;
+        let differs = version == self.adopted.version && *configuration != self.adopted;
+        differs.then(|| format!("version {version} is another one than the version {version} that this replica has adopted"))
     }
 
     /// Goes on with the promises that were asked for, once nothing is on its way to the log.
@@ -50,7 +98,7 @@ impl Core {
         let highest = self
             .tickets
             .iter()
-            .map(|(epoch, _)| *epoch)
+            .map(|ticket| ticket.epoch)
             .max()
             .unwrap_or_default();
         if self.hard.promised < highest {
@@ -63,12 +111,13 @@ impl Core {
             );
             return;
         }
-        for (epoch, ticket) in std::mem::take(&mut self.tickets) {
-            let granted = epoch == self.hard.promised;
-            let leases = self.grants.below(epoch, self.now);
+        for ticket in std::mem::take(&mut self.tickets) {
+            let granted = ticket.epoch == self.hard.promised;
+            let leases = self.grants.below(ticket.epoch, self.now);
             out.push(Effect::AnswerPromise {
-                ticket,
+                ticket: ticket.number,
                 granted,
+                before: ticket.before,
                 leases,
             });
         }
@@ -98,10 +147,50 @@ impl Core {
         }
         self.settle_role(out);
         self.promise_durable(out);
+        self.go_on(out);
     }
 
-    /// The operator handed over the register. Lower versions than the adopted one are ignored.
+    /// The operator handed over the register. Lower versions than the adopted one are ignored; what is
+    /// adopted is on disk before anything is done by it, so that a register that goes back is noticed.
     pub(super) fn configure(&mut self, configuration: Configuration, out: &mut Vec<Effect>) {
+        if self.refuses(&configuration).is_some() {
+            return;
+        }
+        let version = configuration.version;
+        let on_its_way = self.to_adopt.as_ref().or(self.adopting.as_ref());
+        if on_its_way.is_some_and(|newer| newer.version >= version) {
+            return;
+        }
+        if version == self.adopted.version {
+            self.act(configuration, out);
+        } else if version > self.adopted.version {
+            if self.adopting.is_some() {
+                self.to_adopt = Some(configuration);
+            } else {
+                self.adopting = Some(configuration.clone());
+                out.push(Effect::Adopt(configuration));
+            }
+        }
+    }
+
+    /// A configuration is on disk.
+    pub(super) fn adopted(&mut self, configuration: Configuration, out: &mut Vec<Effect>) {
+        assert_eq!(
+            self.adopting.as_ref(),
+            Some(&configuration),
+            "only one is on its way to disk"
+        );
+        self.adopting = self.to_adopt.take();
+        self.adopted = configuration.clone();
+        self.disk_answered();
+        if let Some(next) = &self.adopting {
+            out.push(Effect::Adopt(next.clone()));
+        }
+        self.act(configuration, out);
+    }
+
+    /// Acts by a configuration that is on disk.
+    fn act(&mut self, configuration: Configuration, out: &mut Vec<Effect>) {
         if configuration.version <= self.configuration.version {
             return;
         }
@@ -161,10 +250,15 @@ impl Core {
         out.push(Effect::Follow(leader));
     }
 
-    /// Begins `epoch` as leader: first the durable mark, then the wait, then the barrier.
+    /// Begins `epoch` as leader: first the durable mark, then the wait, then the barrier. Only a disk that
+    /// has promised just this epoch begins it: one that has not has been put back since, and does not hold
+    /// what it was chosen for.
     fn begin(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
         let quiet = self.durable == self.end && !self.truncating;
         if !self.complete || !quiet || !self.tickets.is_empty() {
+            return;
+        }
+        if self.hard.promised != epoch {
             return;
         }
         if self.hard.begun >= epoch {

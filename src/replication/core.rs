@@ -25,7 +25,14 @@ pub struct Core {
     pub(super) applied: Lsn,
     pub(super) complete: bool,
     pub(super) commit: Lsn,
+    /// The configuration by which it acts: the adopted one, once it was handed over in this life.
     pub(super) configuration: Configuration,
+    /// The last configuration that is on disk.
+    pub(super) adopted: Configuration,
+    /// One that is on its way to disk.
+    pub(super) adopting: Option<Configuration>,
+    /// A later one that waits for that.
+    pub(super) to_adopt: Option<Configuration>,
     pub(super) established: u64,
     pub(super) leader: Option<Leader>,
     pub(super) following: Option<Following>,
@@ -34,7 +41,7 @@ pub struct Core {
     /// The epoch whose mark this process is making, or made, and has not led in yet.
     pub(super) begin_mark: Option<Epoch>,
     /// Promise requests that wait for the log to be quiet and the promise to be durable.
-    pub(super) tickets: Vec<(Epoch, u64)>,
+    pub(super) tickets: Vec<Ticket>,
     /// The leases that this replica has granted.
     pub(super) grants: Grants,
     /// The leases that it asks for as leader.
@@ -44,6 +51,15 @@ pub struct Core {
     /// The disk did not answer, and this replica stopped leading for it.
     pub(super) stalled: bool,
     pub(super) now: Duration,
+}
+
+/// A request for a promise.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Ticket {
+    pub(super) epoch: Epoch,
+    pub(super) number: u64,
+    /// What was promised when it was asked.
+    pub(super) before: Epoch,
 }
 
 /// The state of a follower towards its leader.
@@ -79,10 +95,16 @@ pub(super) enum Phase {
     Promising,
     /// `History` sent.
     Told,
+    /// The leader's log is being compared with the own one.
+    Comparing,
+    /// They are equal up to here: what is beyond goes once it is on disk by whose word.
+    Resuming(Lsn),
     /// The log is being cut.
     Truncating,
-    /// The log is being reset for a seed.
-    Resetting,
+    /// A seed is to take the place of the log, once it is on disk by whose word.
+    Parting(Lsn, Option<u32>),
+    /// The log is being reset for a seed; what it holds after this is in no other one.
+    Resetting(Lsn),
     /// Takes frames.
     Streaming,
 }
@@ -107,6 +129,9 @@ impl Core {
             complete: found.complete,
             commit: found.flushed,
             configuration: Configuration::default(),
+            adopted: found.adopted,
+            adopting: None,
+            to_adopt: None,
             established: 0,
             leader: None,
             following: None,
@@ -128,17 +153,26 @@ impl Core {
         let out = &mut effects;
         match input {
             Input::Configure(configuration) => self.configure(configuration, out),
-            Input::Promise { epoch, ticket } => self.promise(epoch, ticket, out),
+            Input::Promise { epoch, ticket, to } => self.promise(epoch, ticket, to, out),
             Input::Switchover {
                 epoch,
                 target,
                 within,
                 ticket,
-            } => self.switchover(epoch, target, within, ticket, out),
+                to,
+            } => {
+                if let Some(reason) = self.refuses_promise(epoch, to) {
+                    out.push(Effect::Refuse { ticket, reason });
+                } else {
+                    self.switchover(epoch, target, within, ticket, out);
+                }
+            }
             Input::Quiet => self.quiet(out),
             Input::SetLease(lease) => self.lease = lease,
             Input::Beat => self.disk_answered(),
             Input::Saved(hard) => self.saved(hard, out),
+            Input::Adopted(configuration) => self.adopted(configuration, out),
+            Input::Compared { peer, point, equal } => self.compared(peer, point, equal, out),
             Input::Sealed { end, barrier } => self.sealed(end, barrier),
             Input::Durable(lsn) => self.made_durable(lsn, out),
             Input::Truncated(to) => self.truncated(to, out),
@@ -170,7 +204,12 @@ impl Core {
 
     fn received(&mut self, peer: Peer, message: Message, out: &mut Vec<Effect>) {
         match message {
-            Message::Hello { id, promised, .. } => self.hello(peer, id, promised, out),
+            Message::Hello {
+                id,
+                promised,
+                store,
+                ..
+            } => self.hello(peer, id, promised, store, out),
             Message::History {
                 history,
                 end,
@@ -190,14 +229,15 @@ impl Core {
                 self.follower_lease(peer, echo, lease_ms);
                 self.follower_ack(peer, durable, applied, out);
             }
-            Message::Welcome { id, epoch } => self.welcome(peer, id, epoch, out),
+            Message::Welcome { id, epoch, store } => self.welcome(peer, id, epoch, store, out),
             Message::Refuse { reason, .. } => {
                 if self.is_leader_peer(peer) {
                     out.push(Effect::Close(peer, reason));
                 }
             }
-            Message::Resume { point } => self.resume(peer, point, out),
-            Message::Seed { point } => self.seed(peer, point, out),
+            Message::Resume { point, chain } => self.resume(peer, point, chain, out),
+            Message::Parted => self.follower_parted(peer, out),
+            Message::Seed { point, chain } => self.seed(peer, point, chain, out),
             Message::Append {
                 commit,
                 end,

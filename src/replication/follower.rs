@@ -2,7 +2,7 @@
 
 use super::core::{Core, Phase};
 use super::message::{Message, PROTOCOL_VERSION};
-use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use super::types::{Epoch, EpochHistory, Lsn, ReplicaId, StoreId};
 use super::words::{Effect, HardState, Peer};
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ impl Core {
             id: self.id,
             name: String::new(), // the shell knows it
             promised: self.hard.promised,
+            store: self.adopted.store,
         };
         out.push(Effect::Send(peer, hello));
     }
@@ -44,9 +45,10 @@ impl Core {
         peer: Peer,
         id: ReplicaId,
         epoch: Epoch,
+        store: Option<StoreId>,
         out: &mut Vec<Effect>,
     ) {
-        let hard = self.hard;
+        let (hard, foreign) = (self.hard, self.foreign(store));
         let Some(following) = &mut self.following else {
             return;
         };
@@ -59,6 +61,10 @@ impl Core {
                 hard.promised
             );
             out.push(Effect::Close(peer, reason));
+            return;
+        }
+        if let Some(reason) = foreign {
+            out.push(Effect::Close(peer, format!("the leader: {reason}")));
             return;
         }
         following.epoch = epoch;
@@ -108,8 +114,15 @@ impl Core {
         out.push(Effect::Send(peer, history));
     }
 
-    /// The leader says where the histories part.
-    pub(super) fn resume(&mut self, peer: Peer, point: Lsn, out: &mut Vec<Effect>) {
+    /// The leader says where the histories part. Epochs alone do not tell whether the logs are equal up to
+    /// there: a disk may have been put back, or be another store's.
+    pub(super) fn resume(
+        &mut self,
+        peer: Peer,
+        point: Lsn,
+        chain: Option<u32>,
+        out: &mut Vec<Effect>,
+    ) {
         let (end, flushed) = (self.end, self.flushed);
         let Some(following) = &mut self.following else {
             return;
@@ -119,12 +132,72 @@ impl Core {
         }
         if point > end || point < flushed {
             out.push(Effect::Close(peer, format!("cannot go on from {point}")));
-        } else if point < end {
-            following.phase = Phase::Truncating;
-            self.truncating = true;
-            out.push(Effect::Truncate(point));
         } else {
-            self.begin_streaming(point, out);
+            following.phase = Phase::Comparing;
+            out.push(Effect::Compare { peer, point, chain });
+        }
+    }
+
+    /// The shell has compared the logs.
+    pub(super) fn compared(&mut self, peer: Peer, point: Lsn, equal: bool, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else {
+            return;
+        };
+        if following.peer != Some(peer) || following.phase != Phase::Comparing {
+            return;
+        }
+        if equal {
+            following.phase = Phase::Resuming(point);
+            self.go_on(out);
+        } else {
+            following.phase = Phase::Told;
+            out.push(Effect::Send(peer, Message::Parted));
+        }
+    }
+
+    /// Cuts the log where it parts from the leader's, or gives it up for a seed: not before it is on disk
+    /// by whose word.
+    pub(super) fn go_on(&mut self, out: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else {
+            return;
+        };
+        let (epoch, end) = (following.epoch, self.end);
+        let cuts = match following.phase {
+            Phase::Resuming(point) => point < end,
+            Phase::Parting(..) => true,
+            _ => return,
+        };
+        if cuts && self.hard.cut < epoch {
+            if self.saving.is_none() {
+                let hard = HardState {
+                    cut: epoch,
+                    ..self.hard
+                };
+                self.saving = Some(hard);
+                out.push(Effect::Save(hard));
+            }
+            return;
+        }
+        match (following.phase, following.peer) {
+            (Phase::Resuming(point), Some(peer)) if point < self.flushed => {
+                out.push(Effect::Close(
+                    peer,
+                    format!("cannot go on from {point} any more"),
+                ));
+            }
+            (Phase::Resuming(point), _) if point < end => {
+                following.phase = Phase::Truncating;
+                self.truncating = true;
+                out.push(Effect::Truncate(point));
+            }
+            (Phase::Resuming(point), _) => self.begin_streaming(point, out),
+            (Phase::Parting(point, chain), Some(peer)) => {
+                following.phase = Phase::Resetting(point);
+                following.ready = false;
+                self.complete = false;
+                out.push(Effect::FetchSeed { peer, point, chain });
+            }
+            _ => {}
         }
     }
 
@@ -161,15 +234,19 @@ impl Core {
     }
 
     /// The leader's log does not reach back far enough.
-    pub(super) fn seed(&mut self, peer: Peer, point: Lsn, out: &mut Vec<Effect>) {
+    pub(super) fn seed(
+        &mut self,
+        peer: Peer,
+        point: Lsn,
+        chain: Option<u32>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(following) = &mut self.following else {
             return;
         };
         if following.peer == Some(peer) && following.phase == Phase::Told {
-            following.phase = Phase::Resetting;
-            following.ready = false;
-            self.complete = false;
-            out.push(Effect::FetchSeed { peer, point });
+            following.phase = Phase::Parting(point, chain);
+            self.go_on(out);
         }
     }
 
@@ -192,12 +269,18 @@ impl Core {
         self.commit = Lsn::ZERO;
         self.complete = false;
         self.settle_promises(out);
-        let resetting = self
-            .following
-            .as_ref()
-            .is_some_and(|f| f.phase == Phase::Resetting);
-        if resetting {
-            self.begin_streaming(at, out);
+        let Some(following) = &mut self.following else {
+            return;
+        };
+        if let (Phase::Resetting(parted), Some(peer)) = (following.phase, following.peer) {
+            if at == oldest || at <= parted {
+                self.begin_streaming(at, out);
+            } else {
+                // It was begun under another leader, and holds what this one's log does not.
+                let reason =
+                    format!("the log of an earlier seed goes on to {at}, and parts at {parted}");
+                out.push(Effect::Close(peer, reason));
+            }
         }
     }
 
@@ -214,7 +297,7 @@ impl Core {
         if let Some(following) = &mut self.following {
             let heard = following.backlog.is_some();
             following.backlog = heard.then_some(following.leader_end);
-            if following.phase == Phase::Resetting {
+            if matches!(following.phase, Phase::Resetting(_) | Phase::Parting(..)) {
                 // Asked to fetch one while the last steps of this one were under way: tell anew.
                 following.phase = Phase::Promising;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::progress::DiskWatch;
-use super::types::{Epoch, ReplicaId};
+use super::types::{Addressee, Epoch, ReplicaId};
 use super::words::Effect;
 
 /// A tick counts for at most this much: a process that was frozen learns nothing about its disk.
@@ -46,7 +46,7 @@ impl Core {
             }
         };
         if let Some(reason) = reason {
-            out.push(Effect::RefuseSwitchover { ticket, reason });
+            out.push(Effect::Refuse { ticket, reason });
             return;
         }
         self.handover = Some(Handover {
@@ -78,7 +78,7 @@ impl Core {
         let settled = self.durable == end && self.commit == end;
         if handover.quiet && held && settled {
             self.handover = None;
-            self.promise(handover.epoch, handover.ticket, out);
+            self.promise(handover.epoch, handover.ticket, Addressee::default(), out);
         } else if self.now >= handover.until {
             self.drop_handover("the target did not get everything in time", out);
             out.push(Effect::Resume);
@@ -88,7 +88,7 @@ impl Core {
     /// The switchover comes to nothing.
     pub(super) fn drop_handover(&mut self, reason: &str, out: &mut Vec<Effect>) {
         if let Some(handover) = self.handover.take() {
-            out.push(Effect::RefuseSwitchover {
+            out.push(Effect::Refuse {
                 ticket: handover.ticket,
                 reason: reason.to_owned(),
             });

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::lease;
 use super::message::Message;
 use super::progress::Follower;
-use super::types::{Epoch, EpochHistory, Lsn, ReplicaId};
+use super::types::{Epoch, EpochHistory, Lsn, ReplicaId, StoreId};
 use super::words::{Effect, Peer};
 
 impl Core {
@@ -70,8 +70,10 @@ impl Core {
         peer: Peer,
         id: ReplicaId,
         promised: Epoch,
+        store: Option<StoreId>,
         out: &mut Vec<Effect>,
     ) {
+        let foreign = self.foreign(store);
         let refuse = |epoch, reason: &str| {
             Effect::Send(
                 peer,
@@ -92,6 +94,20 @@ impl Core {
             ));
             return;
         }
+        if let Some(reason) = foreign {
+            out.push(refuse(leader.epoch, &reason));
+            return;
+        }
+        // One replica has one connection: an older one is half open, or that of a copy.
+        let older = leader.followers.iter().filter(|(_, known)| known.id == id);
+        let older: Vec<Peer> = older.map(|(peer, _)| *peer).collect();
+        for peer in older {
+            leader.followers.remove(&peer);
+            out.push(Effect::Close(
+                peer,
+                "this follower has connected anew".to_owned(),
+            ));
+        }
         let follower = Follower {
             id,
             matched: false,
@@ -106,8 +122,18 @@ impl Core {
             Message::Welcome {
                 id: self.id,
                 epoch: leader.epoch,
+                store: self.adopted.store,
             },
         ));
+    }
+
+    /// Why a disk of that store is none of this one's; `None` if it may be.
+    pub(super) fn foreign(&self, store: Option<StoreId>) -> Option<String> {
+        let (Some(theirs), Some(ours)) = (store, self.adopted.store) else {
+            return None;
+        };
+        (theirs != ours)
+            .then(|| format!("it belongs to the store {theirs}, and this replica to {ours}"))
     }
 
     /// The follower told its history: where does it go on, or must it be seeded?
@@ -130,12 +156,20 @@ impl Core {
         }
         let point = self.history.common_point(self.end, history, end);
         let reachable = complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO;
-        let answer = if reachable {
-            Message::Resume { point }
+        out.push(if reachable {
+            Effect::SendResume { peer, point }
         } else {
-            Message::Seed { point }
-        };
-        out.push(Effect::Send(peer, answer));
+            Effect::SendSeed { peer, point }
+        });
+    }
+
+    /// The follower's log is not this one's, whatever its epochs say.
+    pub(super) fn follower_parted(&mut self, peer: Peer, out: &mut Vec<Effect>) {
+        let leader = self.leader.as_ref();
+        if leader.is_some_and(|leader| leader.followers.contains_key(&peer)) {
+            let point = Lsn::ZERO;
+            out.push(Effect::SendSeed { peer, point });
+        }
     }
 
     /// The follower's log ends at `from`, which lies in this leader's log.

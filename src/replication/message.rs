@@ -6,7 +6,8 @@
 //! | `Welcome` | leader | answers `Hello`: it leads this epoch |
 //! | `Refuse` | leader | it does not lead, or is of a lower epoch than the follower promised |
 //! | `History` | follower | once the promise of the leader's epoch is durable |
-//! | `Resume` | leader | where the histories part: the follower truncates to there |
+//! | `Resume` | leader | where the histories part: the follower truncates to there, if it has the same up to there |
+//! | `Parted` | follower | it has not: its log is not the leader's |
 //! | `Seed` | leader | the log does not reach back that far: fetch a snapshot |
 //! | `Ready` | follower | its log ends at that point durably, records after it are welcome |
 //! | `Append` | leader | frames follow this message as they stand in the leader's log |
@@ -22,10 +23,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{Epoch, EpochHistory, Lsn, Position, ReplicaId};
+use super::types::{Epoch, EpochHistory, Lsn, Position, ReplicaId, StoreId};
 
 /// Version of these messages; replicas of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ pub enum Message {
         name: String,
         /// The highest epoch that it promised.
         promised: Epoch,
+        /// The store that its disk belongs to, if it knows.
+        store: Option<StoreId>,
     },
     /// The receiver of a `Hello` leads.
     Welcome {
@@ -98,6 +101,8 @@ pub enum Message {
         id: ReplicaId,
         /// Its epoch.
         epoch: Epoch,
+        /// The store, if it knows.
+        store: Option<StoreId>,
     },
     /// The receiver of a `Hello` does not lead this follower.
     Refuse {
@@ -121,11 +126,17 @@ pub enum Message {
     Resume {
         /// Where the histories part.
         point: Lsn,
+        /// CRC chain of the leader's log there: the follower goes on only if its own is the same.
+        chain: Option<u32>,
     },
+    /// The logs differ before that point, though their epochs do not.
+    Parted,
     /// Fetch a snapshot first.
     Seed {
         /// Where the histories part: what the follower has after that is in no other log.
         point: Lsn,
+        /// As in `Resume`: whether a log that was begun for an earlier seed may go on.
+        chain: Option<u32>,
     },
     /// The log ends here durably.
     Ready {

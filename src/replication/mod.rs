@@ -19,7 +19,8 @@ mod words;
 pub use core::Core;
 pub use lease::Lease;
 pub use types::{
-    Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, VoterSet,
+    Addressee, Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, StoreId,
+    VoterSet,
 };
 
 pub use view::{CoreView, FollowerView};

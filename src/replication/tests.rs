@@ -6,6 +6,7 @@ use super::message::Message;
 use super::*;
 
 mod handover;
+mod identity;
 mod leases;
 mod seeds;
 mod truncation;
@@ -33,18 +34,39 @@ impl Subject {
         }
     }
 
-    /// Drives an input and whatever is saved because of it.
+    /// Drives an input and whatever is saved, adopted or compared because of it; the logs are equal.
+    /// What was adopted and compared is not among the effects.
     fn give(&mut self, input: Input) -> &[Effect] {
         self.effects = self.core.step(input, self.now);
         let mut at = 0;
-        while let Some(effect) = self.effects.get(at) {
-            if let Effect::Save(hard) = *effect {
-                let more = self.core.step(Input::Saved(hard), self.now);
-                self.effects.extend(more);
+        while let Some(effect) = self.effects.get(at).cloned() {
+            let answer = match effect {
+                Effect::Save(hard) => Input::Saved(hard),
+                Effect::Adopt(configuration) => Input::Adopted(configuration),
+                Effect::Compare { peer, point, .. } => Input::Compared {
+                    peer,
+                    point,
+                    equal: true,
+                },
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            if matches!(answer, Input::Saved(_)) {
+                at += 1;
+            } else {
+                self.effects.remove(at);
             }
-            at += 1;
+            let more = self.core.step(answer, self.now);
+            self.effects.extend(more);
         }
         &self.effects
+    }
+
+    /// Asks for a promise.
+    fn promise(&mut self, epoch: u64, ticket: u64) -> &[Effect] {
+        self.give(asked(epoch, ticket))
     }
 
     fn seal(&mut self, end: u64, barrier: Option<u64>) {
@@ -67,8 +89,49 @@ fn register(version: u64, epoch: u64, leader: ReplicaId, sync: u32) -> Configura
     }
 }
 
+/// A request for a promise.
+fn asked(epoch: u64, ticket: u64) -> Input {
+    Input::Promise {
+        epoch: Epoch(epoch),
+        ticket,
+        to: Addressee::default(),
+    }
+}
+
+fn resume(point: u64) -> Message {
+    Message::Resume {
+        point: Lsn(point),
+        chain: Some(7),
+    }
+}
+
+fn seed(point: u64) -> Message {
+    Message::Seed {
+        point: Lsn(point),
+        chain: Some(7),
+    }
+}
+
+/// What is on disk before the log is cut, or given up.
+fn by_word_of(epoch: u64) -> Effect {
+    Effect::Save(HardState {
+        promised: Epoch(epoch),
+        cut: Epoch(epoch),
+        ..HardState::default()
+    })
+}
+
+fn welcome(epoch: u64) -> Message {
+    Message::Welcome {
+        id: OTHER,
+        epoch: Epoch(epoch),
+        store: None,
+    }
+}
+
 fn leading(sync: u32) -> Subject {
     let mut subject = Subject::new();
+    subject.promise(1, 0);
     subject.give(Input::Configure(register(1, 1, ME, sync)));
     subject.seal(2, Some(1));
     subject.give(Input::Durable(Lsn(2)));
@@ -82,19 +145,24 @@ fn hello(promised: u64) -> Message {
         id: OTHER,
         name: String::new(),
         promised,
+        store: None,
     }
 }
 
 #[test]
 fn a_leader_marks_its_epoch_before_it_leads() {
     let mut subject = Subject::new();
+    subject.promise(1, 0);
+    let register = register(1, 1, ME, 0);
     let effects = subject
         .core
-        .step(Input::Configure(register(1, 1, ME, 0)), Duration::ZERO);
+        .step(Input::Configure(register.clone()), Duration::ZERO);
+    assert_eq!(effects, [Effect::Adopt(register.clone())]);
+    let effects = subject.core.step(Input::Adopted(register), Duration::ZERO);
     let mark = HardState {
         promised: Epoch(1),
         begun: Epoch(1),
-        lease_ms: 0,
+        ..HardState::default()
     };
     assert_eq!(effects, [Effect::Save(mark)]);
     let effects = subject.core.step(Input::Saved(mark), Duration::ZERO);
@@ -110,29 +178,26 @@ fn an_epoch_is_not_led_by_a_second_process() {
     let hard = HardState {
         promised: Epoch(3),
         begun: Epoch(3),
-        lease_ms: 0,
+        ..HardState::default()
     };
     let found = Recovered {
         hard,
         complete: true,
         ..Recovered::default()
     };
-    let mut core = Core::new(ME, found, Duration::ZERO);
-    assert_eq!(
-        core.step(Input::Configure(register(5, 3, ME, 0)), Duration::ZERO),
-        []
-    );
-    assert!(core.leading().is_none());
+    let mut subject = Subject {
+        core: Core::new(ME, found, Duration::ZERO),
+        ..Subject::new()
+    };
+    assert_eq!(subject.give(Input::Configure(register(5, 3, ME, 0))), []);
+    assert!(subject.core.leading().is_none());
 }
 
 #[test]
 fn nobody_leads_or_follows_below_its_promise() {
     for leader in [ME, OTHER] {
         let mut subject = Subject::new();
-        subject.give(Input::Promise {
-            epoch: Epoch(7),
-            ticket: 1,
-        });
+        subject.promise(7, 1);
         assert_eq!(
             subject.give(Input::Configure(register(5, 6, leader, 0))),
             []
@@ -142,11 +207,12 @@ fn nobody_leads_or_follows_below_its_promise() {
 
 #[test]
 fn a_replica_without_a_whole_state_does_not_lead() {
-    let mut core = Core::new(ME, Recovered::default(), Duration::ZERO);
-    assert_eq!(
-        core.step(Input::Configure(register(1, 1, ME, 0)), Duration::ZERO),
-        []
-    );
+    let mut subject = Subject {
+        core: Core::new(ME, Recovered::default(), Duration::ZERO),
+        ..Subject::new()
+    };
+    subject.promise(1, 0);
+    assert_eq!(subject.give(Input::Configure(register(1, 1, ME, 0))), []);
 }
 
 #[test]
@@ -159,6 +225,7 @@ fn older_configurations_are_ignored() {
 #[test]
 fn a_leader_waits_for_earlier_leases_before_its_barrier() {
     let mut subject = Subject::new();
+    subject.promise(1, 0);
     let configuration = Configuration {
         wait_ms: 1000,
         ..register(1, 1, ME, 0)
@@ -185,12 +252,7 @@ fn a_leader_waits_for_earlier_leases_before_its_barrier() {
 fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
     let mut subject = leading(0);
     subject.seal(9, None);
-    let effects = subject
-        .give(Input::Promise {
-            epoch: Epoch(2),
-            ticket: 4,
-        })
-        .to_vec();
+    let effects = subject.promise(2, 4).to_vec();
     assert_eq!(
         effects,
         [Effect::StepDown],
@@ -201,6 +263,7 @@ fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
         effects.contains(&Effect::AnswerPromise {
             ticket: 4,
             granted: true,
+            before: Epoch(1),
             leases: Vec::new(),
         }),
         "{effects:?}"
@@ -212,27 +275,23 @@ fn a_promise_ends_a_leader_and_is_answered_when_the_log_is_quiet() {
             lsn: Lsn(9)
         }
     );
-    let lower = subject.give(Input::Promise {
-        epoch: Epoch(1),
-        ticket: 5,
-    });
+    let lower = subject.promise(1, 5);
     assert_eq!(
         lower,
         [Effect::AnswerPromise {
             ticket: 5,
             granted: false,
+            before: Epoch(2),
             leases: Vec::new(),
         }]
     );
-    let again = subject.give(Input::Promise {
-        epoch: Epoch(2),
-        ticket: 6,
-    });
+    let again = subject.promise(2, 6);
     assert_eq!(
         again,
         [Effect::AnswerPromise {
             ticket: 6,
             granted: true,
+            before: Epoch(2),
             leases: Vec::new(),
         }]
     );
@@ -293,11 +352,7 @@ fn a_follower_that_promised_more_is_refused() {
 fn told(subject: &mut Subject, epoch: u64) {
     subject.give(Input::Configure(register(1, epoch, OTHER, 0)));
     subject.give(Input::Connected(7));
-    let welcome = Message::Welcome {
-        id: OTHER,
-        epoch: Epoch(epoch),
-    };
-    let effects = subject.give(Input::Received(7, welcome)).to_vec();
+    let effects = subject.give(Input::Received(7, welcome(epoch))).to_vec();
     let told = effects
         .iter()
         .any(|e| matches!(e, Effect::Send(7, Message::History { .. })));
@@ -314,8 +369,7 @@ fn a_follower_takes_only_what_continues_its_log() {
     let mut subject = Subject::new();
     told(&mut subject, 4);
     let ready = Effect::Send(7, Message::Ready { from: Lsn(0) });
-    let resume = Message::Resume { point: Lsn(0) };
-    assert_eq!(subject.give(Input::Received(7, resume)), [ready]);
+    assert_eq!(subject.give(Input::Received(7, resume(0))), [ready]);
     let frames = |peer, start, epoch, end| Input::Frames {
         peer,
         start: Lsn(start),
@@ -342,7 +396,7 @@ fn a_follower_takes_only_what_continues_its_log() {
 fn a_follower_commits_no_more_than_it_has_on_disk() {
     let mut subject = Subject::new();
     told(&mut subject, 1);
-    subject.give(Input::Received(7, Message::Resume { point: Lsn(0) }));
+    subject.give(Input::Received(7, resume(0)));
     let epochs = vec![(Epoch(1), Lsn(0))];
     subject.give(Input::Frames {
         peer: 7,
@@ -383,12 +437,18 @@ fn an_empty_follower_and_one_beyond_the_log_are_seeded() {
         };
         subject.give(Input::Received(7, told)).to_vec()
     };
-    let seed = |point| Effect::Send(7, Message::Seed { point: Lsn(point) });
+    let seed = |point| Effect::SendSeed {
+        peer: 7,
+        point: Lsn(point),
+    };
     assert_eq!(answer(0, true), [seed(0)]);
     assert_eq!(answer(300, true), [seed(300)]);
     assert_eq!(answer(450, false), [seed(450)]);
-    let resume = Message::Resume { point: Lsn(450) };
-    assert_eq!(answer(450, true), [Effect::Send(7, resume)]);
+    let resume = Effect::SendResume {
+        peer: 7,
+        point: Lsn(450),
+    };
+    assert_eq!(answer(450, true), [resume]);
 }
 
 /// A connection that breaks while the log is being cut: the next one learns of the end only when
@@ -409,25 +469,16 @@ fn a_log_that_is_being_cut_is_not_told_of() {
         now: Duration::from_secs(1),
     };
     told(&mut subject, 2);
-    subject.give(Input::Received(7, Message::Resume { point: Lsn(30) }));
+    subject.give(Input::Received(7, resume(30)));
     subject.give(Input::Closed(7));
     subject.give(Input::Connected(8));
-    let welcome = Message::Welcome {
-        id: OTHER,
-        epoch: Epoch(2),
-    };
-    assert_eq!(subject.give(Input::Received(8, welcome)), []);
-    assert_eq!(
-        subject.give(Input::Promise {
-            epoch: Epoch(2),
-            ticket: 1
-        }),
-        []
-    );
+    assert_eq!(subject.give(Input::Received(8, welcome(2))), []);
+    assert_eq!(subject.promise(2, 1), []);
     let effects = subject.give(Input::Truncated(Lsn(30))).to_vec();
     let ticket = Effect::AnswerPromise {
         ticket: 1,
         granted: true,
+        before: Epoch(2),
         leases: Vec::new(),
     };
     assert_eq!(effects.first(), Some(&ticket), "{effects:?}");

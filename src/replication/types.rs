@@ -45,10 +45,19 @@ impl fmt::Display for Lsn {
 pub struct Epoch(pub u64);
 
 impl Epoch {
+    /// How far a request may be ahead of all that a replica knows: so far that no store gets there, and
+    /// so little that no number of them leads to the end of the numbers.
+    const MOST_AHEAD: u64 = 1 << 32;
+
     /// The epoch after this one.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Whether no honest request can be of this epoch where `known` is the highest that was heard of.
+    pub fn is_absurd(self, known: Self) -> bool {
+        self.0 > known.0.saturating_add(Self::MOST_AHEAD)
     }
 }
 
@@ -58,51 +67,77 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The identity of a replica: the random id of its data directory. A replica that lost its disk
-/// comes back under another id, so nobody counts it for what the old one acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaId(pub u128);
+/// A random number of 128 bits that is told as 32 hexadecimal digits.
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
 
-impl fmt::Display for ReplicaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for ReplicaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A replica id that is not 32 hexadecimal digits.
-#[derive(Debug, thiserror::Error)]
-#[error("a replica id is 32 hexadecimal digits, this is {0:?}")]
-pub struct InvalidReplicaId(String);
-
-impl FromStr for ReplicaId {
-    type Err = InvalidReplicaId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match u128::from_str_radix(text, 16) {
-            Ok(id) if hex => Ok(Self(id)),
-            _ => Err(InvalidReplicaId(text.to_owned())),
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
         }
-    }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                match u128::from_str_radix(text, 16) {
+                    Ok(id) if hex => Ok(Self(id)),
+                    _ => Err(InvalidId(text.to_owned())),
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
 }
 
-impl Serialize for ReplicaId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+/// An id that is not 32 hexadecimal digits.
+#[derive(Debug, thiserror::Error)]
+#[error("an id is 32 hexadecimal digits, this is {0:?}")]
+pub struct InvalidId(String);
+
+random_id! {
+    /// The identity of a replica: the random id of its data directory. A replica that lost its disk
+    /// comes back under another id, so nobody counts it for what the old one acknowledged.
+    ReplicaId
 }
 
-impl<'de> Deserialize<'de> for ReplicaId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
+random_id! {
+    /// The identity of a store: drawn once, when it is born empty, and kept by all of its disks. Two
+    /// stores that ever had the same name have different ones, so their logs are never taken for each
+    /// other's.
+    StoreId
+}
+
+/// For whom a request is meant. What is not said is not checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addressee {
+    /// The replica.
+    pub id: Option<ReplicaId>,
+    /// The store that it is to belong to.
+    pub store: Option<StoreId>,
 }
 
 /// The position of a record together with the epoch in which it was appended. The order is the one
@@ -225,6 +260,9 @@ pub struct Configuration {
     pub previous: Vec<VoterSet>,
     /// Milliseconds that the leader waits before its barrier, for leases of earlier leaders.
     pub wait_ms: u64,
+    /// The store; `None` in a register of a release that did not draw one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreId>,
 }
 
 impl Configuration {

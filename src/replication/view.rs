@@ -19,7 +19,7 @@ pub struct CoreView {
     pub leader: Option<ReplicaId>,
     /// Epoch of that leader.
     pub epoch: Epoch,
-    /// Version of the adopted configuration.
+    /// Version of the configuration by which this replica acts.
     pub version: u64,
     /// Highest version under which a barrier was committed here.
     pub established: u64,
@@ -168,7 +168,12 @@ impl Core {
         self.end
     }
 
-    /// The adopted configuration.
+    /// The last configuration that is on disk.
+    pub fn adopted_configuration(&self) -> &Configuration {
+        &self.adopted
+    }
+
+    /// The configuration by which it acts.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
     }
@@ -182,7 +187,7 @@ impl Core {
     pub fn wants_seed(&self) -> bool {
         self.following
             .as_ref()
-            .is_some_and(|following| following.phase == Phase::Resetting)
+            .is_some_and(|following| matches!(following.phase, Phase::Resetting(_)))
     }
 
     /// Whether this replica leads, and in which epoch.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::message::Message;
-use super::types::{Configuration, Epoch, EpochHistory, Lsn, ReplicaId};
+use super::types::{Addressee, Configuration, Epoch, EpochHistory, Lsn, ReplicaId};
 
 /// What a replica must never forget, besides its log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,6 +15,9 @@ pub struct HardState {
     pub begun: Epoch,
     /// The longest lease granted lately, in milliseconds: after a restart nobody knows to whom.
     pub lease_ms: u32,
+    /// Highest epoch of a leader by whose word this log was cut, or thrown away for a seed: that
+    /// explains why it holds less than it once acknowledged.
+    pub cut: Epoch,
 }
 
 /// What a restarted replica finds on its disk.
@@ -32,6 +35,8 @@ pub struct Recovered {
     pub flushed: Lsn,
     /// Whether there is a whole state (an empty one of a new store counts).
     pub complete: bool,
+    /// The configuration that it adopted last.
+    pub adopted: Configuration,
 }
 
 /// A connection to another replica, named by the shell.
@@ -48,6 +53,8 @@ pub enum Input {
         epoch: Epoch,
         /// Names the request.
         ticket: u64,
+        /// Whom it is meant for.
+        to: Addressee,
     },
     /// The operator wants this leader to make room for `target`: to take no more writes, wait
     /// until the target has everything, and promise. The answer carries the ticket.
@@ -60,6 +67,8 @@ pub enum Input {
         within: Duration,
         /// Names the request.
         ticket: u64,
+        /// Whom it is meant for.
+        to: Addressee,
     },
     /// After [`Effect::Hold`]: everything that was executed is sealed.
     Quiet,
@@ -69,6 +78,17 @@ pub enum Input {
     Beat,
     /// This hard state is on disk.
     Saved(HardState),
+    /// This configuration is on disk.
+    Adopted(Configuration),
+    /// Follower: whether the own log has the same records up to `point` as the leader's.
+    Compared {
+        /// The connection on which it was asked.
+        peer: Peer,
+        /// Up to where.
+        point: Lsn,
+        /// Whether they are equal: the log has a frame that ends there, with the leader's chain.
+        equal: bool,
+    },
     /// Leader: a frame of the own epoch up to `end` is on its way to the log. `barrier` is the
     /// version of the barrier in it, if any, with the barrier's end.
     Sealed {
@@ -124,17 +144,21 @@ pub enum Input {
 pub enum Effect {
     /// Make this durable, then say [`Input::Saved`].
     Save(HardState),
+    /// Make this durable, then say [`Input::Adopted`]: whoever acts by a configuration remembers it.
+    Adopt(Configuration),
     /// Answer the operator's request.
     AnswerPromise {
         /// The request.
         ticket: u64,
         /// Whether its epoch is promised now.
         granted: bool,
+        /// The highest epoch that was promised before it was asked.
+        before: Epoch,
         /// Leases to leaders of lower epochs that may still run.
         leases: Vec<Lease>,
     },
-    /// Answer a request for a switchover: it comes to nothing.
-    RefuseSwitchover {
+    /// Answer the operator's request: it comes to nothing.
+    Refuse {
         /// The request.
         ticket: u64,
         /// For people.
@@ -163,6 +187,31 @@ pub enum Effect {
     Unfollow,
     /// Send a message.
     Send(Peer, Message),
+    /// Leader: send [`Message::Resume`], with the chain of the own log at this point, or without if no
+    /// frame ends there.
+    SendResume {
+        /// The connection.
+        peer: Peer,
+        /// Where the follower may go on.
+        point: Lsn,
+    },
+    /// Leader: send [`Message::Seed`], with the chain likewise.
+    SendSeed {
+        /// The connection.
+        peer: Peer,
+        /// Where the logs part.
+        point: Lsn,
+    },
+    /// Follower: compare the own log's chain at this point with the leader's, then say
+    /// [`Input::Compared`].
+    Compare {
+        /// The connection to the leader.
+        peer: Peer,
+        /// Where.
+        point: Lsn,
+        /// The leader's chain there; `None` if its log has no frame that ends there.
+        chain: Option<u32>,
+    },
     /// Leader: send the follower everything after this, and what comes.
     Stream {
         /// The connection.
@@ -182,6 +231,8 @@ pub enum Effect {
         peer: Peer,
         /// What the log holds after this is in no other one.
         point: Lsn,
+        /// The leader's chain there, if its log has a frame that ends there.
+        chain: Option<u32>,
     },
     /// Records up to here are committed.
     Commit(Lsn),

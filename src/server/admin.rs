@@ -23,10 +23,10 @@ use super::node::Node;
 use super::state::{memory_budget, set_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
-use crate::replication::Input;
 use crate::replication::admin::{
     Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings, SwitchoverRequest,
 };
+use crate::replication::{Addressee, Input};
 use crate::server::clients::Clients;
 
 /// At most so often does a stream tell a change.
@@ -53,6 +53,8 @@ pub(super) struct Admin {
     pub(super) stats: Arc<Stats>,
     pub(super) clients: Arc<Clients>,
     pub(super) snapshots: Arc<super::snapshots::Snapshots>,
+    /// It leads by itself: no operator has anything to say.
+    pub(super) standalone: bool,
     /// Ends the streams, so that a stop does not wait for whoever listens to them.
     pub(super) stop: CancellationToken,
 }
@@ -89,6 +91,14 @@ pub(super) async fn serve(
 impl Admin {
     pub(super) fn status(&self) -> ReplicaStatus {
         status(&self.node, &self.name, self.incarnation)
+    }
+
+    /// What an operator is told by a replica that takes orders from nobody.
+    fn independent(&self) -> Option<Response> {
+        let reason =
+            "this replica was started with --standalone: it leads by itself and takes no orders\n";
+        self.standalone
+            .then(|| (StatusCode::CONFLICT, reason).into_response())
     }
 }
 
@@ -188,6 +198,9 @@ async fn configuration(State(admin): Shared) -> Json<Assignment> {
 }
 
 async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> Response {
+    if let Some(refusal) = admin.independent() {
+        return refusal;
+    }
     let known = assignment
         .members
         .iter()
@@ -198,6 +211,11 @@ async fn configure(State(admin): Shared, Json(assignment): Json<Assignment>) -> 
             admin.node.id
         );
         return (StatusCode::CONFLICT, reason).into_response();
+    }
+    let configuration = &assignment.configuration;
+    let refusal = admin.node.with(|inner| inner.core.refuses(configuration));
+    if let Some(reason) = refusal {
+        return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
     }
     apply_assignment(&admin.node, assignment);
     StatusCode::OK.into_response()
@@ -238,6 +256,9 @@ pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, setti
 }
 
 async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> Response {
+    if let Some(refusal) = admin.independent() {
+        return refusal;
+    }
     let (answer, answered) = oneshot::channel();
     let node = &admin.node;
     node.with(|inner| {
@@ -249,11 +270,13 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
             Input::Promise {
                 epoch: request.epoch,
                 ticket,
+                to: request.addressee(),
             },
         );
     });
     match tokio::time::timeout(PROMISE_DEADLINE, answered).await {
         Ok(Ok(Ok(answer))) => Json(answer).into_response(),
+        Ok(Ok(Err(reason))) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the log is not quiet yet\n",
@@ -264,6 +287,9 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
 
 /// Holds client commands, and promises once the target has everything.
 async fn switchover(State(admin): Shared, Json(request): Json<SwitchoverRequest>) -> Response {
+    if let Some(refusal) = admin.independent() {
+        return refusal;
+    }
     let (answer, answered) = oneshot::channel();
     let node = &admin.node;
     let within = Duration::from_millis(request.deadline_ms);
@@ -272,11 +298,16 @@ async fn switchover(State(admin): Shared, Json(request): Json<SwitchoverRequest>
         let ticket = inner.next_ticket;
         inner.promises.insert(ticket, answer);
         let (epoch, target) = (request.epoch, request.target);
+        let to = Addressee {
+            id: request.to,
+            store: request.store,
+        };
         let input = Input::Switchover {
             epoch,
             target,
             within,
             ticket,
+            to,
         };
         node.drive(inner, input);
     });

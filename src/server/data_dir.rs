@@ -4,6 +4,7 @@
 //! ```text
 //! identity             id and name of the replica, written once
 //! hard                 promise, begun mark, longest lease granted: two slots, written in place
+//! adopted              the configuration that was adopted last
 //! memory               bytes of memory that the data may take, as of the last life
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
@@ -14,6 +15,7 @@
 //! snapshots/<id>/      hard links that followers are being seeded from
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::env::{DirLock, Disk, RealDisk, Slots, durable_file};
-use crate::replication::{Epoch, HardState, ReplicaId};
+use crate::replication::{Configuration, Epoch, HardState, ReplicaId};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,17 @@ struct Hard {
     promised: Epoch,
     begun: Epoch,
     lease_ms: u32,
+    #[serde(default)]
+    cut: Epoch,
+}
+
+/// What this disk remembers of the store that it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Adopted {
+    /// The configuration that was adopted last.
+    pub(super) configuration: Configuration,
+    /// Names of the members, for people.
+    pub(super) names: BTreeMap<ReplicaId, String>,
 }
 
 /// An open data directory, locked for this process.
@@ -150,6 +163,7 @@ impl DataDir {
             promised: hard.promised,
             begun: hard.begun,
             lease_ms: hard.lease_ms,
+            cut: hard.cut,
         };
         let bytes = serde_json::to_vec(&hard).map_err(|error| self.io("hard", error.into()))?;
         let saved = self.hard.lock().replace(&bytes);
@@ -160,6 +174,16 @@ impl DataDir {
     pub(super) fn mirror_hard_state(&self) -> Result<(), DataDirError> {
         let mirrored = self.hard.lock().mirror();
         mirrored.map_err(|source| self.io("saving the hard state", source))
+    }
+
+    /// The configuration that was adopted last, and the members' names as of then.
+    pub(super) fn adopted(&self) -> Result<Adopted, DataDirError> {
+        Ok(self.read("adopted")?.unwrap_or_default())
+    }
+
+    /// Notes durably that a configuration is adopted.
+    pub(super) fn adopt(&self, adopted: &Adopted) -> Result<(), DataDirError> {
+        self.write("adopted", adopted)
     }
 
     /// The memory budget that was noted last.
@@ -297,5 +321,6 @@ fn parse(hard: Option<Vec<u8>>) -> serde_json::Result<HardState> {
         promised: hard.promised,
         begun: hard.begun,
         lease_ms: hard.lease_ms,
+        cut: hard.cut,
     })
 }

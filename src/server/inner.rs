@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::data_dir::Adopted;
 use super::gate::Gate;
 use super::gather::Gather;
 use super::lag::LagClock;
@@ -24,6 +25,7 @@ use crate::store::{FlushJob, Record, Store};
 #[derive(Debug)]
 pub(super) enum Job {
     Save(HardState),
+    Adopt(Adopted),
     /// Write something durably: is the disk alive?
     Beat,
     Append(Vec<Frame>),
@@ -47,7 +49,21 @@ pub(super) enum Job {
 pub(super) enum PeerCommand {
     Send(Message),
     Stream(Lsn),
+    /// Send `Resume` with the chain of the own log at that point.
+    Resume(Lsn),
+    /// Send `Seed` likewise.
+    Seed(Lsn),
+    /// Compare the own log's chain at that point with the leader's.
+    Compare(Lsn, Option<u32>),
     Close(String),
+}
+
+/// Where the log and the leader's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parted {
+    pub(super) point: Lsn,
+    /// The leader's chain there, if its log has a frame that ends there.
+    pub(super) chain: Option<u32>,
 }
 
 /// The end of a chain of frames.
@@ -111,6 +127,8 @@ pub(super) struct Inner {
     pub(super) promises: HashMap<u64, oneshot::Sender<Result<PromiseAnswer, String>>>,
     pub(super) next_ticket: u64,
     pub(super) members: BTreeMap<ReplicaId, Member>,
+    /// Names of the members of the configuration that was adopted last.
+    pub(super) names: BTreeMap<ReplicaId, String>,
     /// Of the assignment that they came with.
     pub(super) stamp: u64,
     pub(super) settings: Settings,
@@ -155,7 +173,7 @@ pub(super) struct Inner {
     /// The process was asked to stop, and waits for another leader.
     pub(super) leaving: bool,
     /// Where the log and that of the leader parted, if a seed takes the place of the log.
-    pub(super) parted_at: Option<Lsn>,
+    pub(super) parted_at: Option<Parted>,
     /// The newest records that were given up and kept in a file.
     pub(super) divergent: Option<Divergent>,
     /// What a status stream tells without delay, as it was told last.

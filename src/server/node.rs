@@ -10,16 +10,21 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{broadcast, watch};
 
 use super::courtesy::Courtesy;
+use super::data_dir::Adopted;
 use super::forward::Queue;
 use super::gate::Gate;
-use super::inner::{Inner, Job, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
+use super::inner::{Inner, Job, Parted, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::room::Disk;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
-use crate::replication::admin::{Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings};
-use crate::replication::{Core, Effect, Input, Lease, Lsn, Peer, ReplicaId};
+use crate::replication::admin::{
+    Acknowledged, Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings,
+};
+use crate::replication::{
+    Core, CoreView, Effect, Epoch, Input, Lease, Lsn, Peer, Position, ReplicaId,
+};
 use crate::store::{Cut, Store};
 
 /// A replica.
@@ -105,6 +110,7 @@ impl Node {
             promises: HashMap::new(),
             next_ticket: 0,
             members: BTreeMap::new(),
+            names: parts.names,
             stamp: 0,
             settings: parts.settings,
             seed: None,
@@ -245,6 +251,17 @@ impl Node {
     fn carry_out(&self, inner: &mut Inner, effect: Effect) {
         match effect {
             Effect::Save(hard) => self.enqueue(inner, Job::Save(hard)),
+            Effect::Adopt(configuration) => {
+                let members = inner.members.values();
+                let names = members.map(|member| (member.id, member.name.clone()));
+                inner.names = names.collect();
+                let names = inner.names.clone();
+                let adopted = Adopted {
+                    configuration,
+                    names,
+                };
+                self.enqueue(inner, Job::Adopt(adopted));
+            }
             Effect::AppendBarrier { epoch, version } => {
                 self.enqueue(inner, Job::Barrier { epoch, version });
             }
@@ -252,12 +269,13 @@ impl Node {
             Effect::AnswerPromise {
                 ticket,
                 granted,
+                before,
                 leases,
             } => {
-                self.answer_promise(inner, ticket, granted, &leases);
+                self.answer_promise(inner, ticket, granted, before, &leases);
             }
-            Effect::RefuseSwitchover { ticket, reason } => {
-                tracing::info!(reason, "no switchover");
+            Effect::Refuse { ticket, reason } => {
+                tracing::info!(reason, "refuses what the operator asks for");
                 if let Some(answer) = inner.promises.remove(&ticket) {
                     let _ = answer.send(Err(reason));
                 }
@@ -271,6 +289,9 @@ impl Node {
             Effect::Beat => self.enqueue(inner, Job::Beat),
             Effect::Lead(epoch) => {
                 tracing::info!(%epoch, "leads");
+                // What followers of an earlier reign had, they may have been told to cut since.
+                inner.durable_of.clear();
+                inner.applied_of.clear();
                 inner.lag.clear();
                 // Whoever is behind has been so since now, for all that this leader knows.
                 inner.lag.note(Lsn::ZERO, self.now());
@@ -289,10 +310,15 @@ impl Node {
             }
             Effect::Send(peer, message) => tell(inner, peer, PeerCommand::Send(message)),
             Effect::Stream { peer, from } => tell(inner, peer, PeerCommand::Stream(from)),
+            Effect::SendResume { peer, point } => tell(inner, peer, PeerCommand::Resume(point)),
+            Effect::SendSeed { peer, point } => tell(inner, peer, PeerCommand::Seed(point)),
+            Effect::Compare { peer, point, chain } => {
+                tell(inner, peer, PeerCommand::Compare(point, chain));
+            }
             Effect::Close(peer, reason) => tell(inner, peer, PeerCommand::Close(reason)),
             Effect::Take(_) => self.take(inner),
-            Effect::FetchSeed { point, .. } => {
-                inner.parted_at = Some(point);
+            Effect::FetchSeed { point, chain, .. } => {
+                inner.parted_at = Some(Parted { point, chain });
                 inner.ready = false;
                 inner.seeds += 1;
                 self.note_state(inner);
@@ -315,7 +341,14 @@ impl Node {
         self.relief.notify_waiters();
     }
 
-    fn answer_promise(&self, inner: &mut Inner, ticket: u64, granted: bool, leases: &[Lease]) {
+    fn answer_promise(
+        &self,
+        inner: &mut Inner,
+        ticket: u64,
+        granted: bool,
+        before: Epoch,
+        leases: &[Lease],
+    ) {
         let Some(answer) = inner.promises.remove(&ticket) else {
             return;
         };
@@ -329,7 +362,10 @@ impl Node {
             id: self.id,
             granted,
             promised: view.hard.promised,
+            before: Some(before),
             last: view.last,
+            cut: view.hard.cut,
+            acknowledged: acknowledged(inner, &view),
             leases: leases.collect(),
         }));
         self.changed();
@@ -465,9 +501,26 @@ pub(super) struct NodeParts {
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
     pub(super) divergent: Option<Divergent>,
+    pub(super) names: BTreeMap<ReplicaId, String>,
     pub(super) damage: Option<String>,
     pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What this replica, if it has led since its start, knows its followers to have had on disk.
+fn acknowledged(inner: &Inner, view: &CoreView) -> Vec<Acknowledged> {
+    let epoch = view.hard.begun;
+    let known = inner.durable_of.iter().filter(|(_, lsn)| **lsn > Lsn::ZERO);
+    let last = |lsn| Position {
+        epoch: inner.core.history().epoch_at(lsn),
+        lsn,
+    };
+    let all = known.map(|(id, lsn)| Acknowledged {
+        id: *id,
+        epoch,
+        last: last(*lsn),
+    });
+    all.collect()
 }
 
 fn tell(inner: &mut Inner, peer: Peer, command: PeerCommand) {

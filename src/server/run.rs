@@ -30,7 +30,7 @@ use super::{applier, divergent, expiry, forward, leave, parent, process, upkeep}
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
 use crate::replication::admin::{Assignment, Member, Settings};
-use crate::replication::{Configuration, Core, Input, ReplicaId};
+use crate::replication::{Addressee, Configuration, Core, Input, ReplicaId};
 
 /// Clients' commands that were begun get this long to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
@@ -67,6 +67,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         settings,
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
+        names: dir.adopted()?.names,
         damage: dir.damage()?,
         log: opened.reader.clone(),
         clock: Arc::clone(&clock),
@@ -170,6 +171,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let name = options.name.clone();
     tasks.spawn(peer::follower::run(
         Arc::clone(&node),
+        opened.reader.clone(),
         name.clone(),
         stop.clone(),
     ));
@@ -200,6 +202,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         stats: Arc::clone(&stats),
         clients: Arc::clone(&clients),
         snapshots,
+        standalone: options.standalone,
         stop: stop.clone(),
     });
     tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
@@ -294,13 +297,11 @@ async fn lead_again(node: &Node, options: &RunOptions, stop: &CancellationToken)
 /// Leads a store of one replica, in an epoch after every one that this data directory has seen.
 fn lead_alone(node: &Node, options: &RunOptions) {
     let (id, settings) = node.with(|inner| (node.id, inner.settings.clone()));
-    let epoch = node.with(|inner| {
-        let view = inner.core.view();
-        view.hard
-            .promised
-            .max(view.hard.begun)
-            .max(view.last.epoch)
-            .next()
+    let (epoch, version) = node.with(|inner| {
+        let (view, adopted) = (inner.core.view(), inner.core.adopted_configuration());
+        let seen = view.hard.promised.max(view.hard.begun);
+        let epoch = seen.max(view.last.epoch).max(adopted.epoch).next();
+        (epoch, adopted.version.saturating_add(1))
     });
     let host = options
         .advertise
@@ -314,12 +315,17 @@ fn lead_alone(node: &Node, options: &RunOptions) {
         fenced: false,
     };
     let configuration = Configuration {
-        version: epoch.0,
+        version,
         epoch,
         leader: Some(id),
         voters: [id].into(),
         ..Configuration::default()
     };
+    // As an operator would: an epoch is begun by whoever has promised it.
+    node.with(|inner| {
+        let (ticket, to) = (0, Addressee::default());
+        node.drive(inner, Input::Promise { epoch, ticket, to });
+    });
     admin::apply_assignment(
         node,
         Assignment {

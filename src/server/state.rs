@@ -156,6 +156,7 @@ pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenErr
             crate::replication::Lsn::ZERO
         },
         complete,
+        adopted: dir.adopted()?.configuration,
     };
     Ok(Opened {
         recovered,

@@ -8,7 +8,7 @@ use super::inner::Inner;
 use super::node::Node;
 use super::room;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
-use crate::replication::{CoreView, Lsn, ReplicaId};
+use crate::replication::{Configuration, Core, CoreView, Epoch, Lsn, ReplicaId};
 
 /// The status as of now.
 pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus {
@@ -30,6 +30,14 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             promised: view.hard.promised,
             begun: view.hard.begun,
             configuration_version: view.version,
+            adopted: adopted(&inner.core),
+            matched: if view.leading || view.streaming {
+                view.epoch
+            } else {
+                Epoch(0)
+            },
+            names: inner.names.clone(),
+            cut: view.hard.cut,
             established_version: view.established,
             answers: inner.core.answers_until() > node.now(),
             leader_heard: view.leader_heard,
@@ -51,6 +59,12 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             message: message(inner, &view),
         }
     })
+}
+
+/// The configuration that its disk remembers, if there was any.
+fn adopted(core: &Core) -> Option<Configuration> {
+    let adopted = core.adopted_configuration();
+    (adopted.version > 0).then(|| adopted.clone())
 }
 
 /// Where this replica stands.

@@ -152,6 +152,12 @@ impl Writer {
                 self.dir.mirror_hard_state()?;
                 Ok(())
             }
+            Job::Adopt(adopted) => {
+                self.dir.adopt(&adopted)?;
+                let configuration = adopted.configuration;
+                node.with(|inner| node.drive(inner, Input::Adopted(configuration)));
+                Ok(())
+            }
             Job::Beat => {
                 self.log.beat()?;
                 node.with(|inner| node.drive(inner, Input::Beat));
@@ -257,8 +263,8 @@ impl Writer {
 
     /// Begins the log anew at the LSN of a snapshot.
     fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
-        if let Some(point) = self.node.with(|inner| inner.parted_at.take()) {
-            self.keep_divergent(point)?;
+        if let Some(parted) = self.node.with(|inner| inner.parted_at.take()) {
+            self.keep_divergent(parted.point)?;
         }
         self.dir.begin_seed()?;
         self.log.reset(at, history.clone(), chain)?;

@@ -3,7 +3,7 @@
 use crate::actions::Action;
 use crate::network::FAST;
 use crate::reached::{Reached, mark};
-use crate::replication::{Input, ReplicaId};
+use crate::replication::{Addressee, Input, ReplicaId};
 use crate::scope::Scope;
 use crate::state::{Budget, State};
 use crate::switch::{number, on};
@@ -56,7 +56,8 @@ impl World<'_> {
             Action::Ask(slot) => {
                 let (epoch, ticket) = (state.register.epoch.next(), state.register.version);
                 state.asked[slot] = true;
-                self.tell(slot, Input::Promise { epoch, ticket });
+                let to = Addressee::default();
+                self.tell(slot, Input::Promise { epoch, ticket, to });
             }
             Action::Elect {
                 leader,
@@ -79,6 +80,7 @@ impl World<'_> {
                     target,
                     within,
                     ticket,
+                    to: Addressee::default(),
                 };
                 self.tell(slot, input);
             }

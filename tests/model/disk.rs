@@ -27,6 +27,25 @@ impl Replica {
             seed: None,
         }
     }
+
+    /// A process that starts on what is on the disk.
+    pub(crate) fn started(&self, now: std::time::Duration) -> Core {
+        let disk = &self.disk;
+        let found = Recovered {
+            hard: disk.hard,
+            history: history(&self.log),
+            end: Lsn(disk.length as u64),
+            oldest: disk.oldest,
+            flushed: if disk.complete {
+                disk.flushed
+            } else {
+                Lsn::ZERO
+            },
+            complete: disk.complete,
+            adopted: disk.adopted.clone(),
+        };
+        Core::new(self.id, found, now)
+    }
 }
 
 impl Replica {
@@ -52,6 +71,10 @@ impl World<'_> {
             Job::Save(hard) => {
                 replica.disk.hard = hard;
                 self.drive(slot, Input::Saved(hard));
+            }
+            Job::Adopt(configuration) => {
+                replica.disk.adopted = configuration.clone();
+                self.drive(slot, Input::Adopted(configuration));
             }
             Job::Write(length) => {
                 replica.disk.length = length;
@@ -145,20 +168,7 @@ impl World<'_> {
         let replica = self.state.replica(slot);
         replica.log.truncate(replica.disk.length);
         replica.life += 1;
-        let disk = &replica.disk;
-        let found = Recovered {
-            hard: disk.hard,
-            history: history(&replica.log),
-            end: Lsn(disk.length as u64),
-            oldest: disk.oldest,
-            flushed: if disk.complete {
-                disk.flushed
-            } else {
-                Lsn::ZERO
-            },
-            complete: disk.complete,
-        };
-        replica.core = Core::new(replica.id, found, now);
+        replica.core = replica.started(now);
         replica.jobs.clear();
         replica.slow = false;
         replica.follows = None;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::actions::Action;
 use crate::network::FAST;
@@ -94,6 +95,7 @@ impl Scope {
             sync: self.sync,
             previous: Vec::new(),
             wait_ms: 0,
+            store: None,
         });
         let mut state = State {
             replicas: all
@@ -112,6 +114,11 @@ impl Scope {
             committed: Vec::new(),
             reigns: Vec::new(),
         };
+        // Whoever is chosen has promised.
+        let mut first = Replica::new(id(0), true);
+        first.disk.hard.promised = Epoch(1);
+        first.core = first.started(Duration::ZERO);
+        state.replicas[0] = Rc::new(first);
         let mut happens = vec![Action::Configure(0)];
         for slot in all.skip(1) {
             let connect = Action::Connect(slot, FAST);

@@ -2,6 +2,7 @@
 //! what was ever seen to be committed.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Job {
     Save(HardState),
+    Adopt(Configuration),
     /// The log up to this many records.
     Write(usize),
     Barrier(Epoch, u64),
@@ -67,6 +69,7 @@ pub(crate) enum Job {
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Disk {
     pub(crate) hard: HardState,
+    pub(crate) adopted: Configuration,
     pub(crate) length: usize,
     pub(crate) oldest: Lsn,
     pub(crate) flushed: Lsn,
@@ -169,12 +172,20 @@ impl Disk {
                 lease_ms,
                 ..HardState::default()
             },
+            adopted: Configuration::default(),
             length: 0,
             oldest: Lsn::ZERO,
             flushed: Lsn::ZERO,
             complete,
         }
     }
+}
+
+/// What stands for the chain of checksums of a log.
+pub(crate) fn chain(log: &[Record]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    log.hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 /// The epochs of a log.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::check;
 use crate::reached::{Reached, mark};
+use crate::replication::message::Message;
 use crate::replication::{Effect, Epoch, Input, Lease, Lsn};
 use crate::scope::Scope;
-use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, State};
+use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, State, chain};
 
 /// What was found to be wrong.
 pub(crate) type Violation = String;
@@ -95,6 +96,20 @@ impl<'a> World<'a> {
     fn carry_out(&mut self, slot: usize, effect: Effect) {
         match effect {
             Effect::Save(hard) => self.queue(slot, Job::Save(hard)),
+            Effect::Adopt(configuration) => self.queue(slot, Job::Adopt(configuration)),
+            Effect::SendResume { peer, point } => {
+                let chain = self.chain_at(slot, point);
+                self.send(slot, peer, Message::Resume { point, chain });
+            }
+            Effect::SendSeed { peer, point } => {
+                let chain = self.chain_at(slot, point);
+                self.send(slot, peer, Message::Seed { point, chain });
+            }
+            Effect::Compare { peer, point, chain } => {
+                let ours = self.chain_at(slot, point);
+                let equal = ours.is_some() && ours == chain;
+                self.tell(slot, Input::Compared { peer, point, equal });
+            }
             Effect::AppendBarrier { epoch, version } => {
                 self.queue(slot, Job::Barrier(epoch, version));
             }
@@ -103,6 +118,7 @@ impl<'a> World<'a> {
                 ticket,
                 granted,
                 leases,
+                ..
             } => self.answer(slot, ticket, granted, &leases),
             Effect::Hold => self.tell(slot, Input::Quiet),
             Effect::Beat => self.tell(slot, Input::Beat),
@@ -115,11 +131,13 @@ impl<'a> World<'a> {
             Effect::Close(peer, _) => self.close(slot, peer),
             Effect::FetchSeed { peer, .. } => self.fetch_seed(slot, peer),
             // What is committed has been looked at, and frames are taken where they are offered.
-            Effect::Commit(_)
-            | Effect::Take(_)
-            | Effect::RefuseSwitchover { .. }
-            | Effect::Resume => {}
+            Effect::Commit(_) | Effect::Take(_) | Effect::Refuse { .. } | Effect::Resume => {}
         }
+    }
+
+    fn chain_at(&self, slot: usize, point: Lsn) -> Option<u32> {
+        let log = &self.state.replicas[slot].log;
+        log.get(..point.0 as usize).map(chain)
     }
 
     fn queue(&mut self, slot: usize, job: Job) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use replicated_store::api::ReplicatedStoreStatus;
 use replicated_store::replication::admin::{Assignment, PromiseAnswer, ReplicaStatus};
-use replicated_store::replication::{Configuration, Epoch, Input, ReplicaId};
+use replicated_store::replication::{Addressee, Configuration, Epoch, Input, ReplicaId};
 
 use super::cluster::Reading;
 use super::event::Event;
@@ -169,7 +169,8 @@ impl World {
                 epoch,
             } => {
                 let ticket = self.ticket(desk, life);
-                self.drive(slot, Input::Promise { epoch, ticket });
+                let to = Addressee::default();
+                self.drive(slot, Input::Promise { epoch, ticket, to });
             }
             Ask::Switchover {
                 desk,
@@ -187,6 +188,7 @@ impl World {
                         target,
                         within,
                         ticket,
+                        to: Addressee::default(),
                     },
                 );
             }

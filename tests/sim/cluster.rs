@@ -1,7 +1,7 @@
 //! The simulated API server: the object with the register behind its compare-and-swap, the
 //! StatefulSet and its Pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub(crate) struct Reading {
     pub(crate) object: Arc<ReplicatedStore>,
     pub(crate) workload: Option<Workload>,
     pub(crate) pods: BTreeMap<u32, PodView>,
+    /// Ordinals that have a volume on which a process has run.
+    pub(crate) volumes: BTreeSet<u32>,
 }
 
 impl Cluster {
@@ -95,9 +97,12 @@ impl Cluster {
 impl World {
     pub(crate) fn reading(&self) -> Reading {
         let cluster = &self.cluster;
+        let used = self.machines.iter().enumerate();
+        let used = used.filter(|(_, machine)| machine.incarnation > 0);
         let pods = self.machines.iter().enumerate();
         let pods = pods.filter(|(_, machine)| machine.pod.exists);
         Reading {
+            volumes: used.map(|(slot, _)| slot as u32).collect(),
             register: self.register.clone(),
             version: cluster.version,
             object: Arc::clone(&cluster.object),

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use replicated_store::replication::Input;
+use replicated_store::replication::{Addressee, Input};
 
 use super::bug::Bug;
 use super::client::{Command, Op, STRIDE};
@@ -198,7 +198,14 @@ fn carried_through(world: &mut World) -> Option<()> {
     world.run_until(world.now + SECOND * 2 / 5, |_| false);
     let epoch = world.register.epoch.next();
     let ticket = 0; // nobody waits for the answer
-    world.drive(others[1], Input::Promise { epoch, ticket });
+    world.drive(
+        others[1],
+        Input::Promise {
+            epoch,
+            ticket,
+            to: Addressee::default(),
+        },
+    );
     world.run_until(world.now + SECOND * 5, |_| false);
     Some(())
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use replicated_store::env::durable_file::{read_small, write_small};
 use replicated_store::env::{Disk, SimDisk, Slots};
 use replicated_store::log::{Log, LogError, Options, Tip as LogTip};
-use replicated_store::replication::{Core, Epoch, HardState, Lsn, Recovered, ReplicaId};
+use replicated_store::replication::{
+    Configuration, Core, Epoch, HardState, Lsn, Recovered, ReplicaId,
+};
 use replicated_store::store::{Store, StoreOptions};
 
 use super::bug::Bug;
@@ -93,6 +95,7 @@ impl Machine {
             oldest: found.oldest,
             flushed: if complete { flushed } else { Lsn::ZERO },
             complete,
+            adopted: read_adopted(&self.dir),
         };
         let now = self.clock.local(now);
         let applied = Tip {
@@ -130,6 +133,7 @@ impl Machine {
             follows: None,
             link: None,
             ready: false,
+            parted: None,
             seed: None,
             shadow: std::mem::take(&mut self.shadow),
             cutting: None,
@@ -252,6 +256,7 @@ fn store_options() -> StoreOptions {
 }
 
 const HARD: &str = "hard";
+const ADOPTED: &str = "adopted";
 /// There while the state is not the one of the log.
 const SEEDING: &str = "seeding";
 
@@ -265,11 +270,28 @@ fn read_hard(dir: &SimDisk) -> HardState {
         promised: Epoch(word(0)),
         begun: Epoch(word(8)),
         lease_ms: word(16) as u32,
+        cut: Epoch(word(24)),
     }
 }
 
+fn read_adopted(dir: &SimDisk) -> Configuration {
+    let found = read_small(dir, ADOPTED).expect("it is whole");
+    let found = found.map(|bytes| serde_json::from_slice(&bytes).expect("it was written so"));
+    found.unwrap_or_default()
+}
+
+pub(crate) fn write_adopted(dir: &SimDisk, adopted: &Configuration) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(adopted).map_err(std::io::Error::other)?;
+    write_small(dir, ADOPTED, &bytes)
+}
+
 pub(crate) fn write_hard(dir: &SimDisk, hard: HardState) -> std::io::Result<()> {
-    let words = [hard.promised.0, hard.begun.0, u64::from(hard.lease_ms)];
+    let words = [
+        hard.promised.0,
+        hard.begun.0,
+        u64::from(hard.lease_ms),
+        hard.cut.0,
+    ];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let (mut slots, _) = Slots::open(dir, HARD)?;
     slots.replace(&bytes)

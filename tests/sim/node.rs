@@ -8,7 +8,9 @@ use std::time::Duration;
 use replicated_store::env::SimDisk;
 use replicated_store::log::{Frame, Log, LogWriter};
 use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
-use replicated_store::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
+use replicated_store::replication::{
+    Configuration, Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId,
+};
 use replicated_store::store::{FlushDone, FlushJob, MemoryEngine, Store};
 
 use super::bug::Bug;
@@ -23,6 +25,7 @@ pub(crate) type Shadow = BTreeMap<Lsn, (u64, u32)>;
 /// What the disk is to do.
 pub(crate) enum Job {
     Save(HardState),
+    Adopt(Configuration),
     Beat,
     Append(Vec<Frame>),
     Barrier {
@@ -106,6 +109,8 @@ pub(crate) struct Process {
     pub(crate) follows: Option<ReplicaId>,
     pub(crate) link: Option<Peer>,
     pub(crate) ready: bool,
+    /// Where the log and the leader's part, and the leader's chain there, if a seed is wanted.
+    pub(crate) parted: Option<(Lsn, Option<u32>)>,
     /// The snapshot that is being copied.
     pub(crate) seed: Option<Box<Seed>>,
     pub(crate) shadow: Shadow,

@@ -16,9 +16,9 @@ use replicated_store::operator::report::{self, Findings};
 use replicated_store::operator::standby;
 use replicated_store::operator::supervisor::{self, significance::Significance};
 use replicated_store::operator::validate::validate;
-use replicated_store::operator::view::{self, Heard, PodView, Told, View};
+use replicated_store::operator::view::{self, Heard, Held, PodView, Told, View};
 use replicated_store::replication::admin::{Assignment, PromiseAnswer};
-use replicated_store::replication::{Configuration, ReplicaId};
+use replicated_store::replication::{Configuration, ReplicaId, StoreId};
 
 use super::api::{Notice, Word};
 use super::bug::Bug;
@@ -37,6 +37,7 @@ pub(crate) struct Planned {
     standby: bool,
     hearings: BTreeMap<u32, Hearing>,
     told: BTreeMap<u32, Telling>,
+    held: BTreeMap<ReplicaId, Held>,
     doubts: BTreeMap<Doubt, Duration>,
     campaigned: Option<Duration>,
     switched: Option<Duration>,
@@ -72,6 +73,7 @@ impl Planned {
             standby,
             hearings: BTreeMap::new(),
             told: BTreeMap::new(),
+            held: BTreeMap::new(),
             doubts: BTreeMap::new(),
             campaigned: None,
             switched: None,
@@ -95,12 +97,17 @@ impl Planned {
             pods: reading.pods.clone(),
             known: observe::known(&reading.object),
             workload: reading.workload.clone(),
-            old_volumes: BTreeSet::new(),
+            volumes: reading.volumes.clone(),
+            held: BTreeMap::new(),
+            drawn: StoreId(1),
             since_campaign: since(self.campaigned),
             since_switchover: since(self.switched),
             doubts: BTreeMap::new(),
             told: BTreeMap::new(),
         };
+        for (id, held) in observe::held(&reading.object) {
+            self.hold(id, held);
+        }
         self.listen(&mut view, now);
         Some(view)
     }
@@ -111,6 +118,12 @@ impl Planned {
             pod.heard = self.heard(*ordinal, pod, now);
         }
         view.told = self.telling(now);
+        let held = view.pods.values().flat_map(PodView::held);
+        let held: Vec<_> = held.collect();
+        for (id, held) in held {
+            self.hold(id, held);
+        }
+        view.held.clone_from(&self.held);
         view.lost = view::lost(
             view.register.as_ref(),
             &view.lost,
@@ -125,6 +138,12 @@ impl Planned {
             (doubt, now.saturating_sub(at))
         });
         view.doubts = ages.collect();
+    }
+
+    /// As `Memory::held` does it.
+    fn hold(&mut self, id: ReplicaId, held: Held) {
+        let known = self.held.entry(id).or_default();
+        *known = held.max(*known);
     }
 
     fn heard(&self, ordinal: u32, pod: &PodView, now: Duration) -> Option<Heard> {

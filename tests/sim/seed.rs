@@ -56,6 +56,7 @@ impl Process {
         let goes_on = self.store.is_none()
             && self.core.oldest() == seed.at
             && view.last.lsn == view.end
+            && self.parted == Some((self.tip.end, Some(self.tip.chain)))
             && self.seed.as_deref().is_some_and(same);
         if !goes_on {
             self.seed = None; // one is copied at a time

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use replicated_store::log::Frame;
-use replicated_store::replication::admin::{LeaseLeft, PromiseAnswer};
+use replicated_store::replication::admin::{Acknowledged, LeaseLeft, PromiseAnswer};
 use replicated_store::replication::message::Message;
-use replicated_store::replication::{Effect, Epoch, Input, Lease, Lsn, Peer};
+use replicated_store::replication::{CoreView, Effect, Epoch, Input, Lease, Lsn, Peer, Position};
 use replicated_store::store::{Cut, Record};
 
 use super::bug::Bug;
@@ -49,6 +49,7 @@ impl Process {
     pub(crate) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Save(hard) => self.jobs.push_back(Job::Save(hard)),
+            Effect::Adopt(configuration) => self.jobs.push_back(Job::Adopt(configuration)),
             Effect::AppendBarrier { epoch, version } => {
                 self.jobs.push_back(Job::Barrier { epoch, version });
             }
@@ -56,9 +57,10 @@ impl Process {
             Effect::AnswerPromise {
                 ticket,
                 granted,
+                before,
                 leases,
-            } => self.answer_promise(ticket, granted, &leases),
-            Effect::RefuseSwitchover { ticket, .. } => self.out.push(Out::Refused(ticket)),
+            } => self.answer_promise(ticket, granted, before, &leases),
+            Effect::Refuse { ticket, .. } => self.out.push(Out::Refused(ticket)),
             Effect::Hold => (self.holding, self.quiet_said) = (true, false),
             Effect::Resume => self.holding = false,
             Effect::Beat => self.jobs.push_back(Job::Beat),
@@ -80,7 +82,30 @@ impl Process {
             }
             Effect::Close(peer, _) => self.out.push(Out::Close(peer)),
             Effect::Take(_) => self.take(),
-            Effect::FetchSeed { peer, .. } => {
+            Effect::SendResume { peer, point } => {
+                let chain = self.chain_at(point);
+                let resume = Packet::Message(Message::Resume { point, chain });
+                self.out.push(Out::Send(peer, resume));
+            }
+            Effect::SendSeed { peer, point } => {
+                let chain = self.chain_at(point);
+                let seed = Packet::Message(Message::Seed { point, chain });
+                self.out.push(Out::Send(peer, seed));
+            }
+            Effect::Compare { peer, point, chain } => {
+                let ours = self.chain_at(point);
+                // These must be seen whatever the checksums say.
+                let blind = matches!(self.bug, Bug::BeginsTwice | Bug::MatchesByLsn);
+                let equal = (ours.is_some() && ours == chain) || blind;
+                for effect in self
+                    .core
+                    .step(Input::Compared { peer, point, equal }, self.now)
+                {
+                    self.carry_out(effect);
+                }
+            }
+            Effect::FetchSeed { peer, point, chain } => {
+                self.parted = Some((point, chain));
                 self.ready = false;
                 self.out.push(Out::Send(peer, Packet::SeedWanted));
             }
@@ -88,7 +113,26 @@ impl Process {
         }
     }
 
-    pub(crate) fn answer_promise(&mut self, ticket: u64, granted: bool, leases: &[Lease]) {
+    /// The chain of the log at this point; `None` if no frame of it ends there, or if that was freed.
+    fn chain_at(&self, point: Lsn) -> Option<u32> {
+        if point == self.tip.end {
+            return Some(self.tip.chain);
+        }
+        let after = self.tail.iter().find(|frame| frame.start() == point);
+        if let Some(frame) = after {
+            return Some(frame.prev_chain());
+        }
+        let tip = self.reader.locate(point).ok()?;
+        (tip.position.lsn == point).then_some(tip.chain)
+    }
+
+    pub(crate) fn answer_promise(
+        &mut self,
+        ticket: u64,
+        granted: bool,
+        before: Epoch,
+        leases: &[Lease],
+    ) {
         let view = self.core.view();
         let left = |lease: &Lease| LeaseLeft {
             holder: lease.holder,
@@ -98,12 +142,30 @@ impl Process {
             id: self.id,
             granted,
             promised: view.hard.promised,
+            before: Some(before),
             last: view.last,
+            cut: view.hard.cut,
+            acknowledged: self.acknowledged(&view),
             leases: leases.iter().map(left).collect(),
         };
         if ticket != NOBODY {
             self.out.push(Out::Promise(ticket, answer));
         }
+    }
+
+    /// What this replica, if it leads, knows its followers to have on disk.
+    fn acknowledged(&self, view: &CoreView) -> Vec<Acknowledged> {
+        let known = view.followers.iter().filter(|it| it.durable > Lsn::ZERO);
+        let last = |lsn| Position {
+            epoch: self.core.history().epoch_at(lsn),
+            lsn,
+        };
+        let all = known.map(|it| Acknowledged {
+            id: it.id,
+            epoch: view.epoch,
+            last: last(it.durable),
+        });
+        all.collect()
     }
 
     fn step_down(&mut self) {

@@ -10,16 +10,16 @@ impl Process {
     /// The input as a planted mistake lets it through, or not at all.
     pub(crate) fn spoil(&mut self, input: Input) -> Option<Input> {
         match (self.bug, input) {
-            (Bug::FollowsOnAfterPromise, Input::Promise { epoch, ticket })
+            (Bug::FollowsOnAfterPromise, Input::Promise { epoch, ticket, .. })
                 if self.core.leading().is_none() && epoch > self.core.view().hard.promised =>
             {
-                self.answer_promise(ticket, true, &[]);
+                self.answer_promise(ticket, true, self.core.promised(), &[]);
                 None
             }
-            (Bug::LeadsOnAfterPromise, Input::Promise { epoch, ticket })
+            (Bug::LeadsOnAfterPromise, Input::Promise { epoch, ticket, .. })
                 if self.core.leading().is_some_and(|own| own < epoch) =>
             {
-                self.answer_promise(ticket, true, &[]);
+                self.answer_promise(ticket, true, self.core.promised(), &[]);
                 None
             }
             (_, Input::Received(peer, message)) => {
@@ -86,12 +86,14 @@ impl Process {
                     id,
                     name,
                     promised,
+                    store,
                 },
             ) => Message::Hello {
                 version,
                 id: self.absent_voter(id),
                 name,
                 promised,
+                store,
             },
             (_, message) => message,
         }

@@ -1,5 +1,6 @@
 //! What a replica says of itself, as `src/server/status.rs` does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use replicated_store::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
@@ -37,6 +38,14 @@ impl World {
             promised: view.hard.promised,
             begun: view.hard.begun,
             configuration_version: view.version,
+            adopted: Some(core.adopted_configuration().clone()).filter(|it| it.version > 0),
+            names: BTreeMap::new(),
+            matched: if view.leading || view.streaming {
+                view.epoch
+            } else {
+                Epoch(0)
+            },
+            cut: view.hard.cut,
             established_version: view.established,
             answers: core.answers_until() > machine.clock.local(self.now),
             leader_heard: view.leader_heard,

@@ -7,7 +7,7 @@ use replicated_store::replication::{Epoch, Input, Lsn};
 use replicated_store::store::Record;
 
 use super::bug::Bug;
-use super::machine::{note_seeding, open_store, write_hard};
+use super::machine::{note_seeding, open_store, write_adopted, write_hard};
 use super::node::{Job, Out, Process, Tip};
 
 impl Process {
@@ -101,6 +101,11 @@ impl Process {
                     write_hard(&self.dir, hard).map_err(|_| LogError::Poisoned)?;
                 }
                 self.drive_core(Input::Saved(hard));
+            }
+            Job::Adopt(configuration) => {
+                let saved = write_adopted(&self.dir, &configuration);
+                saved.map_err(|_| LogError::Poisoned)?;
+                self.drive_core(Input::Adopted(configuration));
             }
             Job::Beat => {
                 self.log.beat()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use replicated_store::replication::{Configuration, Epoch, Input, ReplicaId};
+use replicated_store::replication::{Configuration, Epoch, HardState, Input, ReplicaId};
 
 use super::bug::Bug;
 use super::check::Checker;
@@ -16,7 +16,7 @@ use super::cluster::Cluster;
 use super::desk::Desk;
 use super::event::Event;
 use super::faults::Menu;
-use super::machine::Machine;
+use super::machine::{Machine, write_hard};
 use super::network::Network;
 
 /// How a run is set up.
@@ -84,6 +84,14 @@ impl World {
                 machine
             })
             .collect();
+        if setup.operators != Operators::Plan {
+            // It was chosen, so it has promised.
+            let promised = HardState {
+                promised: Epoch(1),
+                ..HardState::default()
+            };
+            write_hard(&machines[0].dir, promised).expect("a new disk");
+        }
         let desks = (0..2).map(|it| Desk::new(it, &setup, &mut rng)).collect();
         let mut world = Self {
             rng,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Leadership, leadership, switchover};
+use super::{Leadership, leadership, recovery, switchover};
 use crate::operator::validate::ValidatedStore;
 use crate::operator::view::{PodView, View};
 use crate::replication::admin::ReplicaStatus;
@@ -16,6 +16,9 @@ pub const BEHIND: Duration = Duration::from_secs(30);
 const REMOVAL: Duration = Duration::from_secs(2);
 /// The shortest time for which a leader that does not get to work is left alone.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A register that looks older than what replicas hold for so long is: every look reads it anew.
+pub const BELIEVED: Duration = Duration::from_secs(2);
 
 /// Something that looks wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +35,8 @@ pub enum Doubt {
     Behind(ReplicaId),
     /// This voter does not hear the leader.
     Unled(ReplicaId),
+    /// Replicas have seen more than is in the register.
+    RegisterBehind,
 }
 
 /// All that looks wrong now.
@@ -40,6 +45,9 @@ pub fn doubts(view: &View) -> BTreeSet<Doubt> {
     let Some(register) = &view.register else {
         return doubts;
     };
+    if recovery::behind(view, register).is_some() {
+        doubts.insert(Doubt::RegisterBehind);
+    }
     match leadership(view) {
         Leadership::Leads(pod, leader) => {
             if !leader.answers || pod.stale() {
@@ -134,6 +142,7 @@ pub fn look_again(view: &View) -> Option<Duration> {
         Doubt::Unheard(_) => vec![removal(&view.store)],
         Doubt::Behind(_) => vec![BEHIND],
         Doubt::Unled(_) => vec![lease],
+        Doubt::RegisterBehind => vec![BELIEVED],
     };
     let ripening = view.doubts.iter().flat_map(|(doubt, age)| {
         let bounds = bounds(doubt).into_iter();

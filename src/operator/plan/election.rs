@@ -9,7 +9,7 @@ use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
 use super::promotion::{Campaign, copies, leases, missing, satisfies};
 use super::{Swap, Waiting};
 use crate::api::Verdict;
-use crate::operator::view::View;
+use crate::operator::view::{Held, View};
 
 /// The outcome of a campaign.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,11 +34,15 @@ impl Campaign {
                 refused.promised
             )));
         }
-        let granted: BTreeSet<ReplicaId> = answers.iter().map(|answer| answer.id).collect();
+        let (whole, put_back): (Vec<_>, Vec<_>) = answers
+            .iter()
+            .cloned()
+            .partition(|it| self.is_whole(it, answers));
+        let granted: BTreeSet<ReplicaId> = whole.iter().map(|answer| answer.id).collect();
         if let Some(waiting) = self.hopeless(view, &granted) {
-            return Err(waiting);
+            return Err(without(view, &put_back, waiting));
         }
-        let counted = self.counted(answers);
+        let counted = self.counted(&whole);
         let best = self
             .best(&counted)
             .ok_or_else(|| self.nobody(view, &counted))?;
@@ -60,7 +64,8 @@ impl Campaign {
             granted.len()
         );
         let verdicts = answers.iter().map(|answer| {
-            let verdict = self.verdict(answer, best, &counted);
+            let whole = granted.contains(&answer.id);
+            let verdict = self.verdict(answer, whole, best, &counted);
             (answer.clone(), verdict)
         });
         Ok(Elected {
@@ -69,6 +74,23 @@ impl Campaign {
             end: best.last.lsn.0,
             swap: Swap { to, why },
         })
+    }
+
+    /// Whether this disk still holds what it is known to have had, to the operator or to a leader that
+    /// answers. One that was put back has forgotten what it acknowledged, and what it promised: whoever
+    /// was chosen had promised its epoch, on this disk.
+    fn is_whole(&self, answer: &PromiseAnswer, answers: &[PromiseAnswer]) -> bool {
+        let base = self.base.as_ref();
+        let chosen = base.filter(|base| base.leader == Some(answer.id));
+        let forgot = chosen.is_some_and(|base| answer.before.is_some_and(|it| it < base.epoch));
+        let told = answers.iter().flat_map(|it| &it.acknowledged);
+        let told = told.filter(|it| it.id == answer.id).map(|it| Held {
+            epoch: it.epoch,
+            lsn: it.last.lsn,
+        });
+        let mut held = told.chain(self.held.get(&answer.id).copied());
+        let less = |it: Held| answer.last.lsn < it.lsn && answer.cut <= it.epoch;
+        !forgot && !held.any(less)
     }
 
     /// The answers that are taken into account. Where every set is synchronous, any that are
@@ -175,11 +197,14 @@ impl Campaign {
     fn verdict(
         &self,
         answer: &PromiseAnswer,
+        whole: bool,
         best: &PromiseAnswer,
         counted: &[&PromiseAnswer],
     ) -> Verdict {
         let unfit = self.unfit.contains(&answer.id) || self.avoid.contains(&answer.id);
-        if answer.id == best.id {
+        if !whole {
+            Verdict::PutBack
+        } else if answer.id == best.id {
             Verdict::Elected
         } else if !self.able(answer.id) {
             Verdict::Empty
@@ -209,6 +234,7 @@ impl Campaign {
                 sync: self.sync,
                 previous: Vec::new(),
                 wait_ms,
+                store: self.store,
             };
         };
         Configuration {
@@ -219,6 +245,7 @@ impl Campaign {
             sync: self.sync,
             previous: previous(base),
             wait_ms,
+            store: self.store,
         }
     }
 
@@ -246,6 +273,23 @@ impl Campaign {
             return set.voters;
         }
         present.into_iter().chain([leader]).collect()
+    }
+}
+
+/// What is waited for, with the disks that do not count said.
+fn without(view: &View, put_back: &[PromiseAnswer], waiting: Waiting) -> Waiting {
+    if put_back.is_empty() {
+        return waiting;
+    }
+    let names: Vec<String> = put_back.iter().map(|it| view.name_of(it.id)).collect();
+    let names = names.join(", ");
+    Waiting {
+        message: format!(
+            "{} (the volume of {names} was put back to what it was before: it holds less than it once had, and \
+             does not count; to go on with it all the same, list it in bootstrap.acceptLoss)",
+            waiting.message
+        ),
+        ..waiting
     }
 }
 

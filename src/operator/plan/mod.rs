@@ -13,12 +13,12 @@
 //! Nothing is remembered between two reconciles that cannot be seen again: whatever an operator
 //! that died had begun is found in the register, in the replicas' promises and on the Pods.
 
-pub mod bootstrap;
 pub mod doubt;
 pub mod election;
 pub mod failover;
 pub mod follow;
 pub mod promotion;
+pub mod recovery;
 pub mod scale;
 pub mod switchover;
 pub mod update;
@@ -28,6 +28,7 @@ use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::Configuration;
 
 use super::view::{self, PodView, View};
+use doubt::Doubt;
 use promotion::{Campaign, Cause};
 use switchover::Switchover;
 
@@ -121,6 +122,8 @@ pub enum Reason {
     RegisterBehind,
     /// Two replicas are the same one.
     Duplicate,
+    /// A volume belongs to another store.
+    ForeignVolume,
     /// The leader runs where a replica is to be removed.
     LeaderInTheWay,
     /// A replica that is to be removed still counts.
@@ -144,6 +147,7 @@ impl Reason {
             Self::NoVoterLeft => "NoVoterLeft",
             Self::RegisterBehind => "RegisterBehind",
             Self::Duplicate => "DuplicateReplica",
+            Self::ForeignVolume => "ForeignVolume",
             Self::LeaderInTheWay => "LeaderInTheWay",
             Self::VoterInTheWay => "VoterInTheWay",
             Self::FailoverDelayed => "FailoverDelayed",
@@ -156,7 +160,11 @@ impl Reason {
     pub fn passes(self) -> bool {
         !matches!(
             self,
-            Self::NoVoterLeft | Self::RegisterBehind | Self::Duplicate | Self::FailoverManual
+            Self::NoVoterLeft
+                | Self::RegisterBehind
+                | Self::Duplicate
+                | Self::ForeignVolume
+                | Self::FailoverManual
         )
     }
 }
@@ -175,10 +183,15 @@ pub fn decide(view: &View) -> Decision {
         return Decision::Wait(waiting);
     }
     let Some(register) = &view.register else {
-        return bootstrap::decide(view);
+        return recovery::decide(view, None);
     };
-    if let Some(waiting) = behind(view, register) {
-        return Decision::Wait(waiting);
+    if let Some(why) = recovery::behind(view, register) {
+        let lasts = view.doubted(Doubt::RegisterBehind);
+        return if lasts.is_some_and(|age| age >= doubt::BELIEVED) {
+            recovery::decide(view, Some(&why))
+        } else {
+            wait(Reason::RegisterBehind, why)
+        };
     }
     // Whoever has promised more than the register's epoch refuses its leader for good, so a
     // promotion that somebody began is carried through.
@@ -200,10 +213,10 @@ pub fn decide(view: &View) -> Decision {
         Leadership::Leads(pod, leader) => failover::decide(view, register)
             .unwrap_or_else(|| voters::decide(view, register, pod, leader)),
         Leadership::Unreachable => failover::decide(view, register).unwrap_or(Decision::Keep),
-        Leadership::None => wait(
-            Reason::RegisterBehind,
-            "status.configuration names no leader: somebody has edited it; restore it",
-        ),
+        Leadership::None => {
+            let why = "status.configuration names no leader: somebody has edited it";
+            recovery::decide(view, Some(why))
+        }
     }
 }
 
@@ -220,36 +233,6 @@ fn duplicate(view: &View) -> Option<Waiting> {
             "{} and {} are the same replica {}: the volume of one is a copy of the other's; delete \
              the PersistentVolumeClaim and the Pod of one of them, and it is seeded anew",
             second.name, first.name, status.id
-        ),
-    })
-}
-
-/// Whether the register is older than what replicas hold: then it was restored from a backup, and
-/// what it says about voters may be wrong.
-///
-/// A promise may be one epoch ahead, of a promotion that came to nothing. All else follows the
-/// register: nobody begins an epoch, takes a record of it, or adopts a version before that is in it.
-/// So an epoch that was begun must not be given again, even if it is only the next one, nor may a
-/// set of voters count that has been replaced. What a replica says may be newer than the register
-/// that was read before: then this holds for one look, as every look reads the register anew.
-fn behind(view: &View, register: &Configuration) -> Option<Waiting> {
-    let ahead = |status: &ReplicaStatus| {
-        status.promised > register.epoch.next()
-            || status.last.epoch.max(status.begun) > register.epoch
-            || status.configuration_version > register.version
-    };
-    let (pod, status) = view.live().find(|(_, status)| ahead(status))?;
-    Some(Waiting {
-        reason: Reason::RegisterBehind,
-        message: format!(
-            "status.configuration is version {} of epoch {}, but {} has seen version {} and epoch {}: \
-             the status was restored from an old backup; remove status.configuration to let all \
-             replicas vote anew",
-            register.version,
-            register.epoch,
-            pod.name,
-            status.configuration_version,
-            status.promised.max(status.last.epoch)
         ),
     })
 }

@@ -1,21 +1,22 @@
 //! Promotions: who is asked for promises, and how many must agree (see "Promotion" of the
 //! protocol). What comes of the answers is in [`super::election`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::replication::admin::ReplicaState;
-use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, VoterSet};
+use crate::replication::admin::{ReplicaState, ReplicaStatus};
+use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, StoreId, VoterSet};
 
-use super::bootstrap;
 use super::doubt::Doubt;
 use super::{Decision, Leadership, Reason, Waiting, leadership};
-use crate::operator::view::{self, PodView, View};
+use crate::operator::view::{self, Held, PodView, View};
 
 /// Why a leader is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
-    /// There was no register, and there is data.
+    /// There was no register, and disks do not remember one.
     Bootstrap,
+    /// There was no register, or one that was older than what the disks remember.
+    RegisterRecovered,
     /// The leader's process has ended; what has started in its place answers.
     LeaderEnded,
     /// The leader's process has ended, and nothing has started in its place yet.
@@ -39,6 +40,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bootstrap => "Bootstrap",
+            Self::RegisterRecovered => "RegisterRecovered",
             Self::LeaderEnded => "LeaderEnded",
             Self::LeaderDied => "LeaderDied",
             Self::LeaderSilent => "LeaderSilent",
@@ -88,6 +90,10 @@ pub struct Campaign {
     /// Whether the process that leads the epoch of `base` is known to have ended: its leases are
     /// void.
     pub ended: bool,
+    /// What replicas are known to have had on disk: one that has less now was put back.
+    pub held: BTreeMap<ReplicaId, Held>,
+    /// The store.
+    pub store: Option<StoreId>,
 }
 
 /// `L`: leases that a leader needs of a set, its own included.
@@ -130,6 +136,48 @@ fn sets(register: &Configuration) -> Vec<VoterSet> {
     sets
 }
 
+/// The same, less the disks that are gone and whose data the user gives up, where too few others are left.
+fn sets_of(view: &View, register: &Configuration, lost: &BTreeSet<ReplicaId>) -> Vec<VoterSet> {
+    let given_up = |id: &ReplicaId| lost.contains(id) && view.is_given_up(*id);
+    let without = |mut set: VoterSet| {
+        if set.voters.difference(lost).count() < needed(&set) {
+            set.voters.retain(|id| !given_up(id));
+        }
+        set
+    };
+    sets(register).into_iter().map(without).collect()
+}
+
+/// The next epoch that none of the disks which are heard has seen anything of but a promise.
+fn next_epoch(view: &View) -> Epoch {
+    let seen = |status: &ReplicaStatus| {
+        let adopted = status.adopted.as_ref().map(|it| it.epoch);
+        let adopted = adopted.unwrap_or_default();
+        status.begun.max(status.last.epoch).max(adopted)
+    };
+    let seen = view.live().map(|(_, status)| seen(status)).max();
+    let promised = view.live().map(|(_, status)| status.promised).max();
+    seen.unwrap_or_default()
+        .next()
+        .max(promised.unwrap_or_default())
+}
+
+/// Above every version that a replica has adopted: they ignore lower ones.
+fn next_version(view: &View) -> u64 {
+    let known = view.live().map(|(_, status)| {
+        let adopted = status.adopted.as_ref().map_or(0, |it| it.version);
+        adopted.max(status.configuration_version)
+    });
+    let register = view.register.as_ref().map_or(0, |it| it.version);
+    known.max().unwrap_or(0).max(register).saturating_add(1)
+}
+
+/// What is known of the disks that the user does not give up.
+fn held(view: &View) -> BTreeMap<ReplicaId, Held> {
+    let held = view.held.iter().filter(|(id, _)| !view.is_given_up(**id));
+    held.map(|(id, held)| (*id, *held)).collect()
+}
+
 /// A promotion from `register`, or what it waits for.
 pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
     let mut campaign = Campaign::new(view, register, cause);
@@ -154,7 +202,7 @@ impl Campaign {
             version: register.version + 1,
             ask: asked(view, |id| voters.contains(&id)),
             require: require(view, register),
-            sets: sets(register),
+            sets: sets_of(view, register, &view.lost),
             barred: if blank(view, &voters) {
                 BTreeSet::new()
             } else {
@@ -166,26 +214,62 @@ impl Campaign {
             lost: view.lost.clone(),
             sync: register.sync,
             ended: ended(view, register),
+            held: held(view),
+            store: register.store.or(Some(view.drawn)),
         }
     }
 
-    /// The first leader of a store that has data and no register: everybody is asked, and
-    /// everybody must answer.
+    /// A promotion from the newest configuration that disks remember, as the register is gone or older.
+    /// Everybody is asked, and everybody who is heard must answer.
+    pub(super) fn recovery(view: &View, base: &Configuration) -> Self {
+        let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
+        let lost: BTreeSet<ReplicaId> = view::named(base).difference(&heard).copied().collect();
+        let sets = sets_of(view, base, &lost);
+        Self {
+            cause: Cause::RegisterRecovered,
+            base: Some(base.clone()),
+            epoch: next_epoch(view),
+            version: next_version(view),
+            require: BTreeSet::new(),
+            sets,
+            barred: if blank(view, &heard) {
+                BTreeSet::new()
+            } else {
+                barred(view)
+            },
+            preference: preference(view, base.leader),
+            lost,
+            sync: base.sync,
+            store: base.store.or(Some(view.drawn)),
+            ..Self::everybody(view)
+        }
+    }
+
+    /// The first leader of a store that has data and no register, and whose disks are of a release that
+    /// remembered none: everybody must answer.
     pub(super) fn bootstrap(view: &View) -> Self {
-        let everybody = view
-            .live()
-            .filter(|(pod, _)| pod.ordinal < view.store.replicas);
-        let highest = view
-            .live()
-            .map(|(_, status)| status.promised.max(status.begun).max(status.last.epoch))
-            .max();
+        Self::everybody(view)
+    }
+
+    /// The first leader of a new store: ordinal 0, as nobody has data, so nobody is better.
+    pub(super) fn birth(view: &View) -> Self {
+        let first = view.pods.get(&0).and_then(PodView::id);
+        Self {
+            ask: asked(view, |id| Some(id) == first),
+            require: first.into_iter().collect(),
+            barred: BTreeSet::new(),
+            ..Self::everybody(view)
+        }
+    }
+
+    fn everybody(view: &View) -> Self {
         Self {
             cause: Cause::Bootstrap,
             base: None,
-            epoch: highest.unwrap_or(Epoch(0)).next(),
-            version: bootstrap::next_version(view),
+            epoch: next_epoch(view),
+            version: next_version(view),
             ask: asked(view, |_| true),
-            require: everybody.map(|(_, status)| status.id).collect(),
+            require: view.live().map(|(_, status)| status.id).collect(),
             sets: Vec::new(),
             barred: barred(view),
             avoid: BTreeSet::new(),
@@ -194,6 +278,8 @@ impl Campaign {
             lost: BTreeSet::new(),
             sync: view.store.settings.sync_replicas,
             ended: false,
+            held: held(view),
+            store: Some(view.drawn),
         }
     }
 
@@ -350,7 +436,7 @@ fn too_many_lost(view: &View, set: &VoterSet) -> String {
         .collect();
     format!(
         "the volumes of {} are gone, and what is left of the {} voters cannot prove that it has all \
-         acknowledged writes; bring a volume back, or delete and create this object again to go on \
+         acknowledged writes; bring a volume back, or list those Pods in bootstrap.acceptLoss to go on \
          with what is there",
         lost.join(", "),
         set.voters.len()

@@ -1,7 +1,20 @@
 //! How many replicas the StatefulSet may have.
 
-use super::{Reason, Waiting};
+use super::{Reason, Waiting, recovery};
 use crate::operator::view::{self, View};
+
+/// While nobody knows who has the newest data, all that may have any must run.
+fn unsettled(view: &View, wanted: u32) -> (u32, Option<Waiting>) {
+    let replicas = recovery::replicas(view);
+    let waiting = (replicas > wanted).then(|| Waiting {
+        reason: Reason::Starting,
+        message: format!(
+            "not scaled to {wanted} yet: all {replicas} replicas that have a volume are heard first, so that \
+             the one with the newest data leads"
+        ),
+    });
+    (replicas, waiting)
+}
 
 /// How many there should be now, and what keeps it from being as many as are wanted.
 ///
@@ -11,8 +24,11 @@ pub fn replicas(view: &View) -> (u32, Option<Waiting>) {
     let wanted = view.store.replicas;
     let existing = view.existing();
     let Some(register) = &view.register else {
-        return (wanted, None);
+        return unsettled(view, wanted);
     };
+    if recovery::behind(view, register).is_some() {
+        return unsettled(view, wanted);
+    }
     if wanted >= existing {
         return (wanted, None);
     }

@@ -38,6 +38,18 @@ pub fn decide(
             why: format!("writes wait for {sync} followers, not {}", register.sync),
         });
     }
+    if register.store.is_none() {
+        // It was made by a release that drew none.
+        return Decision::Swap(Swap {
+            to: Configuration {
+                version: register.version + 1,
+                store: Some(view.drawn),
+                previous: election::previous(register),
+                ..register.clone()
+            },
+            why: format!("this store is {} from now on", view.drawn),
+        });
+    }
     switchover::decide(view, register, pod, leader).unwrap_or(Decision::Keep)
 }
 

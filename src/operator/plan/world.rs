@@ -18,7 +18,7 @@ use crate::operator::testing;
 use crate::operator::validate::validate;
 use crate::operator::view::{self, PodView, Told, View, Workload};
 use crate::replication::admin::{Assignment, PromiseAnswer};
-use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
+use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, StoreId};
 use replica::{Disk, Replica};
 
 /// Milliseconds of a tick.
@@ -34,6 +34,8 @@ pub(in crate::operator) struct World {
     pub(in crate::operator) replicas: BTreeMap<u32, Replica>,
     /// Data directories that are away with their Pods: volumes outlive them.
     volumes: BTreeMap<u32, Disk>,
+    /// Volumes that exist and were not seen by anybody yet.
+    pub(in crate::operator) bound: BTreeSet<u32>,
     pub(in crate::operator) revision: u32,
     /// Milliseconds since the beginning.
     pub(in crate::operator) now: u64,
@@ -60,7 +62,9 @@ impl World {
                 pods: BTreeMap::new(),
                 known: BTreeMap::new(),
                 workload: None,
-                old_volumes: BTreeSet::new(),
+                volumes: BTreeSet::new(),
+                held: BTreeMap::new(),
+                drawn: StoreId(77),
                 since_campaign: None,
                 since_switchover: None,
                 doubts: BTreeMap::new(),
@@ -68,6 +72,7 @@ impl World {
             },
             replicas: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            bound: BTreeSet::new(),
             revision: 1,
             now: 10_000,
             next: 1,
@@ -247,7 +252,14 @@ impl World {
                 view.known.insert(*ordinal, id);
             }
         }
+        for (id, held) in pods.values().flat_map(PodView::held) {
+            let known = view.held.entry(id).or_default();
+            *known = held.max(*known);
+        }
         view.pods = pods;
+        let seen = self.replicas.iter().filter(|(_, it)| it.was_seen());
+        let held = seen.map(|(ordinal, _)| ordinal).chain(self.volumes.keys());
+        view.volumes = held.chain(&self.bound).copied().collect();
         let now = self.now;
         let since = |at: Option<u64>| at.map(|at| Duration::from_millis(now - at));
         view.since_campaign = since(self.campaigned);

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::Findings;
-use crate::api::{DivergentTail, Member, MemberRole, MemberState, SeedStatus};
+use crate::api::{DivergentTail, HeldLog, Member, MemberRole, MemberState, SeedStatus};
 use crate::operator::plan::{self, Leadership};
 use crate::operator::supervisor::significance::{bytes, disk, percent, seconds};
 use crate::operator::view::{PodView, View};
@@ -54,6 +54,11 @@ fn member(findings: &Findings<'_>, ordinal: u32) -> Member {
         member.seed = None;
     }
     let id: Option<ReplicaId> = member.id.parse().ok();
+    let held = id.and_then(|id| view.held.get(&id));
+    member.held = held.map(|held| HeldLog {
+        epoch: held.epoch.0 as i64,
+        lsn: held.lsn.0 as i64,
+    });
     let register = view.register.as_ref();
     member.voter = id.is_some_and(|id| register.is_some_and(|it| it.voters.contains(&id)));
     (member.lag_bytes, member.lag_seconds) = lag(view, pod, id, old);

@@ -123,6 +123,7 @@ fn settled(status: &ReplicatedStoreStatus) -> ReplicatedStoreStatus {
         member.durable_lsn = 0;
         member.applied_lsn = 0;
         member.last_seen_time = None;
+        member.held = None;
         if let Some(seed) = &mut member.seed {
             seed.bytes = 0;
         }

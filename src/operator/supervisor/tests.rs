@@ -182,6 +182,8 @@ async fn the_parent_of_a_process_and_a_leader_are_asked() {
         epoch: Epoch(4),
         target: testing::status(7).id,
         deadline_ms: 100,
+        to: None,
+        store: None,
     };
     let refused = HttpAdmin.switchover(address, request).await.unwrap_err();
     assert_eq!(refused.to_string(), "409 Conflict: too busy");
@@ -238,9 +240,16 @@ async fn promises_are_asked_and_answered() {
         granted: true,
         promised: Epoch(4),
         last: Position::default(),
+        before: None,
+        cut: Epoch(0),
+        acknowledged: Vec::new(),
     };
     let (address, asked) = answer("200 OK", serde_json::to_string(&promise).unwrap()).await;
-    let request = PromiseRequest { epoch: Epoch(4) };
+    let request = PromiseRequest {
+        epoch: Epoch(4),
+        to: None,
+        store: None,
+    };
     assert_eq!(HttpAdmin.promise(address, request).await.unwrap(), promise);
     let (first, body) = asked.await.unwrap();
     assert_eq!(first, "POST /promise HTTP/1.1");

@@ -13,7 +13,7 @@ fn ready(durable: u64) -> Message {
 }
 
 /// A leader with a log of 10 bytes, of which its follower has 2, that is asked to make room.
-fn asked() -> Subject {
+fn preparing() -> Subject {
     let mut subject = leading(1);
     subject.give(Input::Received(7, hello(1)));
     subject.give(Input::Received(7, Message::Ready { from: Lsn(0) }));
@@ -31,6 +31,7 @@ fn switchover(target: ReplicaId) -> Input {
         target,
         within: Duration::from_secs(1),
         ticket: 5,
+        to: Addressee::default(),
     }
 }
 
@@ -49,7 +50,7 @@ fn granted(effects: &[Effect]) -> bool {
 
 #[test]
 fn a_leader_promises_once_the_target_has_everything() {
-    let mut subject = asked();
+    let mut subject = preparing();
     assert!(
         !granted(subject.give(Input::Received(7, ready(10)))),
         "not quiet yet"
@@ -62,7 +63,7 @@ fn a_leader_promises_once_the_target_has_everything() {
 
 #[test]
 fn a_leader_that_is_quiet_waits_for_the_target() {
-    let mut subject = asked();
+    let mut subject = preparing();
     assert_eq!(subject.give(Input::Quiet), []);
     assert_eq!(subject.give(Input::Tick), []);
     assert!(granted(subject.give(Input::Received(7, ready(10)))));
@@ -70,13 +71,13 @@ fn a_leader_that_is_quiet_waits_for_the_target() {
 
 #[test]
 fn a_leader_that_waits_in_vain_leads_on() {
-    let mut subject = asked();
+    let mut subject = preparing();
     subject.give(Input::Quiet);
     subject.now += Duration::from_secs(1);
     let effects = subject.give(Input::Tick).to_vec();
     assert!(matches!(
         effects.first(),
-        Some(Effect::RefuseSwitchover { ticket: 5, .. })
+        Some(Effect::Refuse { ticket: 5, .. })
     ));
     assert!(effects.contains(&Effect::Resume), "{effects:?}");
     assert_eq!(subject.core.leading(), Some(Epoch(1)));
@@ -86,26 +87,16 @@ fn a_leader_that_waits_in_vain_leads_on() {
 fn a_switchover_to_somebody_else_is_refused() {
     let mut subject = leading(0);
     let effects = subject.give(switchover(ReplicaId(9))).to_vec();
-    assert!(matches!(
-        effects[..],
-        [Effect::RefuseSwitchover { ticket: 5, .. }]
-    ));
+    assert!(matches!(effects[..], [Effect::Refuse { ticket: 5, .. }]));
     let effects = Subject::new().give(switchover(OTHER)).to_vec();
-    assert!(matches!(
-        effects[..],
-        [Effect::RefuseSwitchover { ticket: 5, .. }]
-    ));
+    assert!(matches!(effects[..], [Effect::Refuse { ticket: 5, .. }]));
 }
 
 #[test]
 fn a_promise_to_somebody_else_ends_a_switchover() {
-    let mut subject = asked();
-    let promise = Input::Promise {
-        epoch: Epoch(3),
-        ticket: 6,
-    };
-    let effects = subject.give(promise).to_vec();
-    let refused = |it: &Effect| matches!(it, Effect::RefuseSwitchover { ticket: 5, .. });
+    let mut subject = preparing();
+    let effects = subject.promise(3, 6).to_vec();
+    let refused = |it: &Effect| matches!(it, Effect::Refuse { ticket: 5, .. });
     assert!(effects.iter().any(refused), "{effects:?}");
 }
 

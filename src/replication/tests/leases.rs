@@ -62,10 +62,7 @@ fn a_leader_without_a_committed_barrier_answers_nobody() {
 #[test]
 fn a_leader_that_promised_more_answers_nobody() {
     let mut subject = acknowledged(900, 1000);
-    subject.give(Input::Promise {
-        epoch: Epoch(2),
-        ticket: 1,
-    });
+    subject.promise(2, 1);
     assert_eq!(subject.core.answers_until(), Duration::ZERO);
 }
 
@@ -88,7 +85,7 @@ fn the_lease_of_a_learner_does_not_count() {
 fn streaming() -> Subject {
     let mut subject = Subject::new();
     told(&mut subject, 1);
-    subject.give(Input::Received(7, Message::Resume { point: Lsn(0) }));
+    subject.give(Input::Received(7, resume(0)));
     subject
 }
 
@@ -110,8 +107,7 @@ fn granted(subject: &Subject) -> (u64, u32) {
 }
 
 fn promise(subject: &mut Subject, epoch: u64) -> Vec<Lease> {
-    let epoch = Epoch(epoch);
-    let effects = subject.give(Input::Promise { epoch, ticket: 1 }).to_vec();
+    let effects = subject.promise(epoch, 1).to_vec();
     let answer = effects.into_iter().find_map(|effect| match effect {
         Effect::AnswerPromise {
             granted: true,
@@ -149,8 +145,8 @@ fn a_longer_lease_is_granted_once_it_is_noted() {
         .step(Input::Received(7, heartbeat(5, 1000)), now);
     let hard = HardState {
         promised: Epoch(1),
-        begun: Epoch(0),
         lease_ms: 1000,
+        ..HardState::default()
     };
     assert_eq!(effects, [Effect::Save(hard)]);
     assert_eq!(granted(&subject), (0, 0), "not before");
@@ -174,8 +170,8 @@ fn a_restarted_voter_counts_as_having_granted_a_lease() {
     let found = Recovered {
         hard: HardState {
             promised: Epoch(4),
-            begun: Epoch(0),
             lease_ms: 1000,
+            ..HardState::default()
         },
         complete: true,
         ..Recovered::default()

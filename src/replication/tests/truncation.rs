@@ -24,10 +24,9 @@ fn follower() -> Subject {
 #[test]
 fn a_follower_cuts_its_log_where_the_histories_part() {
     let mut subject = follower();
-    let resume = Message::Resume { point: Lsn(30) };
     assert_eq!(
-        subject.give(Input::Received(7, resume)),
-        [Effect::Truncate(Lsn(30))]
+        subject.give(Input::Received(7, resume(30))),
+        [by_word_of(2), Effect::Truncate(Lsn(30))]
     );
     let ready = Effect::Send(7, Message::Ready { from: Lsn(30) });
     assert_eq!(subject.give(Input::Truncated(Lsn(30))), [ready]);
@@ -39,7 +38,7 @@ fn no_flush_begins_while_the_log_is_cut() {
     let mut subject = follower();
     assert!(subject.core.may_flush(Lsn(20)));
     assert!(!subject.core.may_flush(Lsn(30)), "it is not committed");
-    subject.give(Input::Received(7, Message::Resume { point: Lsn(30) }));
+    subject.give(Input::Received(7, resume(30)));
     assert!(!subject.core.may_flush(Lsn(20)));
     subject.give(Input::Truncated(Lsn(30)));
     assert!(subject.core.may_flush(Lsn(20)));
@@ -49,7 +48,32 @@ fn no_flush_begins_while_the_log_is_cut() {
 fn the_log_is_not_cut_below_a_flush_that_has_begun() {
     let mut subject = follower();
     subject.give(Input::Flushed(Lsn(40)));
-    let effects = subject.give(Input::Received(7, Message::Resume { point: Lsn(30) }));
+    let effects = subject.give(Input::Received(7, resume(30)));
     // It connects anew, tells how far its state has come, and is seeded.
     assert!(matches!(effects, [Effect::Close(7, _)]), "{effects:?}");
+}
+
+/// A state is brought to disk while the logs are compared: it is not cut below that.
+#[test]
+fn the_log_is_not_cut_below_a_flush_that_has_begun_meanwhile() {
+    let mut subject = follower();
+    let compare = subject
+        .core
+        .step(Input::Received(7, resume(30)), subject.now);
+    assert!(
+        matches!(compare[..], [Effect::Compare { peer: 7, .. }]),
+        "{compare:?}"
+    );
+    subject.give(Input::Flushed(Lsn(40)));
+    let compared = Input::Compared {
+        peer: 7,
+        point: Lsn(30),
+        equal: true,
+    };
+    let effects = subject.give(compared);
+    assert!(
+        matches!(effects, [Effect::Save(_), Effect::Close(7, _)]),
+        "{effects:?}"
+    );
+    assert_eq!(subject.core.end(), Lsn(50));
 }

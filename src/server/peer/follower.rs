@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::SILENCE;
 use super::link::{self, LinkReader, LinkWriter};
-use crate::log::Frame;
+use super::{SILENCE, chain_at};
+use crate::log::{Frame, Log};
 use crate::replication::message::Message;
 use crate::replication::{Epoch, Input, Lsn, Peer, ReplicaId};
 use crate::server::inner::{Inner, PeerCommand};
@@ -28,7 +28,12 @@ const LAST_RETRY: Duration = Duration::from_millis(200);
 const BEAT: Duration = Duration::from_millis(200);
 
 /// Follows whomever the core says, until `stop`.
-pub(in crate::server) async fn run(node: Arc<Node>, name: String, stop: CancellationToken) {
+pub(in crate::server) async fn run(
+    node: Arc<Node>,
+    log: Log,
+    name: String,
+    stop: CancellationToken,
+) {
     let mut target = node.follow.subscribe();
     let (mut last, mut retry) = (None, FIRST_RETRY);
     loop {
@@ -39,7 +44,7 @@ pub(in crate::server) async fn run(node: Arc<Node>, name: String, stop: Cancella
         let begun = Instant::now();
         let link = async {
             match leader {
-                Some(leader) => follow(&node, leader, &name).await,
+                Some(leader) => follow(&node, &log, leader, &name).await,
                 None => std::future::pending().await,
             }
         };
@@ -81,7 +86,7 @@ impl Drop for Registered<'_> {
     }
 }
 
-async fn follow(node: &Arc<Node>, leader: ReplicaId, name: &str) -> io::Result<()> {
+async fn follow(node: &Arc<Node>, log: &Log, leader: ReplicaId, name: &str) -> io::Result<()> {
     node.with(|inner| has_room(inner))?;
     let address = node.with(|inner| {
         inner
@@ -105,15 +110,35 @@ async fn follow(node: &Arc<Node>, leader: ReplicaId, name: &str) -> io::Result<(
         node.drive(inner, Input::Connected(peer));
     });
     let ended = tokio::select! {
-        ended = send(node, writer, inbox, name) => ended,
+        ended = send(node, log, peer, writer, inbox, name) => ended,
         ended = receive(node, peer, &mut reader) => ended,
     };
     drop(registered);
     ended
 }
 
+/// Tells the core whether the own log is the leader's up to that point.
+async fn compare(
+    node: &Node,
+    log: &Log,
+    peer: Peer,
+    point: Lsn,
+    theirs: Option<u32>,
+) -> io::Result<()> {
+    let ours = chain_at(node, log, point).await?;
+    let equal = ours.is_some() && ours == theirs;
+    if !equal {
+        tracing::warn!(%point, ?ours, ?theirs, "this log is not the leader's");
+    }
+    let input = Input::Compared { peer, point, equal };
+    node.with(|inner| node.drive(inner, input));
+    Ok(())
+}
+
 async fn send(
     node: &Node,
+    log: &Log,
+    peer: Peer,
     mut writer: LinkWriter,
     mut inbox: mpsc::UnboundedReceiver<PeerCommand>,
     name: &str,
@@ -123,12 +148,13 @@ async fn send(
         tokio::select! {
             biased;
             command = inbox.recv() => match command {
-                Some(PeerCommand::Send(Message::Hello { version, id, promised, .. })) => {
+                Some(PeerCommand::Send(Message::Hello { version, id, promised, store, .. })) => {
                     let name = name.to_owned();
-                    writer.send(&Message::Hello { version, id, name, promised }).await?;
+                    writer.send(&Message::Hello { version, id, name, promised, store }).await?;
                 }
                 Some(PeerCommand::Send(message)) => writer.send(&message).await?,
-                Some(PeerCommand::Stream(_)) => {}
+                Some(PeerCommand::Compare(point, chain)) => compare(node, log, peer, point, chain).await?,
+                Some(PeerCommand::Stream(_) | PeerCommand::Resume(_) | PeerCommand::Seed(_)) => {}
                 Some(PeerCommand::Close(reason)) => return Err(io::Error::other(reason)),
                 None => return Err(io::Error::other("the replica is stopping")),
             },

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::link::{LinkReader, LinkWriter};
-use super::{PeerContext, SILENCE, heartbeat};
+use super::{PeerContext, SILENCE, chain_at, heartbeat};
 use crate::log::{Frame, Log};
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer, ReplicaId};
@@ -130,6 +130,15 @@ impl Sender {
                 self.at = Some(from);
                 self.stream().await
             }
+            Some(PeerCommand::Resume(point)) => {
+                let chain = chain_at(&self.node, &self.log, point).await?;
+                self.writer.send(&Message::Resume { point, chain }).await
+            }
+            Some(PeerCommand::Seed(point)) => {
+                let chain = chain_at(&self.node, &self.log, point).await?;
+                self.writer.send(&Message::Seed { point, chain }).await
+            }
+            Some(PeerCommand::Compare(..)) => Ok(()), // a follower's
             Some(PeerCommand::Close(reason)) => Err(io::Error::other(reason)),
             None => Err(io::Error::other("the replica is stopping")),
         }

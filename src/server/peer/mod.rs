@@ -24,7 +24,8 @@ use super::node::Node;
 use super::snapshots::Snapshots;
 use super::throttle::Throttle;
 use crate::command::Stats;
-use crate::log::Log;
+use crate::log::{Frame, Log, LogError};
+use crate::replication::Lsn;
 use crate::replication::message::{Message, PROTOCOL_VERSION};
 
 /// A peer that says nothing for this long is gone. A leader says something more often.
@@ -109,6 +110,25 @@ async fn serve(stream: TcpStream, context: PeerContext) -> std::io::Result<()> {
         other => Err(std::io::Error::other(format!(
             "unexpected first message {other:?}"
         ))),
+    }
+}
+
+/// The chain of the log at this point; `None` if no frame of it ends there, or if that was freed.
+pub(super) async fn chain_at(node: &Node, log: &Log, point: Lsn) -> std::io::Result<Option<u32>> {
+    let known = node.with(|inner| {
+        let after = inner.tail.after(point, 1);
+        let next = after.and_then(|frames| frames.first().map(Frame::prev_chain));
+        next.or((inner.tip.end == point).then_some(inner.tip.chain))
+    });
+    if known.is_some() {
+        return Ok(known);
+    }
+    let log = log.clone();
+    let located = tokio::task::spawn_blocking(move || log.locate(point)).await;
+    match located.map_err(std::io::Error::other)? {
+        Ok(tip) => Ok((tip.position.lsn == point).then_some(tip.chain)),
+        Err(LogError::Trimmed { .. }) => Ok(None),
+        Err(error) => Err(std::io::Error::other(error)),
     }
 }
 

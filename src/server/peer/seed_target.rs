@@ -18,7 +18,7 @@ use crate::replication::admin::SeedSource;
 use crate::replication::message::SeedManifest;
 use crate::replication::{Configuration, Input, Lsn, ReplicaId};
 use crate::server::data_dir::DataDir;
-use crate::server::inner::{Inner, Job, PeerCommand, flushed_tip};
+use crate::server::inner::{Inner, Job, Parted, PeerCommand, flushed_tip};
 use crate::server::node::Node;
 use crate::server::state::open_store;
 use crate::store::Store;
@@ -140,14 +140,20 @@ impl SeedTarget {
             })
     }
 
-    /// Whether the log holds what follows the snapshot; if the core waits, it goes on with that log.
+    /// Whether the log holds what follows the snapshot, and nothing that the leader's log does not; if
+    /// the core waits, it goes on with that log.
     fn log_goes_on(&self, manifest: &SeedManifest) -> bool {
         let node = &self.node;
         node.with(|inner| {
             let view = inner.core.view();
+            let end = Parted {
+                point: inner.tip.end,
+                chain: Some(inner.tip.chain),
+            };
             let holds = inner.store.is_none()
                 && inner.core.oldest() == manifest.lsn
-                && view.last.lsn == view.end;
+                && view.last.lsn == view.end
+                && inner.parted_at == Some(end);
             if !holds {
                 return view.streaming && inner.core.oldest() == manifest.lsn;
             }

@@ -63,6 +63,7 @@ impl TestStore {
             store.add();
         }
         let leader = store.id(0);
+        store.promises(|index| index == 0);
         store.register = Configuration {
             version: 1,
             epoch: Epoch(1),
@@ -235,7 +236,12 @@ impl TestStore {
     /// Asks the running replicas that are `asked` for a promise of the next epoch.
     fn promises(&self, asked: impl Fn(usize) -> bool) -> Vec<PromiseAnswer> {
         let epoch = self.register.epoch.next();
-        let body = serde_json::to_string(&PromiseRequest { epoch }).expect("JSON");
+        let request = PromiseRequest {
+            epoch,
+            to: None,
+            store: None,
+        };
+        let body = serde_json::to_string(&request).expect("JSON");
         let all = self.replicas.iter().enumerate();
         let present = all.filter(|(at, _)| asked(*at) && !self.away.contains(at));
         let running = present.filter(|(_, replica)| replica.status().is_some());

@@ -42,6 +42,9 @@ fn answer(id: u128, lsn: u64, leases: &[(Option<u64>, u64)]) -> PromiseAnswer {
             lsn: Lsn(lsn),
         },
         leases: leases.collect(),
+        before: None,
+        cut: Epoch(0),
+        acknowledged: Vec::new(),
     }
 }
 

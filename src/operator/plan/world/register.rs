@@ -1,7 +1,7 @@
 //! The register of the small world, and what must hold of every change of it.
 
 use super::World;
-use crate::operator::plan::Swap;
+use crate::operator::plan::{Swap, recovery};
 use crate::replication::types::Configuration;
 
 impl World {
@@ -9,7 +9,7 @@ impl World {
     pub(super) fn swap(&mut self, swap: Swap) {
         let leader = swap.to.leader.unwrap();
         assert!(swap.to.voters.contains(&leader), "the leader votes");
-        if let Some(old) = &self.view.register {
+        if let Some(old) = self.base() {
             assert_eq!(swap.to.version, old.version + 1, "versions rise by one");
             assert!(swap.to.epoch >= old.epoch, "epochs never fall");
             if swap.to.epoch == old.epoch {
@@ -21,6 +21,13 @@ impl World {
             self.check_previous(old, &swap.to);
         }
         self.view.register = Some(swap.to);
+    }
+
+    /// What is in force: the register, or what disks remember if it is gone or behind.
+    fn base(&self) -> Option<&Configuration> {
+        let register = self.view.register.as_ref();
+        let good = register.filter(|it| recovery::behind(&self.view, it).is_none());
+        good.or_else(|| recovery::remembered(&self.view))
     }
 
     /// Sets that were replaced count until the leader has established exactly what replaced them.

@@ -7,7 +7,7 @@ use crate::operator::plan::promotion::{copies, leases};
 use crate::operator::testing;
 use crate::operator::view::{Heard, Led, PodView};
 use crate::replication::admin::{
-    FollowerStatus, LeaseLeft, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
+    Acknowledged, FollowerStatus, LeaseLeft, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
 };
 use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
 
@@ -142,6 +142,7 @@ impl Replica {
         status.leader = None;
         status.epoch = Epoch(0);
         status.followers.clear();
+        status.matched = Epoch(0);
         self.adopted = None;
         self.grants.clear();
         // A data directory that never promised anything has granted nothing.
@@ -187,6 +188,11 @@ impl Replica {
             epoch: self.status.epoch,
             lsn,
         });
+    }
+
+    /// Whether it has been heard.
+    pub(super) fn was_seen(&self) -> bool {
+        self.said.is_some()
     }
 
     pub(super) fn leads(&self) -> bool {
@@ -250,6 +256,8 @@ impl Replica {
             status.empty = false;
             status.state = ReplicaState::Streaming;
             status.ready = !status.fenced;
+            status.matched = self.status.epoch;
+            status.cut = self.status.epoch;
             self.acknowledged.insert(id, (self.status.last.lsn, true));
         }
     }
@@ -313,6 +321,7 @@ impl Replica {
     }
 
     pub(super) fn promise(&mut self, epoch: Epoch, now: u64) -> PromiseAnswer {
+        let before = self.status.promised;
         let granted =
             self.status.promised <= epoch && !(self.leads() && self.status.epoch >= epoch);
         if granted {
@@ -322,6 +331,7 @@ impl Replica {
             self.status.leader_heard = false;
             self.status.ready = false;
             self.status.state = ReplicaState::Pending;
+            self.status.matched = Epoch(0);
         }
         let known = self.grants.range(..epoch);
         let known = known.map(|(epoch, until)| (Some(*epoch), *until));
@@ -337,16 +347,36 @@ impl Replica {
             id: self.status.id,
             granted,
             promised: self.status.promised,
+            before: Some(before),
             last: self.status.last,
+            cut: self.status.cut,
+            acknowledged: self.known_of_others(),
         }
+    }
+
+    fn known_of_others(&self) -> Vec<Acknowledged> {
+        let epoch = self.status.begun;
+        let known = self.acknowledged.iter();
+        let known = known.map(|(id, (lsn, _))| Acknowledged {
+            id: *id,
+            epoch,
+            last: Position { epoch, lsn: *lsn },
+        });
+        known.collect()
     }
 
     /// Takes over a configuration; answers why not, if not.
     pub(super) fn adopt(&mut self, configuration: &Configuration, now: u64) -> String {
         let status = &mut self.status;
-        if configuration.version < status.configuration_version {
+        let adopted = status.adopted.as_ref();
+        let known = adopted.map_or(0, |adopted| adopted.version);
+        if configuration.version < status.configuration_version.max(known) {
             return "older than what I have".into();
         }
+        if adopted.is_some_and(|it| it.version == configuration.version && it != configuration) {
+            return "another one than I have".into();
+        }
+        let chosen = status.promised == configuration.epoch;
         if status.promised > configuration.epoch {
             return "I have promised more".into();
         }
@@ -355,6 +385,7 @@ impl Replica {
         let goes_on = status.role == Role::Leader && status.epoch == configuration.epoch;
         let new = status.epoch != configuration.epoch || status.leader != configuration.leader;
         status.configuration_version = configuration.version;
+        status.adopted = Some(configuration.clone());
         status.promised = configuration.epoch;
         status.leader = configuration.leader;
         status.epoch = configuration.epoch;
@@ -364,10 +395,11 @@ impl Replica {
                 self.append(1);
                 self.barrier = Some((configuration.version, self.status.last.lsn));
             }
-        } else if leads && status.begun < configuration.epoch {
+        } else if leads && chosen && status.begun < configuration.epoch {
             self.stop_leading();
             self.status.begun = configuration.epoch;
             self.status.role = Role::Leader;
+            self.status.matched = configuration.epoch;
             self.wait_until = now + configuration.wait_ms + configuration.wait_ms.div_ceil(50);
             self.status.state = ReplicaState::Pending;
             self.commit = Lsn(0);

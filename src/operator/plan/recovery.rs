@@ -1,0 +1,181 @@
+//! The register gone, or older than what the disks remember: it is a cache of what they have adopted.
+//!
+//! The object may be deleted and made again over its volumes, its status removed or edited, etcd
+//! restored from a backup. Each disk remembers the last configuration that it adopted before it did
+//! anything by it. So nobody is named until every volume of the store's name was heard, whoever made it
+//! and however many replicas are wanted now; then the newest configuration among them stands for the
+//! register, and a promotion from there follows, with its counts of promises.
+//!
+//! What this cannot see: a register that goes back while nobody who is heard has adopted a later one.
+
+use std::collections::BTreeSet;
+
+use super::promotion::Campaign;
+use super::{Decision, Reason, Waiting, wait};
+use crate::operator::view::View;
+use crate::replication::admin::ReplicaStatus;
+use crate::replication::types::{Configuration, StoreId};
+
+/// The newest configuration that a disk which is heard has adopted.
+pub fn remembered(view: &View) -> Option<&Configuration> {
+    let adopted = view
+        .live()
+        .filter_map(|(_, status)| status.adopted.as_ref());
+    adopted.max_by_key(|adopted| (adopted.epoch, adopted.version))
+}
+
+/// Whether the register is older than what replicas hold, and how that is known.
+///
+/// A promise may be one epoch ahead, of a promotion that came to nothing. All else follows the
+/// register: nobody begins an epoch, takes a record of it, or adopts a version before that is in it.
+/// What a replica says may be newer than the register that was read before: so this counts only if it
+/// lasts, as every look reads the register anew.
+pub fn behind(view: &View, register: &Configuration) -> Option<String> {
+    let ahead = |status: &&ReplicaStatus| {
+        let adopted = status.adopted.as_ref();
+        let later = adopted.is_some_and(|it| it.version > register.version);
+        let other = adopted.is_some_and(|it| it.version == register.version && it != register);
+        status.promised > register.epoch.next()
+            || status.last.epoch.max(status.begun) > register.epoch
+            || status.configuration_version > register.version
+            || later
+            || other
+    };
+    let ours = |status: &&ReplicaStatus| !is_foreign(register, status);
+    let (pod, status) = view
+        .live()
+        .find(|(_, status)| ours(&status) && ahead(&status))?;
+    let adopted = status.adopted.as_ref().map_or(0, |it| it.version);
+    let version = status.configuration_version.max(adopted);
+    Some(format!(
+        "status.configuration is version {} of epoch {}, but {} has seen version {version} and epoch {}: \
+         the status was edited, or restored from an old backup",
+        register.version,
+        register.epoch,
+        pod.name,
+        status.promised.max(status.last.epoch)
+    ))
+}
+
+/// Whether the disk of this replica belongs to another store.
+pub fn is_foreign(register: &Configuration, status: &ReplicaStatus) -> bool {
+    let theirs = status.adopted.as_ref().and_then(|it| it.store);
+    matches!((theirs, register.store), (Some(theirs), Some(ours)) if theirs != ours)
+}
+
+/// Decides while there is no register that can be believed.
+pub fn decide(view: &View, why: Option<&str>) -> Decision {
+    if let Some(waiting) = two_stores(view) {
+        return Decision::Wait(waiting);
+    }
+    let any_data = view.live().any(|(_, status)| !status.empty);
+    let missing = missing(view, any_data);
+    if !missing.is_empty() {
+        let reason = if why.is_some() {
+            Reason::RegisterBehind
+        } else {
+            Reason::Starting
+        };
+        return wait(reason, message(view, &missing, why));
+    }
+    if let Some(base) = remembered(view) {
+        let campaign = Campaign::recovery(view, base);
+        return match campaign.hopeless_now(view) {
+            Some(waiting) => Decision::Wait(waiting),
+            None => Decision::Campaign(campaign),
+        };
+    }
+    if any_data {
+        return Decision::Campaign(Campaign::bootstrap(view));
+    }
+    Decision::Campaign(Campaign::birth(view))
+}
+
+/// Whether volumes of two stores came together under one name: which is the right one, nobody can
+/// know.
+fn two_stores(view: &View) -> Option<Waiting> {
+    let with_store = |(pod, status): (&crate::operator::view::PodView, &ReplicaStatus)| {
+        let given_up = view.store.accept_loss.contains(&pod.ordinal);
+        let store = status.adopted.as_ref()?.store?;
+        (!given_up).then(|| (store, pod.name.clone()))
+    };
+    let all: Vec<(StoreId, String)> = view.live().filter_map(with_store).collect();
+    let stores: BTreeSet<StoreId> = all.iter().map(|(store, _)| *store).collect();
+    if stores.len() < 2 {
+        return None;
+    }
+    let of = |store: &StoreId| {
+        let names = all.iter().filter(|(of, _)| of == store);
+        let names: Vec<&str> = names.map(|(_, name)| name.as_str()).collect();
+        format!("{} of store {store}", names.join(", "))
+    };
+    let groups: Vec<String> = stores.iter().map(of).collect();
+    Some(Waiting {
+        reason: Reason::ForeignVolume,
+        message: format!(
+            "the volumes belong to different stores ({}): nobody leads until that is settled; list in \
+             bootstrap.acceptLoss the Pods whose data are to be given up",
+            groups.join("; ")
+        ),
+    })
+}
+
+/// Ordinals that must be heard before anybody is named: whoever may have data.
+fn missing(view: &View, any_data: bool) -> Vec<u32> {
+    let wanted = if any_data {
+        0..view.store.replicas
+    } else {
+        0..1
+    };
+    let all: BTreeSet<u32> = wanted.chain(view.volumes.iter().copied()).collect();
+    let silent = |ordinal: &u32| {
+        let pod = view.pods.get(ordinal);
+        pod.is_none_or(|pod| pod.live().is_none())
+    };
+    let given_up = |ordinal: &u32| view.store.accept_loss.contains(ordinal);
+    all.into_iter()
+        .filter(|ordinal| silent(ordinal) && !given_up(ordinal))
+        .collect()
+}
+
+fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {
+    let (held, fresh): (Vec<u32>, Vec<u32>) =
+        missing.iter().partition(|it| view.volumes.contains(it));
+    let names = |ordinals: &[u32]| {
+        let names = ordinals.iter().map(|ordinal| view.pod_name(*ordinal));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let why = why.map(|why| format!("{why}; ")).unwrap_or_default();
+    if held.is_empty() {
+        return format!("{why}waiting for {} to start", names(&fresh));
+    }
+    let silent = names(&held);
+    let newest = view.live().map(|(_, status)| status.last.lsn).max();
+    let known = held.iter().filter_map(|ordinal| {
+        let held = view.held.get(view.known.get(ordinal)?)?;
+        let more = held.lsn.since(newest.unwrap_or_default());
+        (more > 0).then(|| {
+            format!(
+                "{} has {more} bytes more than the others, ",
+                view.pod_name(*ordinal)
+            )
+        })
+    });
+    let known: String = known.collect();
+    format!(
+        "{why}waiting for {silent}, whose volumes may hold writes that no other has: {known}bring their Pods \
+         and nodes back; or give their data up, by deleting the PersistentVolumeClaim or by listing the Pod in \
+         bootstrap.acceptLoss"
+    )
+}
+
+/// The replicas that must exist so that all volumes can be heard.
+pub fn replicas(view: &View) -> u32 {
+    let volumes = view
+        .volumes
+        .iter()
+        .filter(|it| !view.store.accept_loss.contains(it));
+    let highest = volumes.max().map_or(0, |ordinal| ordinal + 1);
+    let existing = view.workload.as_ref().map_or(0, |it| it.replicas);
+    highest.max(existing).max(view.store.replicas)
+}
