@@ -25,6 +25,8 @@ fn switchover(store: &TestStore, target: ReplicaId) -> (u16, String) {
         epoch: store.register.epoch.next(),
         target,
         deadline_ms: 2000,
+        to: None,
+        store: None,
     };
     let body = serde_json::to_string(&request).unwrap();
     let leader = &store.replicas[store.leader()];

@@ -121,6 +121,8 @@ impl Steps {
             epoch: store.register.epoch.next(),
             target: store.id(target),
             deadline_ms: 10_000,
+            to: None,
+            store: None,
         };
         let body = serde_json::to_string(&request).expect("JSON");
         let leader = &store.replicas[store.leader()];
