@@ -312,7 +312,7 @@ impl Campaign {
             if alive < needed(set) {
                 return Some(Waiting {
                     reason: Reason::NoVoterLeft,
-                    message: too_many_lost(view, set),
+                    message: too_many_lost(view, set, &self.lost),
                 });
             }
             if !satisfies(set, heard) {
@@ -428,10 +428,10 @@ fn too_few(view: &View, set: &VoterSet, heard: &BTreeSet<ReplicaId>) -> String {
     )
 }
 
-fn too_many_lost(view: &View, set: &VoterSet) -> String {
+fn too_many_lost(view: &View, set: &VoterSet, lost: &BTreeSet<ReplicaId>) -> String {
     let lost: Vec<String> = set
         .voters
-        .intersection(&view.lost)
+        .intersection(lost)
         .map(|id| view.name_of(*id))
         .collect();
     format!(

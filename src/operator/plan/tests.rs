@@ -3,6 +3,7 @@
 mod chaos;
 mod elections;
 mod failovers;
+mod recovery;
 
 use super::follow::Label;
 use super::promotion::{Cause, needed};

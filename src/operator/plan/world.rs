@@ -19,7 +19,8 @@ use crate::operator::validate::validate;
 use crate::operator::view::{self, PodView, Told, View, Workload};
 use crate::replication::admin::{Assignment, PromiseAnswer};
 use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, StoreId};
-use replica::{Disk, Replica};
+pub(in crate::operator) use replica::Disk;
+use replica::Replica;
 
 /// Milliseconds of a tick.
 pub(in crate::operator) const TICK: u64 = 100;
@@ -34,7 +35,7 @@ pub(in crate::operator) struct World {
     pub(in crate::operator) replicas: BTreeMap<u32, Replica>,
     /// Data directories that are away with their Pods: volumes outlive them.
     volumes: BTreeMap<u32, Disk>,
-    /// Volumes that exist and were not seen by anybody yet.
+    /// Ordinals of volumes that are known to exist.
     pub(in crate::operator) bound: BTreeSet<u32>,
     pub(in crate::operator) revision: u32,
     /// Milliseconds since the beginning.
@@ -144,6 +145,34 @@ impl World {
         }
     }
 
+    /// The object is deleted and made again under its name: what runs goes, volumes stay, and nothing is
+    /// known of the store but what its disks remember.
+    pub(in crate::operator) fn make_again(&mut self, replicas: u32) {
+        let all: Vec<u32> = self.replicas.keys().copied().collect();
+        for ordinal in all {
+            self.delete_pod(ordinal);
+        }
+        let view = &mut self.view;
+        view.store.replicas = replicas;
+        (view.register, view.workload) = (None, None);
+        view.lost.clear();
+        view.known.clear();
+        view.held.clear();
+        self.forget();
+    }
+
+    /// A copy of a disk as it is now.
+    pub(in crate::operator) fn copy_of(&self, ordinal: u32) -> Disk {
+        self.replicas[&ordinal].clone().into_disk()
+    }
+
+    /// The disk is put back to what it was, and a process starts on it.
+    pub(in crate::operator) fn put_back(&mut self, ordinal: u32, disk: Disk) {
+        let incarnation = self.fresh();
+        let replica = disk.start(incarnation, self.revision, self.now);
+        self.replicas.insert(ordinal, replica);
+    }
+
     /// Kills the process of a Pod; its parent starts another one in its place.
     pub(in crate::operator) fn restart(&mut self, ordinal: u32) {
         let (incarnation, now) = (self.fresh(), self.now);
@@ -164,6 +193,7 @@ impl World {
     pub(in crate::operator) fn lose_disk(&mut self, ordinal: u32) {
         self.replicas.remove(&ordinal);
         self.volumes.remove(&ordinal);
+        self.bound.remove(&ordinal);
     }
 
     /// Nobody reaches it, and it does not stop.
@@ -258,8 +288,8 @@ impl World {
         }
         view.pods = pods;
         let seen = self.replicas.iter().filter(|(_, it)| it.was_seen());
-        let held = seen.map(|(ordinal, _)| ordinal).chain(self.volumes.keys());
-        view.volumes = held.chain(&self.bound).copied().collect();
+        self.bound.extend(seen.map(|(ordinal, _)| ordinal));
+        view.volumes.clone_from(&self.bound);
         let now = self.now;
         let since = |at: Option<u64>| at.map(|at| Duration::from_millis(now - at));
         view.since_campaign = since(self.campaigned);
@@ -410,6 +440,8 @@ impl World {
             return;
         };
         let refusal = if replica.up && !replica.deaf && !replica.frozen {
+            let members = assignment.members.iter();
+            replica.status.names = members.map(|it| (it.id, it.name.clone())).collect();
             replica.adopt(&assignment.configuration, self.now)
         } else {
             "no answer in time".to_owned()

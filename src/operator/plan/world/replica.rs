@@ -9,7 +9,7 @@ use crate::operator::view::{Heard, Led, PodView};
 use crate::replication::admin::{
     Acknowledged, FollowerStatus, LeaseLeft, PromiseAnswer, ReplicaState, ReplicaStatus, Role,
 };
-use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId};
+use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, StoreId};
 
 /// Milliseconds of a lease, for the voter.
 const LEASE: u64 = 1000;
@@ -18,7 +18,7 @@ const BELIEVED: u64 = 980;
 
 /// A data directory.
 #[derive(Clone, Debug)]
-pub(super) struct Disk {
+pub(in crate::operator) struct Disk {
     status: ReplicaStatus,
     log: Vec<Position>,
 }
@@ -62,6 +62,12 @@ pub(in crate::operator) struct Replica {
 }
 
 impl Disk {
+    /// It remembers another store.
+    pub(in crate::operator) fn belongs_to(&mut self, store: StoreId) {
+        let adopted = self.status.adopted.as_mut().expect("it was told of one");
+        adopted.store = Some(store);
+    }
+
     /// A new one.
     pub(super) fn blank(id: u64) -> Self {
         let status = ReplicaStatus {

@@ -1,0 +1,268 @@
+//! A register that is gone or behind, and disks that were put back.
+
+use super::*;
+use crate::operator::plan::recovery;
+use crate::operator::plan::world::Disk;
+use crate::replication::types::{Lsn, StoreId};
+
+/// Writes that the leader acknowledges with those who follow it.
+fn write(world: &mut World) -> Lsn {
+    for _ in 0..5 {
+        world.tick_data(true, true);
+    }
+    world.acknowledged.last().unwrap().lsn
+}
+
+/// Whoever leads in the end has everything that was acknowledged.
+fn assert_kept(world: &World) {
+    let leader = &world.replicas[&world.leading().expect("a leader")];
+    let lost = world
+        .acknowledged
+        .iter()
+        .filter(|it| !leader.log().contains(it));
+    assert_eq!(
+        lost.collect::<Vec<_>>(),
+        [] as [&_; 0],
+        "{}",
+        world.describe()
+    );
+}
+
+fn waits_for(world: &mut World, names: &[&str]) {
+    world.look();
+    let Decision::Wait(waiting) = decide(&world.view) else {
+        panic!("does not wait: {}", world.describe());
+    };
+    for name in names {
+        assert!(waiting.message.contains(name), "{}", waiting.message);
+    }
+}
+
+/// A store of so many, of which ordinal 0 was away while the others went on.
+fn with_a_stale_0(replicas: u32, sync: u32) -> World {
+    let mut world = World::synchronous(replicas, sync);
+    world.kill(0);
+    world.converge();
+    write(&mut world);
+    assert_ne!(world.leading(), Some(0));
+    world
+}
+
+#[test]
+fn a_store_made_again_with_fewer_replicas_hears_all_of_its_volumes_first() {
+    for sync in [0, 1] {
+        let mut world = with_a_stale_0(3, sync);
+        world.make_again(1);
+        world.reconcile(usize::MAX);
+        let wanted = world.view.workload.as_ref().map(|it| it.replicas);
+        assert_eq!(wanted, Some(3), "those that have a volume are started");
+        world.tick_workload();
+        for ordinal in [1, 2] {
+            world.replica(ordinal).up = false;
+        }
+        waits_for(&mut world, &["orders-1", "orders-2", "acceptLoss"]);
+        for ordinal in [1, 2] {
+            world.replica(ordinal).up = true;
+        }
+        world.converge();
+        assert_kept(&world);
+        assert_eq!(
+            world.view.existing(),
+            1,
+            "and then it is as small as it should be"
+        );
+        assert_eq!(world.leading(), Some(0));
+    }
+}
+
+/// Two that led and followed were all that had the last writes, and neither of them is wanted any more.
+#[test]
+fn volumes_beyond_the_wanted_replicas_count() {
+    let mut world = World::synchronous(4, 1);
+    for ordinal in [0, 1] {
+        world.kill(ordinal);
+        world.converge();
+    }
+    write(&mut world);
+    world.make_again(2);
+    world.converge();
+    assert_kept(&world);
+}
+
+#[test]
+fn an_empty_ordinal_0_does_not_lead_where_others_have_data() {
+    let mut world = World::synchronous(3, 1);
+    write(&mut world);
+    let epoch = world.register().epoch;
+    world.make_again(1);
+    world.lose_disk(0);
+    world.converge();
+    assert_kept(&world);
+    assert!(
+        world.register().epoch > epoch,
+        "two histories share no epoch"
+    );
+    assert_eq!(
+        world.register().store,
+        Some(StoreId(77)),
+        "it is the same store"
+    );
+}
+
+#[test]
+fn a_store_that_waits_cannot_be_scaled_past_its_wait() {
+    let mut world = with_a_stale_0(3, 1);
+    world.make_again(3);
+    world.reconcile(usize::MAX);
+    world.tick_workload();
+    for ordinal in [1, 2] {
+        world.replica(ordinal).up = false;
+    }
+    waits_for(&mut world, &["orders-1", "orders-2"]);
+    world.view.store.replicas = 1;
+    waits_for(&mut world, &["orders-1", "orders-2"]);
+    let follow = follow::follow(&world.view);
+    assert_eq!(follow.replicas, 3);
+    assert!(
+        follow.scale_waits.is_some(),
+        "and says why it is not smaller"
+    );
+}
+
+#[test]
+fn what_is_given_up_is_not_waited_for() {
+    let mut world = with_a_stale_0(3, 1);
+    world.make_again(3);
+    world.reconcile(usize::MAX);
+    world.tick_workload();
+    for ordinal in [1, 2] {
+        world.replica(ordinal).up = false;
+    }
+    world.view.store.accept_loss = [1].into();
+    waits_for(&mut world, &["orders-2"]);
+    world.view.store.accept_loss = [1, 2].into();
+    for _ in 0..50 {
+        world.tick_data(false, true);
+        world.reconcile(usize::MAX);
+    }
+    assert_eq!(world.leading(), Some(0), "{}", world.describe());
+}
+
+#[test]
+fn a_register_that_was_taken_away_is_made_anew_from_the_disks() {
+    let mut world = World::synchronous(3, 1);
+    write(&mut world);
+    let old = world.register().clone();
+    world.view.register = None;
+    world.converge();
+    assert_kept(&world);
+    let new = world.register();
+    assert!(new.epoch > old.epoch && new.version > old.version);
+    assert_eq!(new.voters, old.voters);
+}
+
+/// What etcd's backup brings back, all processes restarted: a voter that was removed since would win.
+#[test]
+fn an_older_register_is_not_believed_after_a_restart() {
+    let mut world = World::synchronous(3, 1);
+    let old = world.register().clone();
+    world.kill(0);
+    world.converge();
+    assert_eq!(world.register().voters.len(), 2);
+    write(&mut world);
+    world.view.register = Some(old.clone());
+    world.view.known.clear();
+    world.view.held.clear();
+    for ordinal in 0..3 {
+        world.restart(ordinal);
+        world.replica(ordinal).frozen = false;
+    }
+    world.forget();
+    world.replica(0).up = true;
+    world.replica(2).up = false;
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    world.pass(2500);
+    waits_for(&mut world, &["orders-2", "old backup"]);
+    assert_eq!(world.register(), &old, "nothing is done by it");
+    world.replica(2).up = true;
+    world.converge();
+    assert_kept(&world);
+    assert!(recovery::behind(&world.view, world.register()).is_none());
+}
+
+/// An operator that lost the race sees a register that is a moment old.
+#[test]
+fn a_register_that_is_only_a_moment_old_is_left_alone() {
+    let mut world = World::synchronous(3, 1);
+    let old = world.register().clone();
+    world.replica(1).status.configuration_version += 1;
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    world.replica(1).status.configuration_version -= 1;
+    assert_eq!(reason(&mut world), None);
+    assert_eq!(world.register(), &old);
+}
+
+#[test]
+fn volumes_of_two_stores_are_told_apart() {
+    let mut world = World::synchronous(3, 1);
+    write(&mut world);
+    let mut foreign = World::synchronous(3, 1);
+    foreign.lengthen(2, 9000);
+    let mut stranger: Disk = foreign.copy_of(2);
+    stranger.belongs_to(StoreId(78));
+    world.make_again(3);
+    world.reconcile(usize::MAX);
+    world.tick_workload();
+    world.put_back(2, stranger);
+    assert_eq!(reason(&mut world), Some(Reason::ForeignVolume));
+    waits_for(&mut world, &["orders-2", "acceptLoss"]);
+}
+
+/// A follower's volume is put back to what it was, and heard alone.
+#[test]
+fn a_disk_that_was_put_back_does_not_lead() {
+    let mut world = World::synchronous(2, 1);
+    let before = world.copy_of(1);
+    write(&mut world);
+    world.look();
+    world.put_back(1, before);
+    world.kill(0);
+    for _ in 0..60 {
+        world.tick_data(false, true);
+        world.reconcile(usize::MAX);
+        assert_ne!(world.leading(), Some(1), "{}", world.describe());
+    }
+    // With the other one back nothing is lost, and it is as good as new.
+    world.replica(0).frozen = false;
+    world.replica(0).up = true;
+    world.converge();
+    assert_kept(&world);
+    world.kill(0);
+    world.converge();
+    assert_eq!(world.leading(), Some(1));
+    assert_kept(&world);
+}
+
+/// The leader's volume is put back to what it was before its epoch.
+#[test]
+fn a_leader_that_was_put_back_does_not_begin_its_epoch_again() {
+    let mut world = World::synchronous(3, 1);
+    let before = world.copy_of(1);
+    world.kill(0);
+    world.converge();
+    let leader = world.leading().unwrap();
+    write(&mut world);
+    let disk = if leader == 1 {
+        before
+    } else {
+        world.copy_of(2)
+    };
+    if leader == 1 {
+        world.put_back(1, disk);
+        world.forget();
+        world.view.held.clear();
+        world.converge();
+        assert_eq!(world.leading(), Some(2));
+    }
+    assert_kept(&world);
+}
