@@ -2,6 +2,8 @@
 //!
 //! [`Core::step`] takes what happened and answers what must be done. It must not know sockets,
 //! files, clocks, Kubernetes or tokio: the server's shell is one driver of it, a simulation another.
+//!
+#![doc = include_str!("protocol.md")]
 
 pub mod admin;
 mod configure;
