@@ -526,17 +526,25 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replies rest on each connection of a follower",
         scope: "voters=3 block=2 twice",
-        edits: &[edit(
-            "release.rs",
-            "held",
-            "self.of_each(me, |it| it.matched && it.whole, |it| it.durable)",
-            "{
-                let others = self.followers.values().filter(|it| it.matched && it.id != me);
-                let mut ends: Vec<Lsn> = others.map(|it| it.durable).collect();
-                ends.sort_unstable_by_key(|end| std::cmp::Reverse(*end));
-                ends
-            }",
-        )],
+        edits: &[
+            edit(
+                "leader.rs",
+                "hello",
+                "older.map(|(peer, _)| *peer).collect()",
+                "Vec::new()",
+            ),
+            edit(
+                "release.rs",
+                "held",
+                "self.of_each(me, |it| it.matched && it.whole, |it| it.durable)",
+                "{
+                    let others = self.followers.values().filter(|it| it.matched && it.id != me);
+                    let mut ends: Vec<Lsn> = others.map(|it| it.durable).collect();
+                    ends.sort_unstable_by_key(|end| std::cmp::Reverse(*end));
+                    ends
+                }",
+            ),
+        ],
     },
     Mutant {
         name: "replies rest on what is in the log of half a state",
