@@ -29,9 +29,10 @@ pub struct Replication {
     pub sync_replicas: i32,
 
     /// What becomes of writes while fewer than syncReplicas followers are in step. Block (the
-    /// default): they are refused with an error that says why, and reads go on. Degrade: they are
-    /// taken with fewer copies, and the condition DurabilityMet says since when. It counts only
-    /// while mode is Synchronous.
+    /// default): they are refused with an error that says why, those under way and reads of what
+    /// they wrote wait for followers, and other reads go on. Degrade: they are taken with fewer
+    /// copies, and the condition DurabilityMet says since when. It counts only while mode is
+    /// Synchronous.
     #[serde(default)]
     pub on_shortfall: OnShortfall,
 

@@ -53,6 +53,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
             lsn: Lsn(100),
         },
         commit_lsn: Lsn(100),
+        withheld_bytes: 0,
         applied_lsn: Lsn(100),
         followers: Vec::new(),
         seed: None,

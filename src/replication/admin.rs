@@ -375,6 +375,10 @@ pub struct ReplicaStatus {
     pub last: Position,
     /// Up to here records are committed, as far as this replica knows.
     pub commit_lsn: Lsn,
+    /// Leader: bytes of committed records that no reply may rest on yet, as fewer followers than
+    /// [`Settings::sync_replicas`] hold them.
+    #[serde(default)]
+    pub withheld_bytes: u64,
     /// Up to here the state has been brought.
     pub applied_lsn: Lsn,
     /// The followers, if this is a leader.

@@ -204,7 +204,7 @@ impl Core {
                 }
                 leader.barriers.push((version, None));
                 out.push(Effect::AppendBarrier { epoch, version });
-                self.advance_commit(out);
+                self.advance(out);
                 return;
             }
             if epoch <= leader.epoch {
@@ -287,6 +287,7 @@ impl Core {
             ticked_at: self.now,
             barriers: Vec::new(),
             first_barrier: None,
+            blank: Vec::new(),
             followers: BTreeMap::new(),
         });
         self.stalled = false;
@@ -307,6 +308,8 @@ impl Core {
                     "this replica no longer leads".to_owned(),
                 ));
             }
+            // What it knew to be committed and has not released, its successor may learn later.
+            self.commit = self.released;
             out.push(Effect::StepDown);
             self.drop_handover("this replica no longer leads", out);
         }

@@ -25,6 +25,10 @@ pub struct Core {
     pub(super) applied: Lsn,
     pub(super) complete: bool,
     pub(super) commit: Lsn,
+    /// Replies may rest on records up to here; a follower's commit LSN, see [`release`](super::release).
+    pub(super) released: Lsn,
+    /// Followers that must hold what a reply rests on.
+    pub(super) reply_sync: u32,
     /// The configuration by which it acts: the adopted one, once it was handed over in this life.
     pub(super) configuration: Configuration,
     /// The last configuration that is on disk.
@@ -128,6 +132,8 @@ impl Core {
             applied: found.flushed,
             complete: found.complete,
             commit: found.flushed,
+            released: found.flushed,
+            reply_sync: 0,
             configuration: Configuration::default(),
             adopted: found.adopted,
             adopting: None,
@@ -169,6 +175,10 @@ impl Core {
             }
             Input::Quiet => self.quiet(out),
             Input::SetLease(lease) => self.lease = lease,
+            Input::SetReplySync(followers) => {
+                self.reply_sync = followers;
+                self.release(out);
+            }
             Input::Beat => self.disk_answered(),
             Input::Saved(hard) => self.saved(hard, out),
             Input::Adopted(configuration) => self.adopted(configuration, out),
@@ -222,10 +232,12 @@ impl Core {
             Message::Ack {
                 durable,
                 applied,
+                complete,
                 echo,
                 lease_ms,
                 ..
             } => {
+                self.follower_whole(peer, complete);
                 self.follower_lease(peer, echo, lease_ms);
                 self.follower_ack(peer, durable, applied, out);
             }
@@ -268,12 +280,18 @@ impl Core {
             self.settle_role(out);
             self.promise_durable(out);
         }
-        self.advance_commit(out);
+        self.advance(out);
         self.settle_handover(out);
     }
 
+    /// Moves the commit LSN, and what replies may rest on, as far as they go.
+    pub(super) fn advance(&mut self, out: &mut Vec<Effect>) {
+        self.advance_commit(out);
+        self.release(out);
+    }
+
     /// Moves the commit LSN as far as the rule of this replica's role allows.
-    pub(super) fn advance_commit(&mut self, out: &mut Vec<Effect>) {
+    fn advance_commit(&mut self, out: &mut Vec<Effect>) {
         let to = if let Some(leader) = &self.leader {
             let Some(first) = leader.first_barrier else {
                 return;
@@ -301,6 +319,11 @@ impl Core {
     fn check(&self) {
         assert!(self.durable <= self.end, "durable <= end");
         assert!(self.commit <= self.durable, "commit <= durable");
+        assert!(self.released <= self.commit, "released <= commit");
+        assert!(
+            self.leader.is_some() || self.released == self.commit,
+            "only a leader knows of more than is released"
+        );
         assert!(
             self.leader.is_none() || self.following.is_none(),
             "a leader follows nobody"

@@ -208,6 +208,7 @@ impl Core {
         self.end = to;
         self.durable = to;
         self.commit = self.commit.min(to);
+        self.released = self.released.min(to);
         self.applied = self.applied.min(to);
         self.settle_promises(out);
         let asked = self
@@ -267,6 +268,7 @@ impl Core {
         self.flushed = Lsn::ZERO;
         self.applied = Lsn::ZERO;
         self.commit = Lsn::ZERO;
+        self.released = Lsn::ZERO;
         self.complete = false;
         self.settle_promises(out);
         let Some(following) = &mut self.following else {
@@ -294,6 +296,7 @@ impl Core {
         self.flushed = lsn;
         self.applied = lsn;
         self.commit = self.commit.max(lsn);
+        self.released = self.commit;
         if let Some(following) = &mut self.following {
             let heard = following.backlog.is_some();
             following.backlog = heard.then_some(following.leader_end);
@@ -359,7 +362,7 @@ impl Core {
         following.leader_end = end;
         following.leader_commit = following.leader_commit.max(commit);
         following.backlog.get_or_insert(end);
-        self.advance_commit(out);
+        self.advance(out);
     }
 
     /// Grants the leader of the promised epoch the lease that it asks for, from now on. One that is
@@ -428,6 +431,7 @@ impl Core {
             durable: self.durable,
             applied: self.applied,
             ready: following.ready,
+            complete: self.complete,
             echo: following.echo,
             lease_ms: following.granted_ms,
         };

@@ -36,6 +36,9 @@ impl Core {
             unreachable!("only a leader seals frames");
         };
         assert!(end > self.end, "a frame has records");
+        if barrier.is_some_and(|(_, at)| at == end) {
+            leader.leave_blank(self.end, end);
+        }
         self.history.append(leader.epoch, self.end);
         self.end = end;
         if let Some((version, at)) = barrier {
@@ -111,6 +114,7 @@ impl Core {
         let follower = Follower {
             id,
             matched: false,
+            whole: false,
             durable: Lsn::ZERO,
             applied: Lsn::ZERO,
             leased_until: Duration::ZERO,
@@ -188,7 +192,7 @@ impl Core {
         follower.matched = true;
         follower.durable = from;
         out.push(Effect::Stream { peer, from });
-        self.advance_commit(out);
+        self.advance(out);
     }
 
     pub(super) fn follower_ack(
@@ -212,8 +216,16 @@ impl Core {
         }
         follower.durable = follower.durable.max(durable);
         follower.applied = applied;
-        self.advance_commit(out);
+        self.advance(out);
         self.settle_handover(out);
+    }
+
+    /// A follower says whether it has a whole state: what only its log holds is of no use without.
+    pub(super) fn follower_whole(&mut self, peer: Peer, complete: bool) {
+        let leader = self.leader.as_mut();
+        if let Some(it) = leader.and_then(|leader| leader.followers.get_mut(&peer)) {
+            it.whole = complete;
+        }
     }
 
     /// A follower echoes when a message was sent, and for how long it granted a lease when it came.

@@ -11,7 +11,7 @@
 //! | `Seed` | leader | the log does not reach back that far: fetch a snapshot |
 //! | `Ready` | follower | its log ends at that point durably, records after it are welcome |
 //! | `Append` | leader | frames follow this message as they stand in the leader's log |
-//! | `Heartbeat` | leader | nothing to append; the commit LSN moved, or time passed |
+//! | `Heartbeat` | leader | nothing to append; what is released moved, or time passed |
 //! | `Ack` | follower | what is durable and applied; echoes the newest send time seen |
 //! | `SeedOpen`, `SeedManifest` | both | on a connection of its own: which snapshot |
 //! | `SeedFetch`, `SeedChunk` | both | a piece of one file of the snapshot |
@@ -145,7 +145,7 @@ pub enum Message {
     },
     /// Frames of the log; their bytes follow this message.
     Append {
-        /// Up to here records are committed.
+        /// Up to here records are committed, and replies may rest on them.
         commit: Lsn,
         /// The leader's end when this was sent: what lag is measured against.
         end: Lsn,
@@ -179,6 +179,8 @@ pub enum Message {
         applied: Lsn,
         /// Whether it announces that it is ready: it has worked off the backlog.
         ready: bool,
+        /// Whether it has a whole state: without, its log is of no use to anybody.
+        complete: bool,
         /// `sent_at` of the newest message received.
         echo: u64,
         /// The lease that was granted when that message came, in milliseconds; 0 for none.

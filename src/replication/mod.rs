@@ -14,6 +14,7 @@ mod leader;
 mod lease;
 pub mod message;
 mod progress;
+mod release;
 pub mod types;
 mod view;
 mod words;

@@ -11,6 +11,8 @@ pub(super) struct Follower {
     pub(super) id: ReplicaId,
     /// `true` from `Ready` on: before that, what it has is not known to be the leader's log.
     pub(super) matched: bool,
+    /// It has said that it has a whole state.
+    pub(super) whole: bool,
     pub(super) durable: Lsn,
     pub(super) applied: Lsn,
     /// The leader believes in this follower's lease until then.
@@ -45,6 +47,8 @@ pub(super) struct Leader {
     pub(super) barriers: Vec<(u64, Option<Lsn>)>,
     /// End of the first barrier: nothing below it is committed by counting.
     pub(super) first_barrier: Option<Lsn>,
+    /// Where barriers stand that are not released, as spans of the log: they show nothing to anybody.
+    pub(super) blank: Vec<(Lsn, Lsn)>,
     pub(super) followers: BTreeMap<u64, Follower>,
 }
 
@@ -61,18 +65,28 @@ impl Leader {
         ends.get(needed - 1).copied().unwrap_or_default()
     }
 
-    /// A property of each other voter that is connected, best first; of two connections of one voter
-    /// the better one counts.
+    /// A property of each other voter that is connected, best first.
     fn of_voters<T: Ord + Copy>(
         &self,
         me: ReplicaId,
         configuration: &Configuration,
         property: impl Fn(&Follower) -> T,
     ) -> Vec<T> {
-        let counts = |id: &ReplicaId| *id != me && configuration.voters.contains(id);
+        let voter = |it: &Follower| it.matched && configuration.voters.contains(&it.id);
+        self.of_each(me, voter, property)
+    }
+
+    /// A property of each other replica that has a connection which counts, best first; of two
+    /// connections of one replica the better one counts.
+    pub(super) fn of_each<T: Ord + Copy>(
+        &self,
+        me: ReplicaId,
+        counts: impl Fn(&Follower) -> bool,
+        property: impl Fn(&Follower) -> T,
+    ) -> Vec<T> {
         let mut best: Vec<(ReplicaId, T)> = Vec::with_capacity(self.followers.len());
         for follower in self.followers.values() {
-            if !follower.matched || !counts(&follower.id) {
+            if follower.id == me || !counts(follower) {
                 continue;
             }
             let value = property(follower);
@@ -104,10 +118,10 @@ impl Leader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn leader(followers: &[(u128, bool, u64)]) -> Leader {
+    pub(in crate::replication) fn leader(followers: &[(u128, bool, u64)]) -> Leader {
         let followers =
             followers
                 .iter()
@@ -116,6 +130,7 @@ mod tests {
                     let follower = Follower {
                         id: ReplicaId(id),
                         matched,
+                        whole: matched,
                         durable: Lsn(durable),
                         applied: Lsn(durable),
                         leased_until: Duration::from_secs(durable),
@@ -130,6 +145,7 @@ mod tests {
             ticked_at: Duration::ZERO,
             barriers: Vec::new(),
             first_barrier: Some(Lsn(1)),
+            blank: Vec::new(),
             followers: followers.collect(),
         }
     }

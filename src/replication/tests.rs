@@ -8,6 +8,7 @@ use super::*;
 mod handover;
 mod identity;
 mod leases;
+mod release;
 mod seeds;
 mod truncation;
 
@@ -307,6 +308,7 @@ fn a_synchronous_leader_commits_what_a_follower_has_too() {
         durable: Lsn(durable),
         applied: Lsn(0),
         ready: false,
+        complete: true,
         echo: 0,
         lease_ms: 0,
     };
@@ -317,7 +319,7 @@ fn a_synchronous_leader_commits_what_a_follower_has_too() {
     );
     assert_eq!(
         subject.give(Input::Received(7, ack(2))),
-        [Effect::Commit(Lsn(2))]
+        [Effect::Commit(Lsn(2)), Effect::Release(Lsn(2))]
     );
     assert_eq!(subject.core.view().established, 1);
 }
@@ -331,6 +333,7 @@ fn an_acknowledgement_beyond_the_log_ends_the_connection() {
         durable: Lsn(99),
         applied: Lsn(0),
         ready: false,
+        complete: true,
         echo: 0,
         lease_ms: 0,
     };
@@ -414,7 +417,7 @@ fn a_follower_commits_no_more_than_it_has_on_disk() {
     assert_eq!(subject.give(Input::Received(7, news)), []);
     assert_eq!(
         subject.give(Input::Durable(Lsn(10))),
-        [Effect::Commit(Lsn(10))]
+        [Effect::Commit(Lsn(10)), Effect::Release(Lsn(10))]
     );
 }
 

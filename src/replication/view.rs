@@ -29,6 +29,8 @@ pub struct CoreView {
     pub end: Lsn,
     /// Committed up to here.
     pub commit: Lsn,
+    /// Replies may rest on records up to here.
+    pub released: Lsn,
     /// The leader's end as last heard, for a follower.
     pub leader_end: Lsn,
     /// Whether frames flow from the leader.
@@ -86,6 +88,7 @@ impl Core {
             last: self.last(),
             end: self.end,
             commit: self.commit,
+            released: self.released,
             leader_end: following.map_or(self.end, |following| following.leader_end),
             streaming: following.is_some_and(|following| following.phase == Phase::Streaming),
             ready: serving || following.is_some_and(|following| following.ready),
@@ -108,10 +111,11 @@ impl Core {
         }
     }
 
-    /// Whether the state may be brought to disk at `cut`: it is committed, and the log is not being
-    /// cut, perhaps below it (what an asynchronous leader committed need not be what stays).
+    /// Whether the state may be brought to disk at `cut`: replies may rest on it, as after a restart
+    /// they will, and the log is not being cut, perhaps below it (what an asynchronous leader committed
+    /// need not be what stays).
     pub fn may_flush(&self, cut: Lsn) -> bool {
-        cut <= self.commit && !self.truncating
+        cut <= self.released && !self.truncating
     }
 
     /// Until when, on the clock of [`Self::step`], this leader may answer clients: while it holds
@@ -156,6 +160,11 @@ impl Core {
     /// Committed up to here.
     pub fn commit(&self) -> Lsn {
         self.commit
+    }
+
+    /// Replies may rest on records up to here: a leader's clients wait for it, its followers hear it.
+    pub fn released(&self) -> Lsn {
+        self.released
     }
 
     /// Epochs of the log.

@@ -74,6 +74,8 @@ pub enum Input {
     Quiet,
     /// The length of the leases to ask for from now on.
     SetLease(Duration),
+    /// So many followers must hold durably what a reply rests on; 0: as many as a commit needs.
+    SetReplySync(u32),
     /// After [`Effect::Beat`]: something was written durably.
     Beat,
     /// This hard state is on disk.
@@ -236,4 +238,6 @@ pub enum Effect {
     },
     /// Records up to here are committed.
     Commit(Lsn),
+    /// Replies may rest on records up to here, followers may apply them.
+    Release(Lsn),
 }

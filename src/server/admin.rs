@@ -24,7 +24,8 @@ use super::state::{memory_budget, set_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::admin::{
-    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings, SwitchoverRequest,
+    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings, Shortfall,
+    SwitchoverRequest,
 };
 use crate::replication::{Addressee, Input};
 use crate::server::clients::Clients;
@@ -248,6 +249,11 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
 pub(super) fn apply_settings(node: &Node, inner: &mut super::inner::Inner, settings: Settings) {
     let lease = Duration::from_millis(settings.lease_ms);
     node.drive(inner, Input::SetLease(lease));
+    let held = match settings.on_shortfall {
+        Shortfall::Block => settings.sync_replicas,
+        Shortfall::Degrade => 0,
+    };
+    node.drive(inner, Input::SetReplySync(held));
     inner.memory_budget = memory_budget(&settings);
     if let Some(store) = &mut inner.store {
         set_budget(store, inner.memory_budget, inner.disk.flush_bytes);
@@ -335,6 +341,7 @@ async fn digest_of(admin: &Admin) -> Result<Digest, String> {
         let engine = Arc::clone(store.engine());
         let request = super::snapshots::SnapshotRequest {
             reply,
+            by: None,
             newest: true,
         };
         inner.snapshot_requests.push(request);

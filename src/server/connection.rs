@@ -1,5 +1,5 @@
 //! One client's connection: reads what is there, executes all of it under one lock, waits until what
-//! the replies rest on is committed, and writes them with one call.
+//! the replies rest on is released, and writes them with one call.
 
 use std::io;
 use std::pin::pin;
@@ -20,6 +20,7 @@ use super::host::NodeHost;
 use super::inner::Inner;
 use super::node::Node;
 use super::view::StoreView;
+use super::waiting::Unanswered;
 use super::walk::Walked;
 use crate::command::{Outcome, Route, Session, execute, route};
 use crate::replication::{Lsn, Position};
@@ -37,6 +38,9 @@ const PIPELINE: usize = 256;
 const MAX_READ_SIZE: usize = 64 << 10;
 /// and at first: of most clients no more is there, and what many of them take together stays in the caches.
 const FIRST_READ_SIZE: usize = 2 << 10;
+/// In the place of replies that would rest on what too few followers hold. The connection ends with it.
+const IN_DOUBT: &str = "INDOUBT what this reply rests on is on fewer followers than replication.syncReplicas \
+     asks for: what was written may or may not be kept. Try again when followers are back";
 /// A client gets this long to take its last replies when this replica stops.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -50,6 +54,8 @@ struct Turn {
     /// Since when what it wrote is on its way.
     wrote: Option<Instant>,
     consumed: usize,
+    /// Bytes of replies that were there before.
+    replied: usize,
     end: End,
 }
 
@@ -258,6 +264,7 @@ impl Connection {
     }
 
     fn execute(&mut self, node: &Node, inner: &mut Inner, waker: &Waker) -> Turn {
+        let replied = self.out.len();
         let mut view = StoreView::new(node, inner);
         let (follows, forwards) = (view.follows(), view.forwards());
         let mut consumed = 0;
@@ -344,6 +351,7 @@ impl Connection {
             reign: view.reign(),
             wrote: view.wrote.then(Instant::now),
             consumed,
+            replied,
             end,
             waker: waits.then(|| waker.clone()),
         };
@@ -396,9 +404,17 @@ impl Connection {
         if let Some(waker) = turn.waker.take() {
             let settled = self
                 .node
-                .committed(turn.need, turn.reign, &self.slot, Some(waker));
-            if settled.await.is_err() {
-                return Ok(false); // what became of the writes is not known: a clean close, no reply
+                .released(turn.need, turn.reign, &self.slot, Some(waker));
+            match settled.await {
+                Ok(()) => {}
+                // What became of the writes is not known: a clean close, no reply.
+                Err(Unanswered::Deposed) => return Ok(false),
+                Err(Unanswered::Withheld) => {
+                    self.out.truncate(turn.replied);
+                    self.out.error(IN_DOUBT.as_bytes());
+                    self.flush().await?;
+                    return Ok(false);
+                }
             }
             if let Some(begun) = turn.wrote {
                 self.node.courtesy.wrote(begun);

@@ -52,7 +52,8 @@ fn expire(node: &Arc<Node>) -> usize {
         if !inner.accepting || inner.holding {
             return 0;
         }
-        if inner.stalls_writers() || room::room(inner) == Room::None {
+        // Who reads sees by the time that a key has expired: where nobody may write, it stays for now.
+        if inner.gate.short || inner.stalls_writers() || room::room(inner) == Room::None {
             return 0;
         }
         let Some(store) = &mut inner.store else {

@@ -12,12 +12,15 @@ use super::node::Node;
 use crate::replication::Lsn;
 use crate::replication::admin::Shortfall;
 
+/// For so long those wait who rest on what too few followers hold, from when there are too few voters.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What the waiters, and everybody under the lock, are told.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Turns that wait until something is committed.
-    uncommitted: BTreeMap<(Lsn, u64), Waiter>,
-    /// Turns that rest on committed records, and wait for this leader's leases to come back.
+    /// Turns that wait until something is released: until replies may rest on it.
+    unreleased: BTreeMap<(Lsn, u64), Waiter>,
+    /// Turns that rest on released records, and wait for this leader's leases to come back.
     unleased: BTreeMap<u64, Waiter>,
     /// Turns that wait until a follower's state has come so far.
     behind: BTreeMap<(Lsn, u64), Waker>,
@@ -33,6 +36,10 @@ pub(super) struct Gate {
     pub(super) fenced: bool,
     /// There are fewer voters than the durability that the user asks for needs.
     pub(super) short: bool,
+    /// Since when.
+    short_since: Option<Duration>,
+    /// For so long that nobody waits any more for what is not released.
+    pub(super) withholds: bool,
     accepted: bool,
 }
 
@@ -100,10 +107,9 @@ impl Slot {
 }
 
 impl Gate {
-    /// The turn waits until `need` is committed.
-    pub(super) fn wait_for_commit(&mut self, need: Lsn, slot: &Slot, waker: &Waker) {
-        self.uncommitted
-            .insert((need, slot.who), slot.waiter(waker));
+    /// The turn waits until `need` is released.
+    pub(super) fn wait_for_release(&mut self, need: Lsn, slot: &Slot, waker: &Waker) {
+        self.unreleased.insert((need, slot.who), slot.waiter(waker));
     }
 
     /// The turn waits until this leader holds its leases again.
@@ -146,16 +152,16 @@ impl Gate {
     }
 
     /// Everybody who waits must look again.
-    pub(super) fn release(&mut self, to_wake: &mut Vec<Waker>) {
-        let uncommitted = std::mem::take(&mut self.uncommitted).into_values();
+    pub(super) fn wake_all(&mut self, to_wake: &mut Vec<Waker>) {
+        let unreleased = std::mem::take(&mut self.unreleased).into_values();
         let unleased = std::mem::take(&mut self.unleased).into_values();
-        to_wake.extend(uncommitted.chain(unleased).map(|waiter| waiter.waker));
+        to_wake.extend(unreleased.chain(unleased).map(|waiter| waiter.waker));
     }
 
-    /// Records up to `lsn` are committed; with leases, those who waited for it may be answered.
-    pub(super) fn committed(&mut self, lsn: Lsn, leased: bool, to_wake: &mut Vec<Waker>) {
-        let later = self.uncommitted.split_off(&(Lsn(lsn.0 + 1), 0));
-        let ready = std::mem::replace(&mut self.uncommitted, later);
+    /// Replies may rest on records up to `lsn`; with leases, those who waited for it may be answered.
+    pub(super) fn released(&mut self, lsn: Lsn, leased: bool, to_wake: &mut Vec<Waker>) {
+        let later = self.unreleased.split_off(&(Lsn(lsn.0 + 1), 0));
+        let ready = std::mem::replace(&mut self.unreleased, later);
         to_wake.extend(ready.into_values().map(|waiter| waiter.settle(leased)));
     }
 
@@ -174,7 +180,21 @@ impl Gate {
         }
         if missed >= lease * 2 && !self.severed {
             self.severed = true;
-            self.release(to_wake);
+            self.wake_all(to_wake);
+        }
+    }
+
+    /// Whether there are too few voters at `now`. That others come back is waited for, not for ever.
+    fn run_short(&mut self, short: bool, now: Duration, to_wake: &mut Vec<Waker>) {
+        self.short = short;
+        if !short {
+            (self.short_since, self.withholds) = (None, false);
+            return;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        if !self.withholds && now.saturating_sub(since) >= LONGEST_WAIT {
+            self.withholds = true;
+            self.wake_all(to_wake);
         }
     }
 
@@ -226,7 +246,8 @@ impl Node {
         let (settings, voters) = (&inner.settings, &inner.core.configuration().voters);
         let wanted = settings.sync_replicas as usize;
         let block = settings.on_shortfall == Shortfall::Block;
-        gate.short = block && wanted > 0 && voters.len() <= wanted;
+        let short = inner.accepting && block && wanted > 0 && voters.len() <= wanted;
+        gate.run_short(short, now, &mut inner.to_wake);
     }
 
     /// Whether leases are held while a step is carried out: those from before it count until they
@@ -249,8 +270,12 @@ impl Node {
     /// Whether what rests on `need` may be answered now; if not, `waker` is woken when that may have
     /// changed.
     pub(super) fn wait_on(&self, inner: &mut Inner, need: Lsn, slot: &Slot, waker: &Waker) -> bool {
-        if inner.core.commit() < need {
-            inner.gate.wait_for_commit(need, slot, waker);
+        if inner.core.released() < need {
+            if inner.gate.withholds {
+                inner.to_wake.push(waker.clone()); // it is told so
+            } else {
+                inner.gate.wait_for_release(need, slot, waker);
+            }
             return false;
         }
         let until = self.answers.load(Ordering::Acquire);
@@ -274,7 +299,7 @@ mod tests {
     fn a_leader_without_leases_is_cut_off_then_severed_and_comes_back() {
         let (mut gate, mut woken) = (Gate::default(), Vec::new());
         let (early, late) = (Slot::new(), Slot::new());
-        gate.wait_for_commit(Lsn(9), &late, Waker::noop());
+        gate.wait_for_release(Lsn(9), &late, Waker::noop());
         gate.miss(ms(100), ms(150), ms(1000), &mut woken);
         assert!(gate.is_unleased() && !gate.cut_off && gate.lapses == 1);
         gate.wait_for_leases(&early, Waker::noop());
@@ -292,14 +317,30 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_grants_only_with_leases() {
+    fn a_store_short_of_voters_lets_nobody_wait_for_ever() {
+        let (mut gate, mut woken) = (Gate::default(), Vec::new());
+        let slot = Slot::new();
+        gate.wait_for_release(Lsn(9), &slot, Waker::noop());
+        gate.run_short(true, ms(1000), &mut woken);
+        gate.run_short(true, ms(5999), &mut woken);
+        assert!(gate.short && !gate.withholds && woken.is_empty());
+        gate.run_short(true, ms(6000), &mut woken);
+        assert!(gate.withholds && woken.len() == 1 && !slot.granted());
+        gate.run_short(false, ms(7000), &mut woken);
+        assert!(!gate.short && !gate.withholds);
+        gate.run_short(true, ms(8000), &mut woken);
+        assert!(!gate.withholds, "it counts anew");
+    }
+
+    #[test]
+    fn a_release_grants_only_with_leases() {
         let (mut gate, mut woken) = (Gate::default(), Vec::new());
         let slots = [Slot::new(), Slot::new(), Slot::new()];
         for (slot, lsn) in slots.iter().zip([5, 6, 7]) {
-            gate.wait_for_commit(Lsn(lsn), slot, Waker::noop());
+            gate.wait_for_release(Lsn(lsn), slot, Waker::noop());
         }
-        gate.committed(Lsn(5), true, &mut woken);
-        gate.committed(Lsn(6), false, &mut woken);
+        gate.released(Lsn(5), true, &mut woken);
+        gate.released(Lsn(6), false, &mut woken);
         assert_eq!(woken.len(), 2);
         let granted: Vec<bool> = slots.iter().map(Slot::granted).collect();
         assert_eq!(granted, [true, false, false]);
@@ -312,10 +353,10 @@ mod tests {
         slot.begin();
         gate.wait_for_leases(&slot, Waker::noop());
         slot.begin();
-        gate.wait_for_commit(Lsn(9), &slot, Waker::noop());
+        gate.wait_for_release(Lsn(9), &slot, Waker::noop());
         gate.regain(true, &mut woken);
         assert!(!slot.granted());
-        gate.committed(Lsn(9), true, &mut woken);
+        gate.released(Lsn(9), true, &mut woken);
         assert!(slot.granted());
         slot.begin();
         assert!(!slot.granted());

@@ -173,6 +173,7 @@ fn facts(node: &Node, inner: &Inner) -> Facts {
             line("epoch", view.epoch.to_string()),
             line("durable_lsn", view.last.lsn.to_string()),
             line("commit_lsn", view.commit.to_string()),
+            line("released_lsn", view.released.to_string()),
             line("applied_lsn", inner.applied.end.to_string()),
         ]
         .into_iter()

@@ -73,11 +73,11 @@ pub(super) struct Tip {
     pub(super) chain: u32,
 }
 
-/// How far the log and the commit LSN have come: wakes the senders.
+/// How far the log, and what is released of it, have come: wakes the senders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) end: Lsn,
-    pub(super) commit: Lsn,
+    pub(super) released: Lsn,
 }
 
 /// A leader's records that are not sealed into a frame yet.
@@ -139,7 +139,7 @@ pub(super) struct Inner {
     pub(super) pins: BTreeMap<u64, Lsn>,
     /// The upkeep wants the state cut for a flush at the next end of a frame.
     pub(super) flush_wanted: bool,
-    /// A cut that waits to be committed before it is brought to disk.
+    /// A cut that waits to be released before it is brought to disk.
     pub(super) flush: Option<FlushJob>,
     /// Where the newest cut is.
     pub(super) cut: Tip,
@@ -226,16 +226,16 @@ impl Inner {
             && (room::waits_for_log(self) || store.is_some_and(Store::write_stall))
     }
 
-    /// Whether a follower's state must wait until a flush has caught up. A cut that is not committed is
+    /// Whether a follower's state must wait until a flush has caught up. A cut that is not released is
     /// not brought to disk: a leader that has not begun yet must go on, or it never will be.
     pub(super) fn stalls_applier(&self) -> bool {
         let Some(store) = self.store.as_ref().filter(|store| store.write_stall()) else {
             return false;
         };
-        let commit = self.core.commit();
+        let released = self.core.released();
         match &self.flush {
-            Some(job) => job.cut() <= commit,
-            None => store.is_flushing() || self.applied.end <= commit,
+            Some(job) => job.cut() <= released,
+            None => store.is_flushing() || self.applied.end <= released,
         }
     }
 

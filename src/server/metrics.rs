@@ -61,6 +61,12 @@ pub(super) fn render(admin: &Admin) -> String {
         status.commit_lsn.0 as f64,
     );
     one(
+        "withheld_bytes",
+        "gauge",
+        "Committed bytes that no reply may rest on, as too few followers hold them.",
+        status.withheld_bytes as f64,
+    );
+    one(
         "applied_lsn",
         "gauge",
         "End of what is applied, in bytes.",

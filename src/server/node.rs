@@ -56,7 +56,6 @@ pub(super) struct Node {
     /// The leader asked for a seed on this connection.
     pub(super) seed_wanted: tokio::sync::Notify,
     next_peer: AtomicU64,
-    pub(super) commit: AtomicU64,
     /// Until when this leader may answer, in microseconds of the clock; 0 if it may not.
     pub(super) answers: AtomicU64,
     /// [`Inner::reign`], for those who have no time for the lock.
@@ -75,7 +74,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(core: Core, store: Option<Store>, parts: NodeParts) -> Self {
-        let (end, commit) = (core.end(), core.commit());
+        let (end, released) = (core.end(), core.released());
         let applied = store.as_ref().map_or(
             Tip {
                 end: Lsn::ZERO,
@@ -146,7 +145,7 @@ impl Node {
             upkeep: Condvar::new(),
             clock: parts.clock,
             id: parts.id,
-            progress: watch::Sender::new(Progress { end, commit }),
+            progress: watch::Sender::new(Progress { end, released }),
             changes: watch::Sender::new(0),
             urgent: watch::Sender::new(0),
             states: broadcast::Sender::new(64),
@@ -156,7 +155,6 @@ impl Node {
             relief: tokio::sync::Notify::new(),
             seed_wanted: tokio::sync::Notify::new(),
             next_peer: AtomicU64::new(1),
-            commit: AtomicU64::new(commit.0),
             answers: AtomicU64::new(0),
             reign: AtomicU64::new(0),
             leads: AtomicBool::new(false),
@@ -325,7 +323,8 @@ impl Node {
                 self.seed_wanted.notify_one();
                 self.changed();
             }
-            Effect::Commit(lsn) => self.committed_to(inner, lsn),
+            Effect::Commit(_) => {} // what follows from it follows from its release
+            Effect::Release(lsn) => self.released_to(inner, lsn),
         }
     }
 
@@ -371,7 +370,7 @@ impl Node {
         self.changed();
     }
 
-    /// Drops what is not sealed; replies that rest on anything uncommitted are never given.
+    /// Drops what is not sealed; replies that rest on anything not released are never given.
     fn step_down(&self, inner: &mut Inner) {
         let stalled = inner.core.view().stalled;
         tracing::info!(stalled, "no longer leads");
@@ -386,7 +385,7 @@ impl Node {
             // Only then: a leader that had not brought its state to the end of its log yet has not.
             inner.applied = inner.tip;
         }
-        inner.gate.release(&mut inner.to_wake);
+        inner.gate.wake_all(&mut inner.to_wake);
         self.apply.notify_all();
         self.changed();
     }
@@ -469,10 +468,9 @@ impl Node {
         self.enqueue(inner, Job::Append(frames));
     }
 
-    fn committed_to(&self, inner: &mut Inner, lsn: Lsn) {
-        self.commit.store(lsn.0, Ordering::Release);
+    fn released_to(&self, inner: &mut Inner, lsn: Lsn) {
         let leased = self.leased_in_step(inner);
-        inner.gate.committed(lsn, leased, &mut inner.to_wake);
+        inner.gate.released(lsn, leased, &mut inner.to_wake);
         self.publish(inner);
         if inner.core.leading().is_none() {
             self.apply.notify_all();

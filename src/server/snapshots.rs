@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::data_dir::DataDir;
+use crate::replication::ReplicaId;
 use crate::replication::message::{SeedFile, SeedManifest};
 use crate::store::{Engine, StoreError};
 
@@ -23,6 +24,8 @@ const IDLE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct SnapshotRequest {
     pub(super) reply: oneshot::Sender<Result<SeedManifest, String>>,
+    /// Who, if it is another replica.
+    pub(super) by: Option<ReplicaId>,
     /// Of all that there is; else what was flushed last will do, with the log since then.
     pub(super) newest: bool,
 }

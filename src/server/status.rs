@@ -52,6 +52,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             oldest_lsn: inner.core.oldest(),
             last: view.last,
             commit_lsn: view.commit,
+            withheld_bytes: view.commit.since(view.released),
             applied_lsn: inner.applied.end,
             followers: followers(node, inner, &view),
             seed: inner.seed.clone(),
@@ -164,6 +165,17 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
     with_lag.collect()
 }
 
+/// What a leader that is short of voters does not show.
+fn withheld(inner: &Inner, view: &CoreView) -> Option<String> {
+    let bytes = view.commit.since(view.released);
+    (inner.gate.short && bytes > 0).then(|| {
+        format!(
+            "{bytes} bytes of writes are on fewer followers than syncReplicas: writes under way, and \
+             reads of them, wait for followers"
+        )
+    })
+}
+
 fn message(inner: &Inner, view: &CoreView) -> String {
     if let Some(text) = inner.gate.message() {
         return text.to_owned();
@@ -173,6 +185,9 @@ fn message(inner: &Inner, view: &CoreView) -> String {
     }
     if let Some(text) = room::refusal(room::room(inner)) {
         return text.trim_start_matches("OOM ").to_owned();
+    }
+    if let Some(text) = withheld(inner, view) {
+        return text;
     }
     if view.stalled {
         return "its disk did not answer for as long as a lease, so it stopped leading".to_owned();

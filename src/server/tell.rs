@@ -9,7 +9,7 @@ impl Node {
     pub(super) fn publish(&self, inner: &Inner) {
         let now = Progress {
             end: inner.core.end(),
-            commit: inner.core.commit(),
+            released: inner.core.released(),
         };
         self.progress
             .send_if_modified(|progress| std::mem::replace(progress, now) != now);

@@ -163,7 +163,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// One round: cut if wanted, bring a committed cut to disk, then what follows from it.
+    /// One round: cut if wanted, bring a released cut to disk, then what follows from it.
     fn flush(&self) -> Result<(), UpkeepError> {
         let Some(Due {
             job,
@@ -206,9 +206,14 @@ impl Upkeep {
             let store = inner.store.as_ref()?;
             let flushed = store.meta().flushed;
             let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= MOST_LOG;
+            let stuck = is_stuck(inner);
+            let voters: Vec<_> = inner.core.configuration().all_voters().collect();
             let asked = &mut inner.snapshot_requests;
-            if !near {
-                asked.iter_mut().for_each(|request| request.newest = true);
+            for request in &mut *asked {
+                request.newest |= !near;
+                // No flush will come before a newcomer has a state and counts.
+                let newcomer = |id: ReplicaId| !voters.contains(&id);
+                request.newest &= !(stuck && request.by.is_some_and(newcomer));
             }
             let now: Vec<_> = asked.extract_if(.., |request| !request.newest).collect();
             (!now.is_empty()).then(|| (Arc::clone(store.engine()), now))
@@ -235,7 +240,7 @@ impl Upkeep {
         }
     }
 
-    /// Cuts the state if a flush is wanted; a cut that is committed is due.
+    /// Cuts the state if a flush is wanted; a cut that is released is due.
     fn due(&self) -> Option<Due> {
         let node = &self.node;
         node.with(|inner| {
@@ -326,13 +331,18 @@ pub(super) fn keep_from(inner: &Inner, me: ReplicaId) -> Lsn {
         .fold(inner.tip.end, Lsn::min)
 }
 
-/// Whether there is something to do: a cut is of use only once it is committed.
+/// Whether there is something to do: a cut is of use only once it is released.
 fn is_due(inner: &Inner) -> bool {
     let flush = match &inner.flush {
-        Some(job) => job.cut() <= inner.core.commit(),
+        Some(job) => job.cut() <= inner.core.released(),
         None => wants_flush(inner),
     };
     flush || inner.snapshot_requests.iter().any(|asked| !asked.newest)
+}
+
+/// Whether what is committed will not be released, nor flushed, before another replica holds it.
+fn is_stuck(inner: &Inner) -> bool {
+    inner.gate.short && inner.core.released() < inner.core.commit()
 }
 
 fn wants_flush(inner: &Inner) -> bool {

@@ -17,7 +17,7 @@ pub(super) struct StoreView<'a> {
     inner: &'a mut Inner,
     now_ms: u64,
     random: u64,
-    /// The newest change that an answer rests on; it must be committed first.
+    /// The newest change that an answer rests on; it must be released first.
     pub(super) need: Lsn,
     /// Whether anything was appended.
     pub(super) wrote: bool,
@@ -39,7 +39,7 @@ impl<'a> StoreView<'a> {
         }
     }
 
-    /// The end of the leader's reign up to now: see [`Node::committed`].
+    /// The end of the leader's reign up to now: see [`Node::released`].
     pub(super) fn reign(&self) -> u64 {
         self.inner.reign
     }

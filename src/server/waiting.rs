@@ -1,4 +1,4 @@
-//! What a client's task waits for: that something is committed, or that followers have it.
+//! What a client's task waits for: that replies may rest on something, or that followers have it.
 
 use std::pin::pin;
 use std::task::{Poll, Waker};
@@ -14,10 +14,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Who is held, and was not told of relief, tries again after this.
 const HELD: Duration = Duration::from_millis(100);
 
-/// This replica stopped leading, or was cut off, before the reply might be given: what became of
-/// what was executed is not known.
+/// Why a reply is not given: what becomes of what was executed is not known.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Deposed;
+pub(super) enum Unanswered {
+    /// This replica stopped leading, or was cut off, before.
+    Deposed,
+    /// Too few followers hold what it rests on, and nobody knows when more will.
+    Withheld,
+}
 
 impl Node {
     /// Tries until clients are not held: `None` from `attempt` says that they are. Only who has to wait is
@@ -37,16 +41,16 @@ impl Node {
         }
     }
 
-    /// Waits until what a turn of this reign rests on is committed while this leader holds its
-    /// leases; in vain once the reign is over, or the leases have been gone for long. `waker` is the
+    /// Waits until what a turn of this reign rests on is released while this leader holds its leases;
+    /// in vain once the reign is over, or the leases or voters have been gone for long. `waker` is the
     /// one that [`Self::begin_wait`] was given, if that is this task's.
-    pub(super) async fn committed(
+    pub(super) async fn released(
         &self,
         need: Lsn,
         reign: u64,
         slot: &Slot,
         waker: Option<Waker>,
-    ) -> Result<(), Deposed> {
+    ) -> Result<(), Unanswered> {
         let mut waker = waker;
         std::future::poll_fn(|context| {
             if slot.granted() {
@@ -61,7 +65,10 @@ impl Node {
                 return Poll::Ready(Ok(()));
             }
             if inner.reign != reign || inner.gate.severed {
-                return Poll::Ready(Err(Deposed));
+                return Poll::Ready(Err(Unanswered::Deposed));
+            }
+            if inner.gate.withholds && inner.core.released() < need {
+                return Poll::Ready(Err(Unanswered::Withheld));
             }
             if self.wait_on(&mut inner, need, slot, context.waker()) {
                 return Poll::Ready(Ok(()));

@@ -25,6 +25,7 @@ mod memory;
 mod parent;
 mod replication;
 mod seeding;
+mod shortfall;
 mod soak;
 mod stalled_disk;
 mod support;

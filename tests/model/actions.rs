@@ -126,8 +126,9 @@ impl State {
         if left.crashes > 0 {
             found.push(Action::Crash(slot));
         }
-        let unflushed = core.commit() > replica.disk.flushed && replica.disk.complete;
-        if left.flushes > 0 && unflushed && core.may_flush(core.commit()) {
+        let cut = replica.flushable();
+        let unflushed = cut > replica.disk.flushed && replica.disk.complete;
+        if left.flushes > 0 && unflushed && core.may_flush(cut) {
             found.push(Action::Flush(slot));
         }
         if left.losses > 0 {
@@ -158,7 +159,7 @@ impl State {
         if begun && left.writes > 0 {
             found.push(Action::Write(slot));
         }
-        if left.trims > 0 && core.commit() > core.oldest() {
+        if left.trims > 0 && replica.flushable() > core.oldest() {
             found.push(Action::Trim(slot));
         }
         if left.switchovers > 0 {

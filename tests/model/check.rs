@@ -9,6 +9,7 @@ use crate::world::{Violation, local};
 pub(crate) fn state(state: &State, scope: &Scope) -> Result<(), Violation> {
     one_leader(state, scope)?;
     leads_above_its_log(state)?;
+    shows_nothing_else(state, scope)?;
     logs_match(state)
 }
 
@@ -54,6 +55,23 @@ fn reached(state: &State, scope: &Scope, answering: usize) {
     if core.configuration().voters.len() == 1 && scope.voters > 1 {
         mark(Reached::Alone);
     }
+}
+
+/// Nobody lets replies rest on what no leader has released, whoever led, or started, since.
+fn shows_nothing_else(state: &State, scope: &Scope) -> Result<(), Violation> {
+    if scope.block == 0 {
+        return Ok(());
+    }
+    for (slot, replica) in state.replicas.iter().enumerate() {
+        let shown = replica.core.released();
+        if shown.0 as usize > state.released {
+            return Err(format!("{slot} shows {shown}, which was not released"));
+        }
+        if shown < replica.core.commit() {
+            mark(Reached::Withheld);
+        }
+    }
+    Ok(())
 }
 
 /// No leader's epoch is below that of a record that it holds.

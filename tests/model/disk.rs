@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use crate::reached::{Reached, mark};
+use std::time::Duration;
+
 use crate::replication::{Core, Input, Lsn, Peer, Recovered, ReplicaId};
 use crate::state::{Disk, Job, LEADER, Replica, history};
 use crate::world::{LEASE, World, local};
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId, complete: bool) -> Self {
+    pub(crate) fn new(id: ReplicaId, complete: bool, block: u32) -> Self {
         let disk = Disk::new(complete, LEASE);
         let found = Recovered {
             hard: disk.hard,
@@ -17,7 +19,7 @@ impl Replica {
         };
         Self {
             id,
-            core: Core::new(id, found, std::time::Duration::ZERO),
+            core: started(id, found, Duration::ZERO, block),
             log: Vec::new(),
             disk,
             jobs: std::collections::VecDeque::new(),
@@ -29,7 +31,7 @@ impl Replica {
     }
 
     /// A process that starts on what is on the disk.
-    pub(crate) fn started(&self, now: std::time::Duration) -> Core {
+    pub(crate) fn started(&self, now: Duration, block: u32) -> Core {
         let disk = &self.disk;
         let found = Recovered {
             hard: disk.hard,
@@ -44,7 +46,7 @@ impl Replica {
             complete: disk.complete,
             adopted: disk.adopted.clone(),
         };
-        Core::new(self.id, found, now)
+        started(self.id, found, now, block)
     }
 }
 
@@ -58,6 +60,25 @@ impl Replica {
         let written = |job: &Job| matches!(job, Job::Write(_));
         (at > 0 && self.jobs.iter().take(at).all(written)).then_some(at)
     }
+}
+
+impl Replica {
+    /// Up to where the state may be brought to disk: what is committed, if the core lets it.
+    pub(crate) fn flushable(&self) -> Lsn {
+        let (core, commit) = (&self.core, self.core.commit());
+        if core.may_flush(commit) {
+            commit
+        } else {
+            core.released()
+        }
+    }
+}
+
+/// A process, with what the user wants of replies.
+fn started(id: ReplicaId, found: Recovered, now: Duration, block: u32) -> Core {
+    let mut core = Core::new(id, found, now);
+    core.step(Input::SetReplySync(block), now);
+    core
 }
 
 impl World<'_> {
@@ -113,7 +134,7 @@ impl World<'_> {
         }
     }
 
-    /// A snapshot of what the leader holds for committed, if it leads still; one at a time.
+    /// A snapshot of what the leader has released, if it leads still; one at a time.
     pub(crate) fn fetch_seed(&mut self, slot: usize, peer: Peer) {
         let mut connections = self.state.connections.iter();
         let Some(connection) = connections.find(|it| it.peer == peer) else {
@@ -123,7 +144,7 @@ impl World<'_> {
         let mut jobs = self.state.replicas[slot].jobs.iter();
         let under_way = jobs.any(|job| matches!(job, Job::Reset(_)));
         if source.core.leading().is_some() && !under_way {
-            let log = source.log[..source.core.commit().0 as usize].to_vec();
+            let log = source.log[..source.core.released().0 as usize].to_vec();
             self.state.replica(slot).jobs.push_back(Job::Reset(log));
         }
     }
@@ -144,21 +165,21 @@ impl World<'_> {
         self.tell(slot, Input::SeedInstalled(at));
     }
 
-    /// What is committed is brought to disk.
+    /// The state is brought to disk, as far as it may be.
     pub(crate) fn flush(&mut self, slot: usize) {
         let replica = self.state.replica(slot);
-        let commit = replica.core.commit();
-        replica.disk.flushed = commit;
-        self.tell(slot, Input::Flushed(commit));
+        let cut = replica.flushable();
+        replica.disk.flushed = cut;
+        self.tell(slot, Input::Flushed(cut));
     }
 
     /// A leader frees the log that its followers had.
     pub(crate) fn trim(&mut self, slot: usize) {
         self.flush(slot);
         let replica = self.state.replica(slot);
-        let commit = replica.core.commit();
-        replica.disk.oldest = commit;
-        self.tell(slot, Input::Trimmed(commit));
+        let cut = replica.flushable();
+        replica.disk.oldest = cut;
+        self.tell(slot, Input::Trimmed(cut));
     }
 
     /// The process ends, with all that was not on disk, and another one starts.
@@ -168,7 +189,7 @@ impl World<'_> {
         let replica = self.state.replica(slot);
         replica.log.truncate(replica.disk.length);
         replica.life += 1;
-        replica.core = replica.started(now);
+        replica.core = replica.started(now, self.scope.block);
         replica.jobs.clear();
         replica.slow = false;
         replica.follows = None;
@@ -179,8 +200,12 @@ impl World<'_> {
     /// The disk is gone, and a new replica takes the place.
     pub(crate) fn lose(&mut self, slot: usize, id: ReplicaId) {
         self.hang_up(slot);
-        let life = self.state.replicas[slot].life + 1;
-        let replica = Replica::new(id, true);
+        let old = &self.state.replicas[slot];
+        let life = old.life + 1;
+        if self.scope.block > 0 && old.disk.complete {
+            self.state.lost.push(old.disk.length);
+        }
+        let replica = Replica::new(id, true, self.scope.block);
         self.state.replicas[slot] = Rc::new(Replica { life, ..replica });
         self.state.answers[slot] = None;
         self.state.asked[slot] = false;

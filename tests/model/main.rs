@@ -77,6 +77,10 @@ const SCOPES: &[&str] = &[
     "voters=2 sync=0 promotions=2 writes=1 time=2",
     "voters=3 sync=2 promotions=2 writes=1",
     "voters=3 promotions=1 writes=1 changes=1 restores=1",
+    // Replies that wait for more copies than the voters that are left can have.
+    "voters=2 block=1 promotions=1 writes=1 changes=1 slow=1 crashes=1",
+    "voters=2 learners=1 block=1 writes=1 changes=1 slow=1",
+    "voters=3 sync=2 block=2 promotions=1 writes=1 changes=1",
 ];
 
 /// Explored when there is time, as far as that goes: some are too large to come to an end.
@@ -98,6 +102,10 @@ const WALKS: &[&str] = &[
     "voters=2 promotions=5 writes=4 time=6 crashes=3 breaks=2 slow=6 given-up=2 changes=3 trims=1 stale=2",
     "voters=4 sync=2 promotions=3 writes=3 time=4 crashes=2 breaks=3 slow=6 changes=2 stale=1",
     "voters=3 sync=0 promotions=4 writes=4 time=6 crashes=2 breaks=3 slow=6 given-up=1 changes=2",
+    "voters=2 learners=1 block=1 promotions=3 writes=4 time=6 crashes=3 losses=1 breaks=3 slow=6 changes=4 \
+     trims=2 flushes=2",
+    "voters=3 sync=2 block=2 promotions=3 writes=4 time=6 crashes=2 losses=1 breaks=3 slow=6 changes=4 \
+     trims=1 flushes=2",
 ];
 
 /// One a line, set by who wants others to be explored.

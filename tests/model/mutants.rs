@@ -116,7 +116,7 @@ pub const MUTANTS: &[Mutant] = &[
         scope: "voters=4 sync=2 twice promotions=1",
         edits: &[edit(
             "progress.rs",
-            "of_voters",
+            "of_each",
             "best.iter_mut().find(|(id, _)| *id == follower.id)",
             "best.iter_mut().find(|_| false)",
         )],
@@ -134,7 +134,7 @@ pub const MUTANTS: &[Mutant] = &[
                 it.durable = end.min(self.end);
             }
             out.push(Effect::Send(peer, answer));
-            self.advance_commit(out);",
+            self.advance(out);",
         )],
     },
     Mutant {
@@ -446,8 +446,8 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[edit(
             "view.rs",
             "may_flush",
-            "cut <= self.commit && !self.truncating",
-            "cut <= self.commit",
+            "cut <= self.released && !self.truncating",
+            "cut <= self.released",
         )],
     },
     Mutant {
@@ -498,6 +498,98 @@ pub const MUTANTS: &[Mutant] = &[
         name: "half a state leads",
         scope: "voters=3 promotions=1 writes=1 trims=1 breaks=1",
         edits: &[edit("configure.rs", "begin", "!self.complete", "false")],
+    },
+    Mutant {
+        name: "replies rest on what is committed",
+        scope: "voters=2 block=1 writes=1 changes=1 slow=1",
+        edits: &[edit(
+            "release.rs",
+            "release",
+            "leader.releasable(self.id, self.reply_sync, self.released, self.commit)",
+            "{ let _ = leader; self.commit }",
+        )],
+    },
+    Mutant {
+        name: "replies rest on as many copies as the voters that are left can have",
+        scope: "voters=3 sync=2 block=2 writes=1 changes=1 slow=1",
+        edits: &[edit(
+            "release.rs",
+            "release",
+            "leader.releasable(self.id, self.reply_sync, self.released, self.commit)",
+            "{
+                let others = self.configuration.voters.len() as u32 - 1;
+                let sync = self.reply_sync.min(others);
+                leader.releasable(self.id, sync, self.released, self.commit)
+            }",
+        )],
+    },
+    Mutant {
+        name: "replies rest on each connection of a follower",
+        scope: "voters=3 block=2 twice",
+        edits: &[
+            edit(
+                "leader.rs",
+                "hello",
+                "older.map(|(peer, _)| *peer).collect()",
+                "Vec::new()",
+            ),
+            edit(
+                "release.rs",
+                "held",
+                "self.of_each(me, |it| it.matched && it.whole, |it| it.durable)",
+                "{
+                    let others = self.followers.values().filter(|it| it.matched && it.id != me);
+                    let mut ends: Vec<Lsn> = others.map(|it| it.durable).collect();
+                    ends.sort_unstable_by_key(|end| std::cmp::Reverse(*end));
+                    ends
+                }",
+            ),
+        ],
+    },
+    Mutant {
+        name: "replies rest on what is in the log of half a state",
+        scope: "voters=2 block=1 writes=1 changes=1 trims=1 losses=1",
+        edits: &[edit(
+            "release.rs",
+            "held",
+            "self.of_each(me, |it| it.matched && it.whole, |it| it.durable)",
+            "self.of_each(me, |it| it.matched, |it| it.durable)",
+        )],
+    },
+    Mutant {
+        name: "barriers hide what is written between them",
+        scope: "voters=2 block=1 writes=2 changes=1 slow=1",
+        edits: &[edit(
+            "release.rs",
+            "leave_blank",
+            "*last == start",
+            "*last <= start",
+        )],
+    },
+    Mutant {
+        name: "what is not released is brought to disk",
+        scope: "voters=2 block=1 writes=1 changes=1 slow=1 flushes=1 crashes=1",
+        edits: &[edit(
+            "view.rs",
+            "may_flush",
+            "cut <= self.released && !self.truncating",
+            "cut <= self.commit && !self.truncating",
+        )],
+    },
+    Mutant {
+        name: "a leader that steps down shows all that it had committed",
+        scope: "voters=2 block=1 writes=1 changes=1 slow=1 promotions=1",
+        edits: &[edit(
+            "configure.rs",
+            "stop_leading",
+            "self.commit = self.released;",
+            "self.released = self.commit;",
+        )],
+    },
+    Mutant {
+        name: "shell: followers are told what is committed",
+        scope: "voters=3 sync=2 block=2 writes=1 changes=1 slow=1",
+        edits: &[],
     },
     Mutant {
         name: "operator: the best of the present voters leads",

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use crate::replication::message::Message;
 use crate::replication::{Input, Lsn, Peer};
 use crate::state::{Connection, FOLLOWER, Job, LEADER, Packet, Record};
+use crate::switch::{number, on};
 use crate::world::{LEASE, World, local};
+
+const TELLS_COMMITTED: usize = number("shell: followers are told what is committed");
 
 /// Neither slow.
 pub(crate) const FAST: [bool; 2] = [false, false];
@@ -158,8 +161,13 @@ impl World<'_> {
     /// Sends followers what there is: records, a commit LSN that moved, or that time passed.
     pub(crate) fn pump(&mut self, slot: usize, beat: bool) {
         let replica = &self.state.replicas[slot];
+        let told = if on(TELLS_COMMITTED) {
+            replica.core.commit()
+        } else {
+            replica.core.released()
+        };
         let (commit, now) = (
-            replica.core.commit(),
+            told,
             local(self.scope, self.state.time, slot).as_micros() as u64,
         );
         let news = Message::Heartbeat {

@@ -19,11 +19,15 @@ pub(crate) enum Reached {
     Established,
     /// An old register is refused.
     Refused,
+    /// A leader lets no reply rest on something that is committed.
+    Withheld,
+    /// And does so once a replica has it that does not vote.
+    ReleasedByLearner,
 }
 
 use Reached::*;
 
-const ALL: [Reached; 9] = [
+const ALL: [Reached; 11] = [
     ThirdReign,
     Alone,
     Recalled,
@@ -33,6 +37,8 @@ const ALL: [Reached; 9] = [
     LearnerVotes,
     Established,
     Refused,
+    Withheld,
+    ReleasedByLearner,
 ];
 
 thread_local! {

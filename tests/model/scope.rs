@@ -17,6 +17,8 @@ pub(crate) struct Scope {
     pub(crate) voters: usize,
     learners: usize,
     sync: u32,
+    /// So many followers must hold what replies rest on; 0: as many as a commit needs.
+    pub(crate) block: u32,
     /// By how many percent each clock is wrong.
     pub(crate) rates: [i64; 4],
     begins: Begins,
@@ -33,6 +35,7 @@ impl FromStr for Scope {
             voters: 2,
             learners: 0,
             sync: 1,
+            block: 0,
             rates: [-1, 1, 1, 1],
             begins: Begins::Steady,
             budget: Budget::default(),
@@ -55,6 +58,7 @@ impl Scope {
             "voters" => self.voters = number.into(),
             "learners" => self.learners = number.into(),
             "sync" => self.sync = number.into(),
+            "block" => self.block = number.into(),
             "parted" => self.begins = Begins::Parted,
             "returned" => self.begins = Begins::Returned,
             "twice" => self.begins = Begins::Twice,
@@ -100,7 +104,7 @@ impl Scope {
         let mut state = State {
             replicas: all
                 .clone()
-                .map(|slot| Rc::new(Replica::new(id(slot), true)))
+                .map(|slot| Rc::new(Replica::new(id(slot), true, self.block)))
                 .collect(),
             connections: Vec::new(),
             older: Rc::clone(&register),
@@ -112,12 +116,14 @@ impl Scope {
             time: 0,
             left: self.budget,
             committed: Vec::new(),
+            released: 0,
+            lost: Vec::new(),
             reigns: Vec::new(),
         };
         // Whoever is chosen has promised.
-        let mut first = Replica::new(id(0), true);
+        let mut first = Replica::new(id(0), true, self.block);
         first.disk.hard.promised = Epoch(1);
-        first.core = first.started(Duration::ZERO);
+        first.core = first.started(Duration::ZERO, self.block);
         state.replicas[0] = Rc::new(first);
         let mut happens = vec![Action::Configure(0)];
         for slot in all.skip(1) {

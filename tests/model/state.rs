@@ -143,6 +143,10 @@ pub(crate) struct State {
     pub(crate) time: u32,
     pub(crate) left: Budget,
     pub(crate) committed: Vec<Record>,
+    /// So many of them were ever released, where that is looked at.
+    pub(crate) released: usize,
+    /// How long the logs were that were lost with their disks, where that is looked at.
+    pub(crate) lost: Vec<usize>,
     /// Who led each epoch: replica and life.
     pub(crate) reigns: Vec<(Epoch, usize, u8)>,
 }

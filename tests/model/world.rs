@@ -9,7 +9,7 @@ use crate::reached::{Reached, mark};
 use crate::replication::message::Message;
 use crate::replication::{Effect, Epoch, Input, Lease, Lsn};
 use crate::scope::Scope;
-use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, State, chain};
+use crate::state::{Answer, FOLLOWER, Job, LEADER, Record, Replica, State, chain};
 
 /// What was found to be wrong.
 pub(crate) type Violation = String;
@@ -83,10 +83,10 @@ impl<'a> World<'a> {
         let led = core.leading().is_some();
         let effects = core.step(input, now);
         for effect in effects {
-            if let Effect::Commit(lsn) = effect {
-                self.committed(slot, lsn, led);
-            } else {
-                self.carry_out(slot, effect);
+            match effect {
+                Effect::Commit(lsn) => self.committed(slot, lsn, led),
+                Effect::Release(lsn) if self.scope.block > 0 => self.released(slot, lsn, led),
+                effect => self.carry_out(slot, effect),
             }
         }
         self.pump(slot, false);
@@ -131,7 +131,11 @@ impl<'a> World<'a> {
             Effect::Close(peer, _) => self.close(slot, peer),
             Effect::FetchSeed { peer, .. } => self.fetch_seed(slot, peer),
             // What is committed has been looked at, and frames are taken where they are offered.
-            Effect::Commit(_) | Effect::Take(_) | Effect::Refuse { .. } | Effect::Resume => {}
+            Effect::Commit(_)
+            | Effect::Release(_)
+            | Effect::Take(_)
+            | Effect::Refuse { .. }
+            | Effect::Resume => {}
         }
     }
 
@@ -194,6 +198,36 @@ impl<'a> World<'a> {
             } else {
                 self.blame(|| format!("{slot} commits {lsn}, which no leader has"));
             }
+        }
+    }
+
+    /// From now on replies may rest on this: so many others must have it, a leader alone may say so.
+    fn released(&mut self, slot: usize, lsn: Lsn, led: bool) {
+        let to = lsn.0 as usize;
+        if to <= self.state.released {
+            return;
+        }
+        if !led {
+            self.blame(|| format!("{slot} shows {lsn}, which no leader does"));
+            return;
+        }
+        let records = &self.state.replicas[slot].log[..to];
+        // Barriers show nothing.
+        let shown = records.iter().rposition(|it| it.barrier == 0);
+        let shown = &records[..shown.map_or(0, |at| at + 1)];
+        let holds = |it: &Replica| {
+            it.disk.complete && it.disk.length >= shown.len() && it.log.starts_with(shown)
+        };
+        // Who has said so may have lost its disk since.
+        let lost = self.state.lost.iter().filter(|it| **it >= shown.len());
+        let holders = self.state.replicas.iter().filter(|it| holds(it)).count() + lost.count();
+        let more = shown.len() > self.state.released;
+        if self.state.replicas[slot].core.configuration().voters.len() == 1 {
+            mark(Reached::ReleasedByLearner);
+        }
+        self.state.released = to;
+        if more && holders <= self.scope.block as usize {
+            self.blame(|| format!("{slot} shows {lsn}, which {holders} replicas hold"));
         }
     }
 

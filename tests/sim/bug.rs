@@ -44,6 +44,10 @@ pub(crate) enum Bug {
     AnswersUnleased,
     /// The leader answers before what the answer rests on is committed.
     AnswersUncommitted,
+    /// The leader answers by what is committed, though too few followers have it.
+    AnswersUnreleased,
+    /// Followers are told what is committed, though too few have it.
+    TellsCommitted,
     /// The leader believes in leases in full, though clocks differ.
     NoDriftAllowance,
     /// The promise of a replica that is being seeded counts like any other.

@@ -23,6 +23,8 @@ pub(crate) struct Counts {
     pub(crate) rots: u64,
     pub(crate) seeds: u64,
     pub(crate) gave_up: u64,
+    /// Released by leaders that had too few voters to write.
+    pub(crate) withheld: u64,
     /// Histories of which the search came to no end.
     pub(crate) undecided: u64,
 }
@@ -34,6 +36,10 @@ pub(crate) struct Checker {
     frames: BTreeMap<(Epoch, Lsn), u32>,
     /// The chain at each end of a frame that somebody held for committed.
     committed: BTreeMap<Lsn, u32>,
+    /// Replies may rest on records up to here: the leaders of their time have released them.
+    released: Lsn,
+    /// Up to where logs were durable that are lost with their disks.
+    pub(crate) lost: Vec<Lsn>,
     /// An asynchronous promotion gave up records.
     pub(crate) gave_up: bool,
     /// The newest epoch that came of one: what earlier leaders commit may be given up.
@@ -46,6 +52,8 @@ impl Checker {
             counts: Counts::default(),
             frames: BTreeMap::new(),
             committed: BTreeMap::new(),
+            released: Lsn::ZERO,
+            lost: Vec::new(),
             gave_up: false,
             lossy: Epoch(0),
         }
@@ -87,6 +95,40 @@ impl Checker {
             );
         }
         self.committed.insert(to, chain);
+    }
+
+    /// A leader releases what it and as many others as it needs have, or had before they were lost.
+    pub(crate) fn released(&mut self, slot: usize, to: Lsn, led: bool, machines: &[Machine]) {
+        let Some(process) = &machines[slot].process else {
+            return;
+        };
+        if !led || to <= self.released {
+            return; // what a follower shows is looked at when it does
+        }
+        let before = std::mem::replace(&mut self.released, to);
+        let (shown, needed) = (process.shown(to), process.reply_sync as usize);
+        if shown <= before {
+            return; // barriers, and they show nothing
+        }
+        let chain = process.shadow.get(&shown).map(|(_, chain)| *chain);
+        let has = |it: &&Machine| it.told >= shown && it.is_whole() && it.chain_at(shown) == chain;
+        let others = machines.iter().enumerate().filter(|(at, _)| *at != slot);
+        let others = others.filter(|(_, it)| has(it)).count();
+        let lost = self.lost.iter().filter(|end| **end >= shown).count();
+        assert!(
+            self.gave_up || others + lost >= needed,
+            "machine {slot} releases {to}, which {others} of {needed} followers have"
+        );
+        self.counts.withheld += u64::from(process.core.configuration().voters.len() <= needed);
+    }
+
+    /// An answer, or the state of a follower, shows what is released.
+    pub(crate) fn shown(&self, slot: usize, to: Lsn) {
+        assert!(
+            self.gave_up || to <= self.released,
+            "machine {slot} shows {to}, and {} is released",
+            self.released
+        );
     }
 
     /// Two replicas never answer at one time; one that answers has everything.
@@ -144,6 +186,7 @@ impl Checker {
         if process.core.leading().is_some() || self.gave_up {
             return;
         }
+        self.shown(slot, applied.end);
         if let Some((end, chain)) = self.committed.range(applied.end..).next() {
             let own = process.shadow.get(&applied.end);
             let same = applied.end != *end || own.is_none_or(|(_, own)| own == chain);
@@ -192,6 +235,7 @@ impl Counts {
         self.rots += other.rots;
         self.seeds += other.seeds;
         self.gave_up += other.gave_up;
+        self.withheld += other.withheld;
         self.undecided += other.undecided;
     }
 

@@ -264,6 +264,7 @@ impl World {
             ReplicaId(self.next_id)
         };
         let seed = self.rng.random();
+        self.checker.lost.push(self.machines[slot].told);
         self.machines[slot].replace_disk(new, seed);
         self.renew_pod(slot);
         if self.rng.random_bool(0.5) {

@@ -38,6 +38,15 @@ impl World {
             self.at(micros, event);
         }
         self.drive(slot, Input::SetLease(self.setup.lease));
+        if self.setup.blocks {
+            self.hold_replies(slot);
+        }
+    }
+
+    fn hold_replies(&mut self, slot: usize) {
+        if let Some(process) = &mut self.machines[slot].process {
+            process.hold_replies(self.setup.sync);
+        }
     }
 
     /// The process ends; it is started again after a while.

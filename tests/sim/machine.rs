@@ -136,6 +136,7 @@ impl Machine {
             parted: None,
             seed: None,
             shadow: std::mem::take(&mut self.shadow),
+            barriers: BTreeMap::new(),
             cutting: None,
             replacing: None,
             out: Vec::new(),
@@ -143,7 +144,7 @@ impl Machine {
             leaving: self.pod.terminating,
             fenced: false,
             stamp: 0,
-            fewest: 0,
+            reply_sync: 0,
         });
         Ok(())
     }
@@ -222,6 +223,18 @@ impl Machine {
         let (_, _, found) = Log::open(log, log_options(Lsn::ZERO)).ok()?;
         let (_, hard) = Slots::open(&self.dir.copy(), HARD).ok()?;
         Some((found.tip, hard))
+    }
+
+    /// Whether there is a whole state, as far as a process here says.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.process.as_ref().is_none_or(Process::is_whole)
+    }
+
+    /// The chain of its log at this end of a frame.
+    pub(crate) fn chain_at(&self, end: Lsn) -> Option<u32> {
+        let shadow = self.process.as_ref().map(|process| &process.shadow);
+        let found = shadow.unwrap_or(&self.shadow).get(&end);
+        found.map(|(_, chain)| *chain)
     }
 
     /// Another disk, with nothing on it.

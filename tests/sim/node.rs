@@ -9,7 +9,7 @@ use replicated_store::env::SimDisk;
 use replicated_store::log::{Frame, Log, LogWriter};
 use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
 use replicated_store::replication::{
-    Configuration, Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId,
+    Configuration, Core, Epoch, EpochHistory, HardState, Input, Lsn, Peer, ReplicaId,
 };
 use replicated_store::store::{FlushDone, FlushJob, MemoryEngine, Store};
 
@@ -44,10 +44,13 @@ pub(crate) enum Out {
     Close(Peer),
     Promise(u64, PromiseAnswer),
     Refused(u64),
-    Answer(OpId, Option<u64>),
+    /// What it rests on comes first.
+    Answer(Lsn, OpId, Option<u64>),
     /// A frame got its place in this log.
     Frame(Epoch, Lsn, u32),
     Committed(Lsn),
+    /// By a leader, or by somebody whom one has told.
+    Released(Lsn, bool),
     /// The log was cut here, as it should be.
     Cut(Lsn),
     /// The state in use is another one now.
@@ -114,6 +117,8 @@ pub(crate) struct Process {
     /// The snapshot that is being copied.
     pub(crate) seed: Option<Box<Seed>>,
     pub(crate) shadow: Shadow,
+    /// Where barriers stand that this process has sealed: the end and the start of each.
+    pub(crate) barriers: BTreeMap<Lsn, Lsn>,
     /// The log is being cut to there: whether it is, shows after a crash.
     pub(crate) cutting: Option<Lsn>,
     /// The log is being replaced by one that is known to be this.
@@ -127,14 +132,15 @@ pub(crate) struct Process {
     pub(crate) fenced: bool,
     /// Of what it was told last.
     pub(crate) stamp: u64,
-    /// Fewer voters than this are too few for client writes.
-    pub(crate) fewest: usize,
+    /// So many followers must have what a reply rests on, and vote for a write to be taken.
+    pub(crate) reply_sync: u32,
 }
 
 impl Process {
     /// What a client asks for, carried out ahead of the commit; `None` if it is refused.
     pub(crate) fn execute(&mut self, op: OpId, command: Command) -> bool {
-        let few = self.core.configuration().voters.len() < self.fewest;
+        let wanted = self.reply_sync as usize;
+        let few = wanted > 0 && self.core.configuration().voters.len() <= wanted;
         let refused = few && !matches!(command, Command::Get(_));
         if !self.accepting || self.holding || self.fenced || refused {
             return false;
@@ -154,10 +160,24 @@ impl Process {
     /// Takes over what the user wants of it.
     pub(crate) fn settle_in(&mut self, fenced: bool, settings: &Settings) {
         self.fenced = fenced;
-        self.fewest = match (settings.sync_replicas, settings.on_shortfall) {
-            (0, _) | (_, Shortfall::Degrade) => 0,
-            (wanted, Shortfall::Block) => wanted as usize + 1,
-        };
+        self.hold_replies(match settings.on_shortfall {
+            Shortfall::Degrade => 0,
+            Shortfall::Block => settings.sync_replicas,
+        });
+    }
+
+    /// No reply rests on what fewer followers have.
+    pub(crate) fn hold_replies(&mut self, sync: u32) {
+        self.reply_sync = sync;
+        self.drive_core(Input::SetReplySync(sync));
+    }
+
+    /// The log shows as much up to here as up to `to`: barriers show nothing.
+    pub(crate) fn shown(&self, mut to: Lsn) -> Lsn {
+        while let Some(start) = self.barriers.get(&to) {
+            to = *start;
+        }
+        to
     }
 
     /// Epochs of the log up to `at`.

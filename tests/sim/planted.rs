@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::bug::Bug;
 use super::faults::Menu;
-use super::run::{mixed, planned, restless, run, setting, setup};
+use super::run::{blocking, mixed, planned, restless, run, setting, setup};
 use super::world::Setup;
 
 /// So many seeds are tried at most.
@@ -87,6 +87,8 @@ planted! {
     a_lost_disk_comes_back_under_its_id: KeepsIdentity in setup(3, 3, 1), from 1;
     answers_without_leases: AnswersUnleased in restless(3, 1), from 1;
     answers_before_the_commit: AnswersUncommitted in restless(3, 1), from 1;
+    answers_what_is_not_released: AnswersUnreleased in blocking(setup(3, 3, 2)), from 1;
+    tells_what_is_not_released: TellsCommitted in blocking(setup(3, 3, 2)), from 1;
     counts_replicas_that_are_seeded: CountsSeeding in setup(3, 3, 1), from 1;
     applies_what_is_not_committed: AppliesUncommitted in restless(3, 1), from 1;
     // Around the plan of the shipped operator.

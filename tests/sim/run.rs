@@ -59,6 +59,7 @@ pub(crate) fn setup(machines: usize, voters: usize, sync: u32) -> Setup {
         voters,
         sync,
         changes_sync: false,
+        blocks: false,
         bug: Bug::None,
         menu: Menu::ALL,
         lease: Duration::from_millis(300),
@@ -146,6 +147,24 @@ fn restless_with_three() {
 #[test]
 fn restless_with_two() {
     run_all("restless_with_two", restless(2, 1));
+}
+
+/// No reply rests on what fewer followers have than are asked for.
+pub(crate) fn blocking(setup: Setup) -> Setup {
+    Setup {
+        blocks: true,
+        ..setup
+    }
+}
+
+#[test]
+fn blocking_with_two() {
+    run_all("blocking_with_two", blocking(setup(2, 2, 1)));
+}
+
+#[test]
+fn blocking_with_two_of_three() {
+    run_all("blocking_with_two_of_three", blocking(setup(3, 3, 2)));
 }
 
 /// As the shipped operator decides, while the user changes what is wanted.

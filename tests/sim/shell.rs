@@ -37,13 +37,21 @@ impl Process {
     }
 
     pub(crate) fn drive_core(&mut self, input: Input) {
-        for effect in self.core.step(input, self.now) {
-            self.carry_out(effect);
-        }
+        self.step(input);
         self.incoming.clear();
         self.say_quiet();
         self.pump();
         self.answer_waiters();
+    }
+
+    fn step(&mut self, input: Input) {
+        let led = self.core.leading().is_some();
+        for effect in self.core.step(input, self.now) {
+            match effect {
+                Effect::Release(lsn) => self.out.push(Out::Released(lsn, led)),
+                effect => self.carry_out(effect),
+            }
+        }
     }
 
     pub(crate) fn carry_out(&mut self, effect: Effect) {
@@ -110,6 +118,7 @@ impl Process {
                 self.out.push(Out::Send(peer, Packet::SeedWanted));
             }
             Effect::Commit(lsn) => self.out.push(Out::Committed(lsn)),
+            Effect::Release(_) => {} // told with who has done it
         }
     }
 
@@ -207,6 +216,9 @@ impl Process {
             at = Lsn(1);
         }
         let end = frame.end();
+        if barrier.is_some() {
+            self.barriers.insert(end, frame.start());
+        }
         let barrier = barrier.map(|version| (version, at));
         self.drive_core(Input::Sealed { end, barrier });
     }
@@ -267,19 +279,17 @@ impl Process {
     fn say_quiet(&mut self) {
         if self.holding && !self.quiet_said && self.records == 0 {
             self.quiet_said = true;
-            for effect in self.core.step(Input::Quiet, self.now) {
-                self.carry_out(effect);
-            }
+            self.step(Input::Quiet);
         }
     }
 
-    /// Sends followers what there is, and the commit LSN if it moved.
+    /// Sends followers what there is, and what is released if that moved.
     pub(crate) fn pump(&mut self) {
         let peers: Vec<Peer> = self.streams.keys().copied().collect();
         for peer in peers {
             let stream = self.streams[&peer];
             if stream.at >= self.tip.end {
-                if self.core.commit() > stream.commit {
+                if self.told() > stream.commit {
                     self.heartbeat(peer);
                 }
                 continue;
@@ -290,7 +300,7 @@ impl Process {
                 continue;
             };
             let Some(last) = frames.last() else { continue };
-            let commit = self.core.commit();
+            let commit = self.told();
             let at = last.end();
             self.streams.insert(peer, Stream { at, commit });
             let packet = Packet::Append(self.news(), frames);
@@ -309,16 +319,24 @@ impl Process {
 
     pub(crate) fn heartbeat(&mut self, peer: Peer) {
         let news = self.news();
-        let commit = self.core.commit();
+        let commit = self.told();
         if let Some(stream) = self.streams.get_mut(&peer) {
             stream.commit = commit;
             self.out.push(Out::Send(peer, Packet::Message(news)));
         }
     }
 
+    /// What followers are told of the commit.
+    fn told(&self) -> Lsn {
+        match self.bug {
+            Bug::TellsCommitted => self.core.commit(),
+            _ => self.core.released(),
+        }
+    }
+
     fn news(&self) -> Message {
         Message::Heartbeat {
-            commit: self.core.commit(),
+            commit: self.told(),
             end: self.tip.end,
             keep_from: Lsn::ZERO,
             sent_at: self.now.as_micros() as u64,
@@ -338,15 +356,19 @@ impl Process {
             return;
         }
         let leased = self.core.answers_until() > self.now || self.bug == Bug::AnswersUnleased;
-        let (commit, reign) = (self.core.commit(), self.reign);
+        let released = match self.bug {
+            Bug::AnswersUnreleased => self.core.commit(),
+            _ => self.core.released(),
+        };
+        let reign = self.reign;
         let serves = self.core.view().serving;
         let hasty = self.bug == Bug::AnswersUncommitted;
         let out = &mut self.out;
         self.waiters.retain(|waiter| {
-            let committed = waiter.need <= commit || hasty;
-            let given = leased && serves && committed && waiter.reign == reign;
+            let rests = waiter.need <= released || hasty;
+            let given = leased && serves && rests && waiter.reign == reign;
             if given {
-                out.push(Out::Answer(waiter.op, waiter.result));
+                out.push(Out::Answer(waiter.need, waiter.op, waiter.result));
             }
             !given
         });

@@ -38,6 +38,7 @@ impl Process {
                     durable,
                     applied,
                     ready,
+                    complete,
                     lease_ms,
                     ..
                 },
@@ -45,6 +46,7 @@ impl Process {
                 durable,
                 applied,
                 ready,
+                complete,
                 echo: self.now.as_micros() as u64,
                 lease_ms,
             },
@@ -54,6 +56,7 @@ impl Process {
                     durable,
                     applied,
                     ready,
+                    complete,
                     echo,
                     lease_ms,
                 },
@@ -61,6 +64,7 @@ impl Process {
                 durable,
                 applied,
                 ready,
+                complete,
                 echo,
                 // The core takes a fiftieth off again.
                 lease_ms: lease_ms * 50 / 49 + 1,

@@ -60,6 +60,7 @@ impl World {
             oldest_lsn: core.oldest(),
             last: view.last,
             commit_lsn: view.commit,
+            withheld_bytes: view.commit.since(view.released),
             applied_lsn: process.applied.end,
             followers: followers(&view),
             seed: None,

@@ -18,8 +18,9 @@ impl World {
             Out::Close(peer) => self.close(peer, slot),
             Out::Promise(ticket, answer) => self.promised(ticket, Some(answer), slot),
             Out::Refused(ticket) => self.promised(ticket, None, slot),
-            Out::Answer(op, result) => {
+            Out::Answer(need, op, result) => {
                 self.checker.answered(slot, &self.machines);
+                self.checker.shown(slot, need);
                 let micros = self.rng.random_range(200..3_000);
                 self.at(micros, Event::Response(op, result));
             }
@@ -32,6 +33,7 @@ impl World {
                 let incarnation = self.machines[slot].incarnation;
                 self.at(micros, Event::Apply(slot, incarnation));
             }
+            Out::Released(lsn, led) => self.checker.released(slot, lsn, led, &self.machines),
             Out::Cut(to) => {
                 let machine = &mut self.machines[slot];
                 machine.told = machine.told.min(to);

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) voters: usize,
     pub(crate) sync: u32,
     pub(crate) changes_sync: bool,
+    /// Operators of the simulation's own have replies wait for so many followers.
+    pub(crate) blocks: bool,
     pub(crate) bug: Bug,
     pub(crate) menu: Menu,
     /// The lease that leaders ask for at the beginning.

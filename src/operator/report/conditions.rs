@@ -223,11 +223,15 @@ fn durability(findings: &Findings<'_>) -> Saying {
             && it.lag_bytes <= settings.max_lag
     });
     let in_step = in_step.count();
-    if in_step >= wanted {
+    let withheld = leader.withheld_bytes;
+    if in_step >= wanted && withheld == 0 {
         let message = format!("a write is acknowledged once {wanted} followers have it too");
         return say(type_, true, "Met", message);
     }
     let then = match settings.on_shortfall {
+        Shortfall::Block if withheld > 0 => {
+            "writes wait or are refused until there are more, and so do reads of those that wait"
+        }
         Shortfall::Block => "writes wait or are refused until there are more",
         Shortfall::Degrade => "writes are taken with fewer copies",
     };

@@ -162,6 +162,17 @@ fn what_a_failover_would_lose_is_rounded_and_can_wait() {
 }
 
 #[test]
+fn durability_is_not_met_while_replies_are_withheld() {
+    let mut world = World::synchronous(3, 1);
+    let first = report(&mut world, &ReplicatedStoreStatus::default(), 100);
+    assert!(is(&first, ConditionType::DurabilityMet));
+    world.replica(0).status.withheld_bytes = 100;
+    let second = report(&mut world, &first, 110);
+    assert!(!is(&second, ConditionType::DurabilityMet));
+    assert_eq!(difference(&first, &second), Significance::Hard);
+}
+
+#[test]
 fn a_shortfall_is_said_from_beginning_to_end() {
     let mut world = World::synchronous(3, 2);
     let first = report(&mut world, &ReplicatedStoreStatus::default(), 100);

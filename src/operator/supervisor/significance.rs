@@ -71,6 +71,7 @@ fn soft(status: &ReplicaStatus) -> impl PartialEq + use<'_> {
         status.followers.iter().map(lag).collect::<Vec<_>>(),
         status.seed.as_ref().map(percent),
         disk(status.disk_used_percent),
+        status.withheld_bytes > 0,
         &status.message,
     )
 }

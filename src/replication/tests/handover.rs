@@ -7,6 +7,7 @@ fn ready(durable: u64) -> Message {
         durable: Lsn(durable),
         applied: Lsn(0),
         ready: true,
+        complete: true,
         echo: 0,
         lease_ms: 0,
     }

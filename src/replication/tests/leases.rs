@@ -21,6 +21,7 @@ fn ack(durable: u64, echo_ms: u64, lease_ms: u32) -> Message {
         durable: Lsn(durable),
         applied: Lsn(0),
         ready: true,
+        complete: true,
         echo: echo_ms * 1000,
         lease_ms,
     }

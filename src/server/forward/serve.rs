@@ -1,5 +1,5 @@
 //! The leader's end: executes what followers hand over, one batch after the other, and answers each
-//! when it may be answered. A batch that waits to be committed holds up no other.
+//! when it may be answered. A batch that waits to be released holds up no other.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -219,9 +219,9 @@ impl Executor {
         }
         let (need, mut slot) = (view.need, Slot::new());
         let waits = view.begin_wait(&mut slot, Waker::noop());
-        // What it saw besides is committed: so the client's later reads are no older than this.
+        // What it saw besides is released: so the client's later reads are no older than this.
         let core = &view.inner().core;
-        let seen = need.max(core.commit());
+        let seen = need.max(core.released());
         Ok(Executed {
             reply: out.take(),
             need,
@@ -250,7 +250,7 @@ impl Executor {
         let settled = async move {
             let (need, reign) = (executed.need, executed.reign);
             let lost = match &executed.slot {
-                Some(slot) => node.committed(need, reign, slot, None).await.is_err(),
+                Some(slot) => node.released(need, reign, slot, None).await.is_err(),
                 None => false,
             };
             if let Some(begun) = executed.wrote

@@ -167,7 +167,7 @@ impl Sender {
                 Box::pin(self.obey(Some(command))).await?;
             }
         }
-        if self.node.progress.borrow().commit > self.commit_sent {
+        if self.node.progress.borrow().released > self.commit_sent {
             self.heartbeat().await?;
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Sender {
         let sent_at = node.now().as_micros() as u64;
         let (commit, end, keep_from, lease) = node.with(|inner| {
             (
-                inner.core.commit(),
+                inner.core.released(),
                 inner.tip.end,
                 keep_from(inner, node.id),
                 inner.core.lease(),

@@ -106,9 +106,11 @@ async fn fresh(context: &PeerContext, id: ReplicaId) -> Result<Use, String> {
     context.node.with(|inner| {
         in_sync(inner)?;
         let newest = must_be_newest(inner.core.configuration(), id, busy);
-        inner
-            .snapshot_requests
-            .push(SnapshotRequest { reply, newest });
+        inner.snapshot_requests.push(SnapshotRequest {
+            reply,
+            by: Some(id),
+            newest,
+        });
         Ok::<_, String>(())
     })?;
     context.node.upkeep.notify_all();

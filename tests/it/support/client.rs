@@ -2,9 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use replicated_store::resp::reply::{self, Reply};
+
+/// No reply takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection.
 pub(crate) struct Client {
@@ -17,7 +20,7 @@ impl Client {
     pub(crate) fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream,
             buffer: Vec::new(),
@@ -48,6 +51,19 @@ impl Client {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.buffer.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// The next reply, if it comes before then.
+    pub(crate) fn reply_by(&mut self, until: Instant) -> io::Result<Option<Reply>> {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = left.max(Duration::from_millis(1));
+        self.stream.set_read_timeout(Some(left))?;
+        let reply = self.reply();
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        match reply {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            reply => reply.map(Some),
         }
     }
 

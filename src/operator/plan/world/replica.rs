@@ -80,6 +80,7 @@ impl Disk {
             epoch: Epoch(0),
             last: Position::default(),
             commit_lsn: Lsn(0),
+            withheld_bytes: 0,
             applied_lsn: Lsn(0),
             disk_used_percent: 0,
             ..testing::status(u128::from(id))
