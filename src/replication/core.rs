@@ -24,6 +24,8 @@ pub struct Core {
     pub(super) flushed: Lsn,
     pub(super) applied: Lsn,
     pub(super) complete: bool,
+    /// What this replica has promised or acknowledged is not all known to it any more.
+    pub(super) forgotten: bool,
     pub(super) commit: Lsn,
     /// The configuration by which it acts: the adopted one, once it was handed over in this life.
     pub(super) configuration: Configuration,
@@ -127,6 +129,7 @@ impl Core {
             flushed: found.flushed,
             applied: found.flushed,
             complete: found.complete,
+            forgotten: found.forgotten,
             commit: found.flushed,
             configuration: Configuration::default(),
             adopted: found.adopted,

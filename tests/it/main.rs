@@ -26,6 +26,7 @@ mod parent;
 mod replication;
 mod seeding;
 mod soak;
+mod spoiled;
 mod stalled_disk;
 mod support;
 mod tidy;

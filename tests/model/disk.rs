@@ -43,6 +43,7 @@ impl Replica {
             },
             complete: disk.complete,
             adopted: disk.adopted.clone(),
+            forgotten: false,
         };
         Core::new(self.id, found, now)
     }

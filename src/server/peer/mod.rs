@@ -23,6 +23,7 @@ use super::host::Process;
 use super::node::Node;
 use super::snapshots::Snapshots;
 use super::throttle::Throttle;
+pub(super) use repair::{flush, replay};
 use crate::command::Stats;
 use crate::log::{Frame, Log, LogError};
 use crate::replication::Lsn;
