@@ -43,6 +43,8 @@ mod peer;
 mod process;
 mod recover;
 mod repair;
+#[cfg(test)]
+mod rig;
 mod room;
 mod run;
 mod salvage;

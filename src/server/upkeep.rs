@@ -450,3 +450,6 @@ fn suspect_current(node: &Node, engine: &Arc<dyn Engine>, error: &StoreError) {
 pub(super) fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
     node.with(|inner| current_store(inner, engine).is_some())
 }
+
+#[cfg(test)]
+mod tests;

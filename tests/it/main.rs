@@ -28,5 +28,6 @@ mod seeding;
 mod soak;
 mod spoiled;
 mod stalled_disk;
+mod steps;
 mod support;
 mod tidy;

@@ -289,6 +289,19 @@ fn swap(node: &Node, store: Store, tip: Tip) -> io::Result<Swap> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::rig::Rig;
+
+    #[test]
+    fn a_repair_keeps_the_log_from_its_snapshot_on_and_no_longer_than_it_takes() {
+        let rig = Rig::leading();
+        let kept_from = || rig.node.with(|inner| inner.repair_from);
+        let kept = Kept::begin(&rig.node);
+        assert_eq!(kept_from(), Some(Lsn::ZERO));
+        kept.since(Lsn(100));
+        assert_eq!(kept_from(), Some(Lsn(100)));
+        drop(kept);
+        assert_eq!(kept_from(), None);
+    }
 
     #[test]
     fn a_state_takes_the_place_of_another_only_where_it_shows_as_much_of_the_same_history() {
