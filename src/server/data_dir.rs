@@ -186,7 +186,11 @@ impl DataDir {
         }
         let states = self.entries(".")?.into_iter();
         let states = states.filter(|name| name.starts_with("state-"));
-        for name in DIRECTORIES.iter().map(|&name| name.to_owned()).chain(states) {
+        for name in DIRECTORIES
+            .iter()
+            .map(|&name| name.to_owned())
+            .chain(states)
+        {
             if self.path.join(&name).is_file() {
                 self.set_aside(&name, "it is a file in the place of a directory")?;
             }
@@ -240,7 +244,10 @@ impl DataDir {
         if known.is_none() {
             if used {
                 let same = if found.id.is_some() { "its" } else { "another" };
-                self.note(format!("identity is missing: this replica goes on with {same} id {}", self.id));
+                self.note(format!(
+                    "identity is missing: this replica goes on with {same} id {}",
+                    self.id
+                ));
             }
             self.write("identity", &Identity { id: self.id })?;
         }
@@ -269,7 +276,12 @@ impl DataDir {
     /// The state that `current` names, as far as that is there.
     fn find_current(&self) -> Result<Option<String>, DataDirError> {
         let twice = self.read_raw("current")?;
-        let Twice::Found { content, other, worn } = twice else {
+        let Twice::Found {
+            content,
+            other,
+            worn,
+        } = twice
+        else {
             if twice == Twice::Damaged {
                 self.note("current is damaged".to_owned());
             }
@@ -560,7 +572,12 @@ impl DataDir {
         &self,
         file: &'static str,
     ) -> Result<Option<T>, DataDirError> {
-        let Twice::Found { content, other, worn } = self.read_raw(file)? else {
+        let Twice::Found {
+            content,
+            other,
+            worn,
+        } = self.read_raw(file)?
+        else {
             if self.path.join(file).exists() {
                 self.note(format!("{file} is damaged"));
             }

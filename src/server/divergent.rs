@@ -229,7 +229,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_writer, log) = trimmed(&dir.path().join("log"));
         let end = log.tip().position.lsn;
-        let kept = keep(dir.path(), &log, Lsn(7), end, u64::MAX).unwrap().unwrap();
+        let kept = keep(dir.path(), &log, Lsn(7), end, u64::MAX)
+            .unwrap()
+            .unwrap();
         assert_eq!((kept.after, kept.bytes), (Lsn(7), end.since(log.oldest())));
         assert_eq!(newest(dir.path()).unwrap().unwrap().file, kept.file);
     }
@@ -240,7 +242,9 @@ mod tests {
         let (_writer, log) = trimmed(&dir.path().join("log"));
         let end = log.tip().position.lsn;
         let after = Lsn(end.0 - 1);
-        let kept = keep(dir.path(), &log, after, end, u64::MAX).unwrap().unwrap();
+        let kept = keep(dir.path(), &log, after, end, u64::MAX)
+            .unwrap()
+            .unwrap();
         assert!(kept.bytes > 2000, "{kept:?}");
     }
 

@@ -337,11 +337,7 @@ fn disagreement(
 }
 
 /// The current state. Where nothing says which one that is, the newest that can be opened.
-fn find_state(
-    dir: &DataDir,
-    budget: u64,
-    cache: u64,
-) -> Result<Result<Store, String>, OpenError> {
+fn find_state(dir: &DataDir, budget: u64, cache: u64) -> Result<Result<Store, String>, OpenError> {
     if let Some(name) = dir.current_state() {
         return open_state(dir, &name, budget, cache);
     }
@@ -352,7 +348,8 @@ fn find_state(
         }
         match open_state(dir, &name, budget, cache)? {
             Ok(store) => {
-                let newer = |(_, best): &(String, Store)| best.meta().flushed < store.meta().flushed;
+                let newer =
+                    |(_, best): &(String, Store)| best.meta().flushed < store.meta().flushed;
                 if best.as_ref().is_none_or(newer) {
                     best = Some((name, store));
                 }
@@ -362,7 +359,9 @@ fn find_state(
     }
     if let Some((name, store)) = best {
         if dir.was_used() {
-            dir.note(format!("nothing says which state is the current one: it is {name}"));
+            dir.note(format!(
+                "nothing says which state is the current one: it is {name}"
+            ));
         }
         dir.make_current(&name)?;
         return Ok(Ok(store));
@@ -424,7 +423,11 @@ fn linked(dir: &DataDir, name: &str) -> Result<PathBuf, OpenError> {
 fn begin_state(dir: &DataDir, budget: u64, cache: u64) -> Result<Store, OpenError> {
     let names = dir.state_dirs()?;
     let number = |name: &String| name.strip_prefix("state-")?.parse::<u64>().ok();
-    let next = names.iter().filter_map(number).max().map_or(0, |last| last + 1);
+    let next = names
+        .iter()
+        .filter_map(number)
+        .max()
+        .map_or(0, |last| last + 1);
     let name = format!("state-{next:020}");
     let home = match dir.is_looked_at() {
         true => dir.examined(),

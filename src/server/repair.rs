@@ -73,18 +73,28 @@ fn tell(dir: &DataDir) -> anyhow::Result<bool> {
         println!("nothing is missing that cannot be rebuilt: the replica starts");
         return Ok(true);
     }
-    println!("as one of several replicas, start it: it is made whole from the leader, and loses nothing");
-    println!("as the only one, put back from a backup what is damaged, or run this with --accept-loss");
+    println!(
+        "as one of several replicas, start it: it is made whole from the leader, and loses nothing"
+    );
+    println!(
+        "as the only one, put back from a backup what is damaged, or run this with --accept-loss"
+    );
     Ok(false)
 }
 
 fn describe(parts: &Parts) {
     if let Ok(store) = &parts.state {
         let meta = store.meta();
-        println!("state: whole up to LSN {}, {} keys", meta.flushed, meta.keys);
+        println!(
+            "state: whole up to LSN {}, {} keys",
+            meta.flushed, meta.keys
+        );
     }
     if let Some((_, _, found)) = &parts.log {
-        println!("log: whole from LSN {} to LSN {}", found.oldest, found.tip.position.lsn);
+        println!(
+            "log: whole from LSN {} to LSN {}",
+            found.oldest, found.tip.position.lsn
+        );
     }
 }
 
@@ -164,7 +174,10 @@ fn mend(dir: &DataDir, parts: Parts, trouble: Trouble) -> anyhow::Result<()> {
             let log = parts.log.context("a log")?;
             drop(parts.state);
             dir.forget(&format!("what it had acknowledged: {why}"))?;
-            println!("{}", salvage::state(dir, &settings, &log, Some(flushed), &why)?);
+            println!(
+                "{}",
+                salvage::state(dir, &settings, &log, Some(flushed), &why)?
+            );
             Ok(())
         }
     }
@@ -193,7 +206,8 @@ fn cut_log(
 ) -> anyhow::Result<()> {
     let flushed = state.as_ref().map_or(Lsn::ZERO, |state| state.0);
     let cut = damage.cut.as_ref();
-    let Some((_, file, offset)) = cut.filter(|(at, _, offset)| *at >= flushed && *offset > 0) else {
+    let Some((_, file, offset)) = cut.filter(|(at, _, offset)| *at >= flushed && *offset > 0)
+    else {
         return begin_log_at(dir, state, why);
     };
     for name in dir.log_files()?.into_iter().filter(|name| name > file) {

@@ -42,7 +42,11 @@ pub(super) fn state(
     let (budget, cache) = budget_at_start(dir, settings)?;
     let mut store = open_with_cache(dir, &path, budget, cache)?;
     // What the tables hold may reach further than the log begins.
-    let from = store.meta().flushed.max(found.oldest).min(found.tip.position.lsn);
+    let from = store
+        .meta()
+        .flushed
+        .max(found.oldest)
+        .min(found.tip.position.lsn);
     let base = reader.locate(from)?;
     let from = base.position.lsn;
     let mut history = found.history.clone();
@@ -100,7 +104,11 @@ fn count(store: &mut Store) -> anyhow::Result<u64> {
 fn new_state(dir: &DataDir) -> anyhow::Result<(String, PathBuf)> {
     let names = dir.state_dirs()?;
     let number = |name: &String| name.strip_prefix("state-")?.parse::<u64>().ok();
-    let next = names.iter().filter_map(number).max().map_or(0, |last| last + 1);
+    let next = names
+        .iter()
+        .filter_map(number)
+        .max()
+        .map_or(0, |last| last + 1);
     let name = format!("state-{next:020}");
     let path = dir.path().join(&name);
     Ok((name, path))

@@ -25,7 +25,10 @@ pub(super) fn memory_budget(settings: &Settings) -> u64 {
 
 /// The budget of a replica that no operator has spoken to yet, and its share for the cache of blocks:
 /// the one of its last life, or else one that is small enough for most that may come.
-pub(super) fn budget_at_start(dir: &DataDir, settings: &Settings) -> Result<(u64, u64), DataDirError> {
+pub(super) fn budget_at_start(
+    dir: &DataDir,
+    settings: &Settings,
+) -> Result<(u64, u64), DataDirError> {
     let last = dir.memory()?.filter(|_| settings.max_memory == 0);
     let told = memory_budget(settings);
     let budget = last.map_or(told, |last| last.min(told));

@@ -106,11 +106,17 @@ mod tests {
             fs::write(dir.path().join("log"), round.to_string()).unwrap();
             let mut aside = Aside::default();
             let to = aside.take(dir.path(), "log").unwrap();
-            assert_eq!(fs::read_to_string(dir.path().join(to)).unwrap(), round.to_string());
+            assert_eq!(
+                fs::read_to_string(dir.path().join(to)).unwrap(),
+                round.to_string()
+            );
             fs::write(dir.path().join("log"), "more").unwrap();
             assert!(aside.take(dir.path(), "log").unwrap().ends_with("log.1"));
         }
-        assert_eq!(fs::read_dir(dir.path().join(DIRECTORY)).unwrap().count(), MOST);
+        assert_eq!(
+            fs::read_dir(dir.path().join(DIRECTORY)).unwrap().count(),
+            MOST
+        );
     }
 
     /// Goal: a state that was replaced goes although a compaction of it still ends.

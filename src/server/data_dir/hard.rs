@@ -69,7 +69,10 @@ fn read_one(disk: &dyn Disk, name: &str, owner: Option<ReplicaId>) -> io::Result
 
 /// Reads both files; what they say of another replica than `owner` does not count.
 pub(super) fn read(disk: &dyn Disk, owner: Option<ReplicaId>) -> io::Result<Found> {
-    let (one, copy) = (read_one(disk, FILE, owner)?, read_one(disk, &copy_of(FILE), owner)?);
+    let (one, copy) = (
+        read_one(disk, FILE, owner)?,
+        read_one(disk, &copy_of(FILE), owner)?,
+    );
     let why = |read: &Read| match read {
         Read::Missing => Some("it is missing".to_owned()),
         Read::Damaged(why) => Some(why.clone()),

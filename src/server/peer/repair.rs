@@ -178,7 +178,12 @@ impl SeedTarget {
 }
 
 /// Brings a store that nobody else sees forward, flushing as it grows: all of it is committed.
-pub(in crate::server) fn replay(store: &mut Store, log: &Log, tip: &mut Tip, to: Lsn) -> io::Result<()> {
+pub(in crate::server) fn replay(
+    store: &mut Store,
+    log: &Log,
+    tip: &mut Tip,
+    to: Lsn,
+) -> io::Result<()> {
     while tip.end < to {
         let frames = log.read_from(tip.end, PIECE).map_err(io::Error::other)?;
         for frame in frames.iter().take_while(|frame| frame.end() <= to) {
@@ -195,7 +200,11 @@ pub(in crate::server) fn replay(store: &mut Store, log: &Log, tip: &mut Tip, to:
     Ok(())
 }
 
-pub(in crate::server) fn flush(store: &mut Store, log: &Log, tip: Tip) -> Result<(), crate::store::StoreError> {
+pub(in crate::server) fn flush(
+    store: &mut Store,
+    log: &Log,
+    tip: Tip,
+) -> Result<(), crate::store::StoreError> {
     let mut history = log.history();
     history.truncate(tip.end);
     let cut = Cut {

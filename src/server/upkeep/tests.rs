@@ -31,7 +31,11 @@ fn a_flush_that_is_cancelled_drops_no_request() {
         inner.store.as_mut().map(Store::reset)
     });
     rig.upkeep.flush().unwrap();
-    assert!(answer.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+    assert!(
+        answer
+            .try_recv()
+            .is_err_and(|error| error == oneshot::error::TryRecvError::Empty)
+    );
     assert_eq!(rig.node.with(|inner| inner.snapshot_requests.len()), 1);
 }
 
@@ -47,7 +51,10 @@ fn a_snapshot_is_never_older_than_its_request() {
     let mut late = ask(&rig);
     rig.upkeep.flush().unwrap();
     assert!(early.try_recv().unwrap().unwrap().lsn < asked);
-    assert!(late.try_recv().is_err(), "it is not answered by an older cut");
+    assert!(
+        late.try_recv().is_err(),
+        "it is not answered by an older cut"
+    );
     rig.upkeep.flush().unwrap();
     assert_eq!(late.try_recv().unwrap().unwrap().lsn, asked);
 }
@@ -72,6 +79,7 @@ fn who_waits_for_a_snapshot_of_a_leader_is_told_that_it_leads_no_more() {
 #[test]
 fn where_there_is_no_room_the_log_kept_for_others_goes_without_a_flush() {
     let rig = Rig::leading();
+    rig.node.with(|inner| inner.pins.insert(1, Lsn::ZERO));
     let value = vec![b'v'; 1 << 20];
     for key in 0..80 {
         rig.put(&format!("key:{key}"), &value);
@@ -95,10 +103,15 @@ fn what_becomes_of_a_state_that_was_replaced_is_no_matter() {
     assert!(!suspected());
     rig.upkeep.flush_failed(&replaced, corrupt()).unwrap();
     rig.upkeep
-        .flush_failed(&replaced, StoreError::Io(std::io::Error::other("it is gone")))
+        .flush_failed(
+            &replaced,
+            StoreError::Io(std::io::Error::other("it is gone")),
+        )
         .unwrap();
     assert!(!suspected());
-    let current = rig.node.with(|inner| Arc::clone(inner.store.as_ref().unwrap().engine()));
+    let current = rig
+        .node
+        .with(|inner| Arc::clone(inner.store.as_ref().unwrap().engine()));
     suspect_current(&rig.node, &current, &corrupt());
     assert!(suspected());
 }

@@ -223,11 +223,8 @@ pub(super) fn restore(dir: &Path, damage: StoreError) -> Result<()> {
         return Err(damage);
     };
     let id = named_by(&current).unwrap_or_default();
-    let named = fs::read(dir.join("current"));
-    let named = named.ok().filter(|bytes| bytes.len() == CURRENT);
-    let newer = manifests(dir)?.into_iter().any(|other| other > id);
-    let other = named.is_some_and(|bytes| named_by(&bytes).is_some_and(|named| named > id));
-    if newer || other {
+    // A manifest is there before `current` names it.
+    if manifests(dir)?.into_iter().any(|other| other > id) {
         return Err(damage);
     }
     tracing::warn!(%damage, "writes the manifest of the state again from its copy");

@@ -157,7 +157,8 @@ impl LsmEngine {
                 StoreError::Corrupt(format!("a file is missing: {error}"))
             }
             lsm_tree::Error::Unrecoverable => StoreError::Corrupt(
-                "its tables are not those that its manifest names, or one of them is cut".to_owned(),
+                "its tables are not those that its manifest names, or one of them is cut"
+                    .to_owned(),
             ),
             error => error.into(),
         })?;

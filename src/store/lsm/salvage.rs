@@ -138,7 +138,11 @@ impl<I: Iterator<Item = lsm_tree::Result<InternalValue>>> Iterator for Skipping<
                     return Some(Ok(item));
                 }
                 Err(error) => {
-                    let after = match self.after.as_deref().and_then(|key| key.get(keys::PREFIX..)) {
+                    let after = match self
+                        .after
+                        .as_deref()
+                        .and_then(|key| key.get(keys::PREFIX..))
+                    {
                         Some(key) => format!("after the key {:?}", String::from_utf8_lossy(key)),
                         None => "at its beginning".to_owned(),
                     };

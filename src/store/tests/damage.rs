@@ -136,7 +136,10 @@ fn what_can_be_read_is_salvaged() {
         rounds.any(|value| stored.ends_with(&value))
     };
     let tables = files(&path).into_iter();
-    for (nth, file) in tables.filter(|file| file.starts_with(path.join("tables"))).enumerate() {
+    for (nth, file) in tables
+        .filter(|file| file.starts_with(path.join("tables")))
+        .enumerate()
+    {
         let intact = fs::read(&file).unwrap();
         for removed in [false, true] {
             if removed {
