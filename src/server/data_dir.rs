@@ -637,7 +637,8 @@ impl DataDir {
 
     fn write_one<T: Serialize>(&self, file: &str, value: &T) -> Result<(), DataDirError> {
         let written = serde_json::to_vec(value).map_err(io::Error::from);
-        let written = written.and_then(|bytes| durable_file::write_small(&*self.disk, file, &bytes));
+        let written =
+            written.and_then(|bytes| durable_file::write_small(&*self.disk, file, &bytes));
         written.map_err(|source| self.io("writing a small file", source))
     }
 

@@ -390,9 +390,10 @@ fn open_state(
     budget: u64,
     cache: u64,
 ) -> Result<Result<Store, String>, OpenError> {
-    let path = match dir.is_looked_at() {
-        true => linked(dir, name)?,
-        false => dir.path().join(name),
+    let path = if dir.is_looked_at() {
+        linked(dir, name)?
+    } else {
+        dir.path().join(name)
     };
     match open_with_cache(dir, &path, budget, cache) {
         Ok(store) => Ok(Ok(store)),
@@ -429,9 +430,10 @@ fn begin_state(dir: &DataDir, budget: u64, cache: u64) -> Result<Store, OpenErro
         .max()
         .map_or(0, |last| last + 1);
     let name = format!("state-{next:020}");
-    let home = match dir.is_looked_at() {
-        true => dir.examined(),
-        false => dir.path().to_owned(),
+    let home = if dir.is_looked_at() {
+        dir.examined()
+    } else {
+        dir.path().to_owned()
     };
     let store = open_with_cache(dir, &home.join(&name), budget, cache)?;
     for old in names {

@@ -1,6 +1,7 @@
 //! For tests: the parts of a replica that leads alone, on a directory of its own, of whose threads only the
 //! writer runs. What else is to happen, a test does itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::upkeep::Upkeep;
 use super::writer::Writer;
 use crate::env::SystemClock;
 use crate::replication::admin::{Assignment, Member, Settings};
-use crate::replication::{Configuration, Core, Epoch, Input, ReplicaId};
+use crate::replication::{Addressee, Configuration, Core, Epoch, Input, ReplicaId};
 use crate::store::Record;
 
 /// Nothing in these tests takes longer.
@@ -50,6 +51,7 @@ impl Rig {
             memory_budget: settings.max_memory,
             settings,
             divergent: None,
+            names: BTreeMap::new(),
             damage: None,
             alone: true,
             log: opened.reader.clone(),
@@ -108,13 +110,17 @@ impl Rig {
             settings,
             stamp: 0,
         };
+        self.node.with(|inner| {
+            let (epoch, ticket, to) = (Epoch(1), 0, Addressee::default());
+            self.node.drive(inner, Input::Promise { epoch, ticket, to });
+        });
         admin::apply_assignment(&self.node, assignment);
         self.node.with(|inner| self.node.drive(inner, Input::Tick));
-        self.until("it leads", || self.node.with(|inner| inner.accepting));
+        Self::until("it leads", || self.node.with(|inner| inner.accepting));
     }
 
     /// Waits for something.
-    pub(super) fn until(&self, what: &str, done: impl Fn() -> bool) {
+    pub(super) fn until(what: &str, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
             assert!(begun.elapsed() < DEADLINE, "timed out waiting for: {what}");
@@ -132,7 +138,7 @@ impl Rig {
         };
         let end = self.node.with(|inner| inner.append(&record).unwrap());
         self.node.work.notify_one();
-        self.until("it is committed", || {
+        Self::until("it is committed", || {
             self.node.with(|inner| inner.core.commit() >= end)
         });
     }

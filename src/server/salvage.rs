@@ -76,16 +76,16 @@ pub(super) fn state(
     dir.set_current_state(&name)?;
     let Salvaged { entries, lost } = salvaged;
     let bytes = tip.end.since(from);
-    let mut text = format!(
-        "a state was made of what is left: {keys} keys; of them come {bytes} bytes of records from the log"
-    );
+    let mut told = vec![format!(
+        "a state was made of what is left: {keys} keys; from the log come {bytes} bytes of records"
+    )];
     if whole.is_none() {
-        text += &format!(", and {entries} entries from tables that can be read");
+        told.push(format!(
+            "from tables that can be read come {entries} entries"
+        ));
     }
-    for lost in lost {
-        text += &format!("\nlost: {lost}");
-    }
-    Ok(text)
+    told.extend(lost.into_iter().map(|lost| format!("lost: {lost}")));
+    Ok(told.join("\n"))
 }
 
 /// Counts the keys, as the number in the state is not known, and writes it down.

@@ -229,7 +229,7 @@ impl Writer {
             Err(error @ (LogError::NotAFrame { .. } | LogError::Trimmed { .. })) => {
                 tracing::error!(%error, "this log and the leader's are of different histories");
                 let text = "its log and the leader's are of different histories";
-                self.node.with(|inner| inner.message = text.to_owned());
+                self.node.with(|inner| text.clone_into(&mut inner.message));
                 self.log.tip().position.lsn
             }
             truncated => truncated.map(|()| to)?,

@@ -78,11 +78,13 @@ use Fate::{Errors as E, Refuses as R, Whole as W};
 
 /// The kind of file, and what becomes of a replica that is alone, in the order of [`SPOILS`]:
 /// deleted, emptied, cut, flipped at head, middle and tail, another replica's, a directory.
-const ALONE: [(&str, [Fate; 8]); 15] = [
+const ALONE: [(&str, [Fate; 8]); 17] = [
     ("identity", [W, W, W, W, W, W, W, W]),
     ("identity.copy", [W, W, W, W, W, W, W, W]),
     ("hard", [W, W, W, W, W, W, W, W]),
     ("hard.copy", [W, W, W, W, W, W, W, W]),
+    ("adopted", [W, W, W, W, W, W, W, W]),
+    ("adopted.copy", [W, W, W, W, W, W, W, W]),
     ("memory", [W, W, W, W, W, W, W, W]),
     ("memory.copy", [W, W, W, W, W, W, W, W]),
     ("current", [W, W, W, W, W, W, W, W]),

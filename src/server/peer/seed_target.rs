@@ -257,8 +257,7 @@ fn holds(inner: &Inner, manifest: &SeedManifest) -> bool {
         point: inner.tip.end,
         chain: Some(inner.tip.chain),
     };
-    let quiet =
-        inner.store.is_none() && view.last.lsn == view.end && inner.parted_at == Some(end);
+    let quiet = inner.store.is_none() && view.last.lsn == view.end && inner.parted_at == Some(end);
     inner.core.oldest() == manifest.lsn && (view.streaming || quiet)
 }
 

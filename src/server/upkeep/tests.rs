@@ -68,6 +68,7 @@ fn who_waits_for_a_snapshot_of_a_leader_is_told_that_it_leads_no_more() {
         let input = Input::Promise {
             epoch: crate::replication::Epoch(9),
             ticket: 1,
+            to: crate::replication::Addressee::default(),
         };
         rig.node.drive(inner, input);
     });
