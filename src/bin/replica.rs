@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use replicated_store::server::{self, RunOptions, SuperviseOptions};
+use replicated_store::server::{self, RepairOptions, RunOptions, SuperviseOptions};
 use replicated_store::tools::{self, CliOptions, LoadOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ enum Command {
     Run(RunOptions),
     /// Run a replica as a child process, and start it again if it crashes.
     Supervise(SuperviseOptions),
+    /// Tell what is missing in a data directory, and go on without it if told to.
+    Repair(RepairOptions),
     /// Send one command to a replica and print the reply.
     Cli(CliOptions),
     /// Write at a steady rate and tell how it goes.
@@ -58,6 +60,10 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Run(options) => server::run(options, stop_token()?).await?,
         Command::Supervise(options) => {
             return Ok(server::supervise(options, stop_token()?).await?.into());
+        }
+        Command::Repair(options) => {
+            let whole = tokio::task::spawn_blocking(move || server::repair(&options)).await??;
+            return Ok(ExitCode::from(u8::from(!whole)));
         }
         Command::Cli(options) => tools::cli(options).await?,
         Command::Load(options) => tools::load(options).await?,

@@ -70,6 +70,71 @@ pub fn read_small(disk: &dyn Disk, name: &str) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// Where the second copy of a file is that [`write_twice`] wrote.
+pub fn copy_of(name: &str) -> String {
+    format!("{name}.copy")
+}
+
+/// As [`write_small`], with a second copy beside it: damage to either loses nothing.
+pub fn write_twice(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+    write_small(disk, name, content)?;
+    write_small(disk, &copy_of(name), content)
+}
+
+/// What [`read_twice`] has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Twice {
+    /// There is no such file.
+    Missing,
+    /// Both copies are damaged, or one is and the other is missing.
+    Damaged,
+    /// The content, of the first copy if that is whole.
+    Found {
+        /// The content.
+        content: Vec<u8>,
+        /// What the second copy holds, if that is something else: a crash came between the two, or
+        /// somebody has replaced one of them.
+        other: Option<Vec<u8>>,
+        /// The two copies are not the same, and whole: they are to be written again.
+        worn: bool,
+    },
+}
+
+/// The content of a file that [`write_twice`] wrote, or [`write_small`]. What stands in its place and is no
+/// file counts as damage.
+pub fn read_twice(disk: &dyn Disk, name: &str) -> io::Result<Twice> {
+    let read = |name: &str| match read_small(disk, name) {
+        Err(error) if is_damage(&error) => Ok(Err(())),
+        read => read.map(Ok),
+    };
+    let found = match (read(name)?, read(&copy_of(name))?) {
+        (Ok(None), Ok(None)) => Twice::Missing,
+        (Ok(Some(content)), Ok(Some(copy))) => {
+            let same = content == copy;
+            Twice::Found {
+                content,
+                other: (!same).then_some(copy),
+                worn: !same,
+            }
+        }
+        (Ok(Some(content)), _) | (_, Ok(Some(content))) => Twice::Found {
+            content,
+            other: None,
+            worn: true,
+        },
+        _ => Twice::Damaged,
+    };
+    Ok(found)
+}
+
+/// Whether the file is there and is not what was written.
+pub fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
+    )
+}
+
 fn checksum(version: u32, content: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&version.to_le_bytes());
@@ -112,6 +177,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_of_two_copies_is_enough() {
+        let disk = SimDisk::new(1);
+        let found = |disk: &SimDisk| read_twice(disk, "current").unwrap();
+        let whole = |content: &[u8], other: Option<&[u8]>, worn| Twice::Found {
+            content: content.to_vec(),
+            other: other.map(<[u8]>::to_vec),
+            worn,
+        };
+        assert_eq!(found(&disk), Twice::Missing);
+        write_small(&disk, "current", b"of an earlier release").unwrap();
+        assert_eq!(found(&disk), whole(b"of an earlier release", None, true));
+        write_twice(&disk, "current", b"state").unwrap();
+        assert_eq!(found(&disk), whole(b"state", None, false));
+        for (one, other) in [("current", "current.copy"), ("current.copy", "current")] {
+            let damaged = disk.copy();
+            damaged.flip(one, 17, 3);
+            assert_eq!(found(&damaged), whole(b"state", None, true));
+            damaged.flip(other, 17, 3);
+            assert_eq!(found(&damaged), Twice::Damaged);
+            let without = disk.copy();
+            without.remove(one).unwrap();
+            assert_eq!(found(&without), whole(b"state", None, true));
+        }
+        write_small(&disk, "current", b"newer").unwrap();
+        assert_eq!(found(&disk), whole(b"newer", Some(b"state"), true));
     }
 
     #[test]

@@ -5,11 +5,13 @@
 pub mod clock;
 pub mod disk;
 pub mod durable_file;
+mod overlay;
 mod real_disk;
 pub mod sim_disk;
 pub mod slots;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{DirLock, Disk, File, RealDisk};
+pub use overlay::Overlay;
 pub use sim_disk::SimDisk;
 pub use slots::Slots;

@@ -73,6 +73,16 @@ impl Slots {
         Ok((slots, value))
     }
 
+    /// Makes the file anew, without a value, in the place of one that is damaged.
+    pub fn anew(disk: &dyn Disk, name: &str) -> io::Result<Self> {
+        Ok(Self {
+            file: create(disk, name)?,
+            sequence: 0,
+            next: 0,
+            unmirrored: None,
+        })
+    }
+
     /// Replaces the value durably.
     pub fn replace(&mut self, value: &[u8]) -> io::Result<()> {
         if value.len() > SLOT - HEADER {

@@ -27,6 +27,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         leaving: false,
         fenced: false,
         damaged: false,
+        forgotten: false,
         stamp: None,
         divergent: None,
         id: ReplicaId(id),

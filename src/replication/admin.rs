@@ -257,7 +257,7 @@ pub struct Divergent {
     pub after: Lsn,
     /// Bytes of records.
     pub bytes: u64,
-    /// The file in the data directory that holds them.
+    /// The file in the data directory that holds them; empty if there was no room for them.
     pub file: String,
 }
 
@@ -358,6 +358,10 @@ pub struct ReplicaStatus {
     /// Its state on disk is not what was written: once it follows, it fetches it anew.
     #[serde(default)]
     pub damaged: bool,
+    /// It has lost something of what it had promised or acknowledged: it may not vote before a leader has told
+    /// it everything.
+    #[serde(default)]
+    pub forgotten: bool,
     /// [`Assignment::stamp`] of what it was told last, 0 if nothing since the start. An older one
     /// that comes late takes the place of a newer one, and only this shows it.
     #[serde(default)]

@@ -24,6 +24,8 @@ pub struct Core {
     pub(super) flushed: Lsn,
     pub(super) applied: Lsn,
     pub(super) complete: bool,
+    /// What this replica has promised or acknowledged is not all known to it any more.
+    pub(super) forgotten: bool,
     pub(super) commit: Lsn,
     /// Replies may rest on records up to here; a follower's commit LSN, see [`release`](super::release).
     pub(super) released: Lsn,
@@ -131,6 +133,7 @@ impl Core {
             flushed: found.flushed,
             applied: found.flushed,
             complete: found.complete,
+            forgotten: found.forgotten,
             commit: found.flushed,
             released: found.flushed,
             reply_sync: 0,

@@ -417,6 +417,10 @@ impl Core {
         } else {
             following.ready = was && complete;
         }
+        if heard && following.ready && following.epoch == self.hard.promised {
+            // It has all that its leader has, and what it promised is durable again.
+            self.forgotten = false;
+        }
         following.ready
     }
 

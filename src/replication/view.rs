@@ -187,6 +187,12 @@ impl Core {
         &self.configuration
     }
 
+    /// Whether this replica has lost something of what it had promised or acknowledged, and has not been
+    /// told anew: it must not vote as if it knew.
+    pub fn forgotten(&self) -> bool {
+        self.forgotten
+    }
+
     /// Where the kept log begins.
     pub fn oldest(&self) -> Lsn {
         self.oldest

@@ -37,6 +37,9 @@ pub struct Recovered {
     pub complete: bool,
     /// The configuration that it adopted last.
     pub adopted: Configuration,
+    /// Whether something is lost of what it had promised or acknowledged: it may not vote as if it knew,
+    /// before a leader has told it everything.
+    pub forgotten: bool,
 }
 
 /// A connection to another replica, named by the shell.

@@ -240,6 +240,12 @@ pub(super) fn apply_assignment(node: &Node, assignment: Assignment) {
         inner.durable_of.retain(|id, _| present.contains(id));
         inner.applied_of.retain(|id, _| present.contains(id));
         apply_settings(node, inner, settings);
+        // One that cannot open its state would lead without ever answering.
+        let stateless = inner.store.is_none() && inner.damage.is_some();
+        if stateless && configuration.leader == Some(node.id) {
+            tracing::error!("named as leader, without a state to lead with");
+            return;
+        }
         node.drive(inner, Input::Configure(configuration));
     });
     node.changed();
@@ -342,7 +348,7 @@ async fn digest_of(admin: &Admin) -> Result<Digest, String> {
         let request = super::snapshots::SnapshotRequest {
             reply,
             by: None,
-            newest: true,
+            at_least: Some(inner.whole()),
         };
         inner.snapshot_requests.push(request);
         Ok::<_, &str>(engine)

@@ -14,6 +14,10 @@ const LEADER: &str =
     "it is fetched anew once another replica leads, as soon as one that is whole is in step";
 /// The same of a follower's.
 const FOLLOWER: &str = "it is fetched anew from a replica that has a whole one";
+/// The same where there is no other replica.
+const ALONE: &str = "there is no other replica to fetch it from; what is damaged is answered with an error, \
+                     all else is served. Restore the volume from a backup, or stop the replica and run \
+                     `replica repair`, which tells what can be kept";
 
 impl Node {
     /// The state on disk is not what was written. May be called under the lock.
@@ -65,8 +69,11 @@ impl Node {
 /// What is wrong with what is on disk, and what to do.
 pub(super) fn message(inner: &Inner) -> Option<String> {
     if let Some(what) = &inner.damage {
-        let leads = inner.core.leading().is_some();
-        let advice = if leads { LEADER } else { FOLLOWER };
+        let advice = match inner.core.leading() {
+            _ if inner.alone => ALONE,
+            Some(_) => LEADER,
+            None => FOLLOWER,
+        };
         return Some(format!("its state on disk is damaged ({what}): {advice}"));
     }
     inner.log_damage.map(|at| {

@@ -2,30 +2,60 @@
 //! one. It must not know what is in the log or in the state.
 //!
 //! ```text
-//! identity             id and name of the replica, written once
-//! hard                 promise, begun mark, longest lease granted: two slots, written in place
+//! identity             id of the replica, written once
+//! hard, hard.copy      promise, begun mark, longest lease granted: two slots each, written in place
 //! adopted              the configuration that was adopted last
 //! memory               bytes of memory that the data may take, as of the last life
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
 //! damaged              what is wrong with the current state, if that is known
+//! forgotten            what this replica has promised or acknowledged and does not know any more
 //! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
 //! snapshots/<id>/      hard links that followers are being seeded from
+//! divergent/           records that were given up when this replica rejoined
+//! aside/<n>/           what was in the way, or damaged, and was not thrown away
 //! ```
+//!
+//! Of every small file there is a second copy, `<name>.copy`, from which it is written again.
+
+mod aside;
+mod hard;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::env::{DirLock, Disk, RealDisk, Slots, durable_file};
-use crate::replication::{Configuration, Epoch, HardState, ReplicaId};
+use crate::env::durable_file::{self, Twice};
+use crate::env::{DirLock, Disk, RealDisk};
+use crate::replication::{Configuration, HardState, ReplicaId};
+use aside::Aside;
+use hard::HardFiles;
+
+/// Every name of the data directory's own.
+const NAMES: [&str; 9] = [
+    "identity",
+    "hard",
+    "adopted",
+    "memory",
+    "current",
+    "seeding",
+    "damaged",
+    "forgotten",
+    "scrubbed",
+];
+/// Files of others in it that belong to a part of the replica.
+const FILES: [&str; 1] = ["watermark"];
+const DIRECTORIES: [&str; 5] = ["log", "snapshots", "divergent", "aside", EXAMINED];
+/// Where states are opened that are only looked at.
+const EXAMINED: &str = "examined";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,33 +73,17 @@ pub(super) enum DataDirError {
     /// Another process uses it.
     #[error("{0} is in use by another replica process; stop that one, or use another --data-dir")]
     Locked(PathBuf),
-    /// A small file is damaged.
-    #[error(
-        "{file} in {path} is damaged ({reason}); \
-         remove the data directory to have this replica seeded anew from the leader"
-    )]
-    Damaged {
-        /// The file.
-        file: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    /// It is none.
+    #[error("{0} is a file, and --data-dir must name a directory, or one to be made")]
+    NotADirectory(PathBuf),
+    /// There is none, and none is to be made.
+    #[error("there is no directory {0}")]
+    Missing(PathBuf),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Identity {
     id: ReplicaId,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Hard {
-    promised: Epoch,
-    begun: Epoch,
-    lease_ms: u32,
-    #[serde(default)]
-    cut: Epoch,
 }
 
 /// What this disk remembers of the store that it belongs to.
@@ -81,14 +95,31 @@ pub(super) struct Adopted {
     pub(super) names: BTreeMap<ReplicaId, String>,
 }
 
+/// What may be done to a data directory that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It is used: made if there is none, and what can be rebuilt is.
+    Use,
+    /// It is looked at, and nothing is changed.
+    Look,
+}
+
 /// An open data directory, locked for this process.
 #[derive(Debug)]
 pub(super) struct DataDir {
     path: PathBuf,
     disk: Arc<RealDisk>,
+    access: Access,
     id: ReplicaId,
-    hard: Mutex<Slots>,
+    hard: Mutex<Option<HardFiles>>,
     found: HardState,
+    forgotten: AtomicBool,
+    /// Whether somebody has used it before.
+    used: bool,
+    current: Mutex<Option<String>>,
+    aside: Mutex<Aside>,
+    /// What was not as it should be, and what became of it.
+    notes: Mutex<Vec<String>>,
     _lock: DirLock,
 }
 
@@ -96,12 +127,19 @@ impl DataDir {
     /// Opens the directory, making it and its identity if there is none.
     pub(super) fn open(
         path: &Path,
+        access: Access,
         fresh_id: impl FnOnce() -> ReplicaId,
     ) -> Result<Self, DataDirError> {
         let io = |what| {
             let path = path.to_owned();
             move |source| DataDirError::Io { what, path, source }
         };
+        if path.exists() && !path.is_dir() {
+            return Err(DataDirError::NotADirectory(path.to_owned()));
+        }
+        if access == Access::Look && !path.exists() {
+            return Err(DataDirError::Missing(path.to_owned()));
+        }
         let disk = Arc::new(RealDisk::open(path).map_err(io("opening the directory"))?);
         let lock = disk.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => DataDirError::Locked(path.to_owned()),
@@ -110,31 +148,159 @@ impl DataDir {
         // A process that was killed may have renamed a file that is not on the disk under its new
         // name yet: nothing that it says may be believed before it is.
         disk.sync_dir().map_err(io("syncing"))?;
-        let damaged = |reason| DataDirError::Damaged {
-            file: "hard",
-            path: path.to_owned(),
-            reason,
-        };
-        let (hard, found) = Slots::open(&*disk, "hard").map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => damaged(error.to_string()),
-            _ => io("reading the hard state")(error),
-        })?;
         let mut dir = Self {
             path: path.to_owned(),
             disk,
+            access,
             id: ReplicaId(0),
-            hard: Mutex::new(hard),
-            found: parse(found).map_err(|error| damaged(error.to_string()))?,
+            hard: Mutex::new(None),
+            found: HardState::default(),
+            forgotten: AtomicBool::new(false),
+            used: false,
+            current: Mutex::new(None),
+            aside: Mutex::new(Aside::default()),
+            notes: Mutex::new(Vec::new()),
             _lock: lock,
         };
-        dir.id = if let Some(identity) = dir.read::<Identity>("identity")? {
-            identity.id
-        } else {
-            let id = fresh_id();
-            dir.write("identity", &Identity { id })?;
-            id
-        };
+        if access == Access::Use {
+            aside::remove_tree(&dir.examined());
+        }
+        dir.clear_way()?;
+        dir.open_identity(fresh_id)?;
+        *dir.current.lock() = dir.find_current()?;
         Ok(dir)
+    }
+
+    /// What is of another kind than the name tells would be in the way of what is to be written there.
+    fn clear_way(&self) -> Result<(), DataDirError> {
+        let small = NAMES.iter().map(|name| (*name).to_owned());
+        let copies = NAMES.iter().map(|name| durable_file::copy_of(name));
+        let temporary = NAMES.iter().flat_map(|name| {
+            let copy = durable_file::copy_of(name);
+            [format!("{name}.tmp"), format!("{copy}.tmp")]
+        });
+        let files = small.chain(copies).chain(temporary);
+        let files = files.chain(FILES.map(str::to_owned));
+        for name in files.filter(|name| self.path.join(name).is_dir()) {
+            self.set_aside(&name, "it is a directory in the place of a file")?;
+        }
+        let states = self.entries(".")?.into_iter();
+        let states = states.filter(|name| name.starts_with("state-"));
+        for name in DIRECTORIES
+            .iter()
+            .map(|&name| name.to_owned())
+            .chain(states)
+        {
+            if self.path.join(&name).is_file() {
+                self.set_aside(&name, "it is a file in the place of a directory")?;
+            }
+        }
+        for name in self.entries("log")? {
+            let name = format!("log/{name}");
+            if !self.path.join(&name).is_file() {
+                self.set_aside(&name, "it is no file")?;
+            }
+        }
+        for state in self.state_dirs()? {
+            let tables = format!("{state}/tables");
+            for name in self.entries(&tables)? {
+                let path = format!("{tables}/{name}");
+                if name.parse::<u64>().is_err() || !self.path.join(&path).is_file() {
+                    self.set_aside(&path, "it is no table")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Identity and hard state: an identity is there only after the files of the hard state are.
+    fn open_identity(&mut self, fresh_id: impl FnOnce() -> ReplicaId) -> Result<(), DataDirError> {
+        let identity = self.read_identity()?;
+        let others = ["log", "current", "current.copy"];
+        let used = identity.is_some() || others.iter().any(|name| self.path.join(name).exists());
+        self.used = used;
+        let known = identity.as_ref().map(|identity| identity.id);
+        let found = hard::read(&*self.disk, known);
+        let found = found.map_err(|source| self.io("reading the hard state", source))?;
+        self.id = known.or(found.id).unwrap_or_else(fresh_id);
+        let mut forgotten = self.read::<String>("forgotten")?;
+        if let (true, Some(why)) = (used, &found.lost) {
+            let text = format!("what it has promised is not known any more: {why}");
+            self.note(text.clone());
+            if forgotten.is_none() {
+                self.write("forgotten", &text)?;
+            }
+            forgotten.get_or_insert(text);
+        } else if let Some(why) = &found.worn {
+            self.note(format!("hard is written again from its second copy: {why}"));
+        }
+        self.forgotten.store(forgotten.is_some(), Ordering::Release);
+        self.found = found.state;
+        if self.access == Access::Use {
+            let files = HardFiles::open(&*self.disk, self.id, &found);
+            let files = files.map_err(|source| self.io("saving the hard state", source))?;
+            *self.hard.lock() = Some(files);
+        }
+        if known.is_none() {
+            if used {
+                let same = if found.id.is_some() { "its" } else { "another" };
+                self.note(format!(
+                    "identity is missing: this replica goes on with {same} id {}",
+                    self.id
+                ));
+            }
+            self.write("identity", &Identity { id: self.id })?;
+        }
+        Ok(())
+    }
+
+    /// Of two identities that differ, the hard state knows which one is its owner's.
+    fn read_identity(&self) -> Result<Option<Identity>, DataDirError> {
+        let parsed = |content: &[u8]| serde_json::from_slice::<Identity>(content).ok();
+        if let Twice::Found {
+            other: Some(other), ..
+        } = self.read_raw("identity")?
+            && let Some(other) = parsed(&other)
+        {
+            let found = hard::read(&*self.disk, None);
+            let found = found.map_err(|source| self.io("reading the hard state", source))?;
+            if found.id == Some(other.id) {
+                self.note("identity is another replica's, and written again".to_owned());
+                self.write("identity", &other)?;
+                return Ok(Some(other));
+            }
+        }
+        self.read("identity")
+    }
+
+    /// The state that `current` names, as far as that is there.
+    fn find_current(&self) -> Result<Option<String>, DataDirError> {
+        let twice = self.read_raw("current")?;
+        let Twice::Found {
+            content,
+            other,
+            worn,
+        } = twice
+        else {
+            if twice == Twice::Damaged {
+                self.note("current is damaged".to_owned());
+            }
+            return Ok(None);
+        };
+        let names = [Some(content), other].into_iter().flatten();
+        let names: Vec<String> = names
+            .filter_map(|content| serde_json::from_slice(&content).ok())
+            .collect();
+        let there = |name: &&String| name.starts_with("state-") && self.path.join(name).is_dir();
+        let Some(name) = names.iter().find(there) else {
+            let text = names.join(" or ");
+            self.note(format!("current names {text}, which is not there"));
+            return Ok(None);
+        };
+        if worn {
+            self.write("current", name)?;
+        }
+        Ok(Some(name.clone()))
     }
 
     /// The identity of the replica.
@@ -152,6 +318,21 @@ impl DataDir {
         self.path.join("log")
     }
 
+    /// Whether nothing may be changed.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.access == Access::Look
+    }
+
+    /// Whether there was something in it before.
+    pub(super) fn was_used(&self) -> bool {
+        self.used
+    }
+
+    /// A directory for what is opened only to be looked at; it goes with the next opening.
+    pub(super) fn examined(&self) -> PathBuf {
+        self.path.join(EXAMINED)
+    }
+
     /// The hard state that was found; nothing if none was saved yet.
     pub(super) fn hard_state(&self) -> HardState {
         self.found
@@ -159,31 +340,57 @@ impl DataDir {
 
     /// Saves the hard state durably.
     pub(super) fn save_hard_state(&self, hard: HardState) -> Result<(), DataDirError> {
-        let hard = Hard {
-            promised: hard.promised,
-            begun: hard.begun,
-            lease_ms: hard.lease_ms,
-            cut: hard.cut,
-        };
-        let bytes = serde_json::to_vec(&hard).map_err(|error| self.io("hard", error.into()))?;
-        let saved = self.hard.lock().replace(&bytes);
+        let saved = self.with_hard(|files| files.save(hard));
         saved.map_err(|source| self.io("saving the hard state", source))
     }
 
-    /// Writes the second copy of it: nothing waits for that.
+    /// Writes the other copies of it: nothing waits for that.
     pub(super) fn mirror_hard_state(&self) -> Result<(), DataDirError> {
-        let mirrored = self.hard.lock().mirror();
+        let mirrored = self.with_hard(HardFiles::mirror);
         mirrored.map_err(|source| self.io("saving the hard state", source))
+    }
+
+    fn with_hard(&self, f: impl FnOnce(&mut HardFiles) -> io::Result<()>) -> io::Result<()> {
+        self.hard.lock().as_mut().map_or(Ok(()), f)
+    }
+
+    /// Whether this replica has lost what it had promised, or acknowledged: it may not vote until it is
+    /// told anew.
+    pub(super) fn forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Notes durably that it has.
+    pub(super) fn forget(&self, what: &str) -> Result<(), DataDirError> {
+        self.write("forgotten", &what)?;
+        self.forgotten.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// It knows again what others know of it.
+    pub(super) fn remember(&self) -> Result<(), DataDirError> {
+        self.remove("forgotten")?;
+        self.forgotten.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// The configuration that was adopted last, and the members' names as of then.
     pub(super) fn adopted(&self) -> Result<Adopted, DataDirError> {
-        Ok(self.read("adopted")?.unwrap_or_default())
+        let adopted = self.read("adopted")?;
+        if adopted.is_none() && self.path.join("adopted").exists() && !self.forgotten() {
+            self.forget("the configuration that it had adopted")?;
+        }
+        Ok(adopted.unwrap_or_default())
     }
 
     /// Notes durably that a configuration is adopted.
     pub(super) fn adopt(&self, adopted: &Adopted) -> Result<(), DataDirError> {
-        self.write("adopted", adopted)
+        self.write_one("adopted", adopted)
+    }
+
+    /// Writes the second copy of it: nothing waits for that.
+    pub(super) fn mirror_adopted(&self, adopted: &Adopted) -> Result<(), DataDirError> {
+        self.write_one(&durable_file::copy_of("adopted"), adopted)
     }
 
     /// The memory budget that was noted last.
@@ -198,12 +405,17 @@ impl DataDir {
 
     /// What is wrong with the current state.
     pub(super) fn damage(&self) -> Result<Option<String>, DataDirError> {
-        self.read("damaged")
+        self.mark("damaged")
     }
 
     /// Notes durably that the current state is damaged.
     pub(super) fn note_damage(&self, what: &str) -> Result<(), DataDirError> {
         self.write("damaged", &what)
+    }
+
+    /// The current state is whole again.
+    pub(super) fn forget_damage(&self) -> Result<(), DataDirError> {
+        self.remove("damaged")
     }
 
     /// When everything was verified last.
@@ -217,8 +429,8 @@ impl DataDir {
     }
 
     /// The name of the current state directory, if there is one.
-    pub(super) fn current_state(&self) -> Result<Option<String>, DataDirError> {
-        self.read("current")
+    pub(super) fn current_state(&self) -> Option<String> {
+        self.current.lock().clone()
     }
 
     /// Notes durably that the log is about to be thrown away for a seed: from then on the current
@@ -229,22 +441,44 @@ impl DataDir {
 
     /// Whether a seed was begun and not installed.
     pub(super) fn is_seeding(&self) -> Result<bool, DataDirError> {
-        Ok(self.read::<()>("seeding")?.is_some())
+        Ok(self.mark("seeding")?.is_some())
     }
 
-    /// Makes `name` the current state directory, durably, and removes the others.
-    pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
+    /// Whether there are files of a log.
+    pub(super) fn has_log(&self) -> bool {
+        let names = self.entries("log").unwrap_or_default();
+        names.iter().any(|name| name.starts_with("log-"))
+    }
+
+    /// The files of the log.
+    pub(super) fn log_files(&self) -> Result<Vec<String>, DataDirError> {
+        let mut names = self.entries("log")?;
+        names.retain(|name| name.starts_with("log-0"));
+        Ok(names)
+    }
+
+    /// The seed that was begun will not be finished.
+    pub(super) fn give_seed_up(&self) -> Result<(), DataDirError> {
+        self.remove("seeding")
+    }
+
+    /// Says again, durably, that `name` is the current state directory.
+    pub(super) fn make_current(&self, name: &str) -> Result<(), DataDirError> {
         self.write("current", &name)?;
-        if self.is_seeding()? {
-            self.remove("seeding")?;
-        }
-        if self.damage()?.is_some() {
-            self.remove("damaged")?;
+        *self.current.lock() = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// Makes `name` the current state directory, durably, and removes the others, as well as they can be
+    /// removed: what is left is rubbish, and is tried again with the next one.
+    pub(super) fn set_current_state(&self, name: &str) -> Result<(), DataDirError> {
+        self.make_current(name)?;
+        for mark in ["seeding", "damaged"] {
+            self.remove(mark)?;
         }
         for other in self.state_dirs()? {
-            if other != name {
-                fs::remove_dir_all(self.path.join(&other))
-                    .map_err(|source| self.io("removing an old state", source))?;
+            if other != name && self.access == Access::Use {
+                aside::remove_tree(&self.path.join(&other));
             }
         }
         Ok(())
@@ -252,17 +486,37 @@ impl DataDir {
 
     /// The names of all state directories.
     pub(super) fn state_dirs(&self) -> Result<Vec<String>, DataDirError> {
+        let mut names = self.entries(".")?;
+        names.retain(|name| name.starts_with("state-") && self.path.join(name).is_dir());
+        Ok(names)
+    }
+
+    /// What lies in the directory and is none of ours.
+    pub(super) fn strangers(&self) -> Result<Vec<String>, DataDirError> {
+        let mut names = self.entries(".")?;
+        let ours = |name: &str| {
+            let plain = name.trim_end_matches(".tmp").trim_end_matches(".copy");
+            NAMES.contains(&plain)
+                || FILES.contains(&name)
+                || DIRECTORIES.contains(&name)
+                || name.starts_with("state-")
+                || name == "lost+found"
+        };
+        names.retain(|name| !ours(name));
+        Ok(names)
+    }
+
+    /// The names in a directory below, in order; none if there is none.
+    fn entries(&self, below: &str) -> Result<Vec<String>, DataDirError> {
         let list = |source| self.io("listing", source);
+        let path = self.path.join(below);
+        if !path.is_dir() {
+            return Ok(Vec::new());
+        }
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(list)? {
-            let name = entry
-                .map_err(list)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
-            if name.starts_with("state-") {
-                names.push(name);
-            }
+        for entry in fs::read_dir(path).map_err(list)? {
+            let name = entry.map_err(list)?.file_name();
+            names.push(name.to_string_lossy().into_owned());
         }
         names.sort();
         Ok(names)
@@ -273,34 +527,119 @@ impl DataDir {
         self.disk.space()
     }
 
+    /// Says of something that it was not as it should be.
+    pub(super) fn note(&self, text: String) {
+        tracing::warn!("{text}");
+        self.notes.lock().push(text);
+    }
+
+    /// What was not as it should be.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
+    }
+
+    /// Moves something away that must not stay where it is, and is not to be thrown away either.
+    pub(super) fn set_aside(&self, name: &str, why: &str) -> Result<(), DataDirError> {
+        if self.access == Access::Look {
+            self.note(format!("{name}: {why}"));
+            return Ok(());
+        }
+        let moved = self.aside.lock().take(&self.path, name);
+        let to = moved.map_err(|source| self.io("moving something aside", source))?;
+        self.note(format!("{name}: {why}; it is kept as {to}"));
+        Ok(())
+    }
+
+    /// The directory that this process keeps things in, as far as it has any.
+    pub(super) fn kept_in(&self) -> Option<PathBuf> {
+        self.aside.lock().directory(&self.path)
+    }
+
+    /// Where something can be kept.
+    pub(super) fn aside_path(&self, name: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.aside.lock().path(&self.path, name);
+        path.map_err(|source| self.io("making a directory", source))
+    }
+
+    fn read_raw(&self, file: &'static str) -> Result<Twice, DataDirError> {
+        let read = durable_file::read_twice(&*self.disk, file);
+        read.map_err(|source| self.io("reading a small file", source))
+    }
+
+    /// The value of a small file. One that is damaged, both copies of it, is told and counts as missing: all
+    /// of them can be rebuilt, or are no loss.
     fn read<T: for<'de> Deserialize<'de>>(
         &self,
         file: &'static str,
     ) -> Result<Option<T>, DataDirError> {
-        let damaged = |reason| DataDirError::Damaged {
-            file,
-            path: self.path.clone(),
-            reason,
-        };
-        let read = durable_file::read_small(&*self.disk, file);
-        let Some(bytes) = read.map_err(|error| damaged(error.to_string()))? else {
+        let Twice::Found {
+            content,
+            other,
+            worn,
+        } = self.read_raw(file)?
+        else {
+            if self.path.join(file).exists() {
+                self.note(format!("{file} is damaged"));
+            }
             return Ok(None);
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| damaged(error.to_string()))
+        let parsed = |content: &[u8]| serde_json::from_slice::<T>(content).ok();
+        let value = parsed(&content).or_else(|| parsed(&other?));
+        if worn && value.is_some() && self.access == Access::Use {
+            let written = durable_file::write_twice(&*self.disk, file, &content);
+            written.map_err(|source| self.io("writing a small file", source))?;
+        }
+        Ok(value)
+    }
+
+    /// What a mark says; that it is there matters more.
+    fn mark(&self, file: &'static str) -> Result<Option<String>, DataDirError> {
+        Ok(match self.read_raw(file)? {
+            Twice::Missing => None,
+            Twice::Damaged => Some("nobody knows any more what".to_owned()),
+            Twice::Found { content, .. } => {
+                let text = serde_json::from_slice(&content);
+                Some(text.unwrap_or_else(|_| "it says no more".to_owned()))
+            }
+        })
     }
 
     fn remove(&self, file: &str) -> Result<(), DataDirError> {
-        let removed = self.disk.remove(file);
-        let removed = removed.and_then(|()| self.disk.sync_dir());
-        removed.map_err(|source| self.io("removing a note", source))
+        if self.access == Access::Look {
+            return Ok(());
+        }
+        let mut any = false;
+        // The copy first: while one is there, the mark is.
+        for name in [durable_file::copy_of(file), file.to_owned()] {
+            match self.disk.remove(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => {
+                    removed.map_err(|source| self.io("removing a note", source))?;
+                    any = true;
+                }
+            }
+        }
+        if any {
+            let synced = self.disk.sync_dir();
+            synced.map_err(|source| self.io("removing a note", source))?;
+        }
+        Ok(())
     }
 
     fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {
+        if self.access == Access::Look {
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(value).map_err(|error| self.io(file, error.into()))?;
-        durable_file::write_small(&*self.disk, file, &bytes)
+        durable_file::write_twice(&*self.disk, file, &bytes)
             .map_err(|source| self.io("writing a small file", source))
+    }
+
+    fn write_one<T: Serialize>(&self, file: &str, value: &T) -> Result<(), DataDirError> {
+        let written = serde_json::to_vec(value).map_err(io::Error::from);
+        let written =
+            written.and_then(|bytes| durable_file::write_small(&*self.disk, file, &bytes));
+        written.map_err(|source| self.io("writing a small file", source))
     }
 
     fn io(&self, what: &'static str, source: io::Error) -> DataDirError {
@@ -310,17 +649,4 @@ impl DataDir {
             source,
         }
     }
-}
-
-fn parse(hard: Option<Vec<u8>>) -> serde_json::Result<HardState> {
-    let Some(bytes) = hard else {
-        return Ok(HardState::default());
-    };
-    let hard: Hard = serde_json::from_slice(&bytes)?;
-    Ok(HardState {
-        promised: hard.promised,
-        begun: hard.begun,
-        lease_ms: hard.lease_ms,
-        cut: hard.cut,
-    })
 }

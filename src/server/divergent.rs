@@ -20,7 +20,8 @@ const MOST_FILES: usize = 16;
 /// Frames are read in pieces of about this size.
 const PIECE: usize = 1 << 20;
 
-/// Why they could not be kept: then they must not be given up.
+/// Why they could not be kept. That is told; it is no reason to end, as the same would be found after the
+/// next start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DivergentError {
     #[error("reading the records that part from the leader's: {0}")]
@@ -29,45 +30,94 @@ pub(super) enum DivergentError {
     Io(#[from] io::Error),
 }
 
-/// Keeps the frames after `after` up to `end`, durably; `None` if no client wrote any of them.
+/// Keeps the frames after `after` up to `end`, durably, as far as the log still holds them; `None` if no
+/// client wrote any of them. With less than `room` bytes on the disk afterwards nothing is kept.
 pub(super) fn keep(
     data: &Path,
     log: &Log,
     after: Lsn,
     end: Lsn,
+    room: u64,
 ) -> Result<Option<Divergent>, DivergentError> {
-    let mut kept: Option<(File, Divergent)> = None;
-    let mut at = after;
+    let begin = log.locate(after.max(log.oldest()))?.position.lsn;
+    if end.since(begin) > room {
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        return Err(error.into());
+    }
+    let mut kept: Option<Kept> = None;
+    let copied = copy(data, log, (after, begin, end), &mut kept);
+    let finished = copied.and_then(|()| kept.as_ref().map_or(Ok(()), |kept| kept.finish(data)));
+    match (finished, kept) {
+        (Ok(()), kept) => Ok(kept.map(|kept| kept.told)),
+        (Err(error), kept) => {
+            // Half of them is of no use to anybody, and takes room.
+            if let Some(kept) = kept {
+                let _ = fs::remove_file(data.join(&kept.told.file));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A file of records, and what is told of it.
+struct Kept {
+    file: File,
+    told: Divergent,
+}
+
+impl Kept {
+    fn add(&mut self, frame: &Frame) -> io::Result<()> {
+        self.file.write_all(&frame.header())?;
+        self.file.write_all(&frame.payload())?;
+        self.told.bytes += frame.payload().len() as u64;
+        self.told.epoch = frame.epoch();
+        Ok(())
+    }
+
+    fn finish(&self, data: &Path) -> Result<(), DivergentError> {
+        self.file.sync_all()?;
+        File::open(data.join(DIRECTORY))?.sync_all()?;
+        Ok(remove_oldest(data)?)
+    }
+}
+
+fn copy(
+    data: &Path,
+    log: &Log,
+    (after, begin, end): (Lsn, Lsn, Lsn),
+    kept: &mut Option<Kept>,
+) -> Result<(), DivergentError> {
+    let mut at = begin;
     while at < end {
-        let frames = log.read_from(at, PIECE)?;
+        let frames = match log.read_from(at, PIECE) {
+            Ok(frames) => frames,
+            // Trimmed meanwhile.
+            Err(LogError::Trimmed { oldest }) if oldest > at => {
+                at = oldest;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Some(last) = frames.last() else { break };
         at = last.end();
         for frame in frames.iter().filter(|frame| frame.end() <= end) {
-            if kept.is_none() && !written_by_clients(frame) {
-                continue;
+            if kept.is_none() && written_by_clients(frame) {
+                *kept = Some(create(data, frame.epoch(), after)?);
             }
-            if kept.is_none() {
-                kept = Some(create(data, frame.epoch(), after)?);
-            }
-            if let Some((file, told)) = &mut kept {
-                file.write_all(&frame.header())?;
-                file.write_all(&frame.payload())?;
-                told.bytes += frame.payload().len() as u64;
-                told.epoch = frame.epoch();
+            if let Some(kept) = kept {
+                kept.add(frame)?;
             }
         }
     }
-    let Some((file, told)) = kept else {
-        return Ok(None);
-    };
-    file.sync_all()?;
-    File::open(data.join(DIRECTORY))?.sync_all()?;
-    remove_oldest(data)?;
-    Ok(Some(told))
+    Ok(())
 }
 
-fn create(data: &Path, epoch: Epoch, after: Lsn) -> io::Result<(File, Divergent)> {
-    fs::create_dir_all(data.join(DIRECTORY))?;
+fn create(data: &Path, epoch: Epoch, after: Lsn) -> io::Result<Kept> {
+    let directory = data.join(DIRECTORY);
+    if !directory.is_dir() {
+        fs::create_dir(&directory)?;
+        File::open(data)?.sync_all()?;
+    }
     let file = format!("{DIRECTORY}/{:020}-{:020}", epoch.0, after.0);
     let told = Divergent {
         epoch,
@@ -75,7 +125,8 @@ fn create(data: &Path, epoch: Epoch, after: Lsn) -> io::Result<(File, Divergent)
         bytes: 0,
         file,
     };
-    Ok((File::create(data.join(&told.file))?, told))
+    let file = File::create(data.join(&told.file))?;
+    Ok(Kept { file, told })
 }
 
 fn written_by_clients(frame: &Frame) -> bool {
@@ -133,4 +184,76 @@ fn remove_oldest(data: &Path) -> io::Result<()> {
         fs::remove_file(data.join(DIRECTORY).join(name))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::env::RealDisk;
+    use crate::log::{LogWriter, Options};
+
+    const SEGMENT: u64 = 1 << 16;
+
+    /// A log of many segments, of which the first ones are gone.
+    fn trimmed(dir: &Path) -> (LogWriter, Log) {
+        let disk = Arc::new(RealDisk::open(dir).unwrap());
+        let options = Options {
+            segment_bytes: SEGMENT,
+            ..Options::default()
+        };
+        let (mut writer, log, _) = Log::open(disk, options).unwrap();
+        for round in 0..200u64 {
+            let mut payload = Vec::new();
+            let value = [b'v'; 2000];
+            let key = format!("key:{round}");
+            let record = Record::Put {
+                key: key.as_bytes(),
+                value: &value,
+                expire_at_ms: 0,
+                created: true,
+            };
+            record.encode(&mut payload);
+            let tip = log.tip();
+            let frame = Frame::seal(payload, 1, Epoch(1), tip.position.lsn, 0, tip.chain);
+            writer.append(std::slice::from_ref(&frame)).unwrap();
+        }
+        log.trim(Lsn(300_000)).unwrap();
+        assert!(log.oldest() > Lsn(7));
+        (writer, log)
+    }
+
+    #[test]
+    fn what_is_left_of_a_trimmed_log_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_writer, log) = trimmed(&dir.path().join("log"));
+        let end = log.tip().position.lsn;
+        let kept = keep(dir.path(), &log, Lsn(7), end, u64::MAX)
+            .unwrap()
+            .unwrap();
+        assert_eq!((kept.after, kept.bytes), (Lsn(7), end.since(log.oldest())));
+        assert_eq!(newest(dir.path()).unwrap().unwrap().file, kept.file);
+    }
+
+    #[test]
+    fn a_position_within_a_frame_is_none_to_fail_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_writer, log) = trimmed(&dir.path().join("log"));
+        let end = log.tip().position.lsn;
+        let after = Lsn(end.0 - 1);
+        let kept = keep(dir.path(), &log, after, end, u64::MAX)
+            .unwrap()
+            .unwrap();
+        assert!(kept.bytes > 2000, "{kept:?}");
+    }
+
+    #[test]
+    fn without_room_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_writer, log) = trimmed(&dir.path().join("log"));
+        let end = log.tip().position.lsn;
+        keep(dir.path(), &log, Lsn(7), end, 1000).unwrap_err();
+        assert_eq!(newest(dir.path()).unwrap(), None);
+    }
 }

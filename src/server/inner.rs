@@ -36,6 +36,8 @@ pub(super) enum Job {
     Truncate(Lsn),
     /// Go on in another file.
     Rotate,
+    /// What was forgotten was told anew.
+    Remember,
     Reset {
         at: Lsn,
         history: EpochHistory,
@@ -159,6 +161,10 @@ pub(super) struct Inner {
     pub(super) memory_budget: u64,
     /// What is wrong with the state on disk.
     pub(super) damage: Option<String>,
+    /// There is no other replica.
+    pub(super) alone: bool,
+    /// It is noted on the disk that this replica has forgotten something.
+    pub(super) forgotten: bool,
     /// Where the log is damaged.
     pub(super) log_damage: Option<Lsn>,
     /// The log is kept from here on, for a state that is being fetched anew.
@@ -208,6 +214,15 @@ impl Inner {
             self.pending.start.advance(self.pending.buffer.len() as u64)
         } else {
             self.tip.end
+        }
+    }
+
+    /// The end of what this replica can make a snapshot of: a leader's is all of its log.
+    pub(super) fn whole(&self) -> Lsn {
+        if self.core.leading().is_some() {
+            self.end()
+        } else {
+            self.applied.end
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `background`, `courtesy`, `shift` | threads that yield to clients; how much of their time they may take |
 //! | `admin`, `status`, `metrics` | the operator and people |
 //! | `state`, `data_dir`, `snapshots`, `divergent`, `damage`, `room` | what is on disk, and whether more fits |
+//! | `recover`, `repair`, `salvage` | what is there at a start, and what becomes of what is not; `replica repair` |
 //! | `parent` | the process that starts a replica, and reaps it |
 
 mod admin;
@@ -40,8 +41,13 @@ mod options;
 mod parent;
 mod peer;
 mod process;
+mod recover;
+mod repair;
+#[cfg(test)]
+mod rig;
 mod room;
 mod run;
+mod salvage;
 mod scrub;
 mod shift;
 mod snapshots;
@@ -58,4 +64,5 @@ mod writer;
 
 pub use options::RunOptions;
 pub use parent::{SuperviseOptions, supervise};
+pub use repair::{RepairOptions, repair};
 pub use run::run;

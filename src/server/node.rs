@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::inner::{Inner, Job, Parted, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::room::Disk;
+use super::snapshots::refuse_all;
 use super::tail::Tail;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
@@ -75,6 +76,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(core: Core, store: Option<Store>, parts: NodeParts) -> Self {
         let (end, released) = (core.end(), core.released());
+        let forgotten = core.forgotten();
         let applied = store.as_ref().map_or(
             Tip {
                 end: Lsn::ZERO,
@@ -126,6 +128,8 @@ impl Node {
             seeds: 0,
             memory_budget: parts.memory_budget,
             damage: parts.damage,
+            alone: parts.alone,
+            forgotten,
             log_damage: None,
             repair_from: None,
             scrubs: 0,
@@ -385,6 +389,8 @@ impl Node {
             // Only then: a leader that had not brought its state to the end of its log yet has not.
             inner.applied = inner.tip;
         }
+        let reason = "this replica no longer leads";
+        refuse_all(&mut inner.snapshot_requests, reason);
         inner.gate.wake_all(&mut inner.to_wake);
         self.apply.notify_all();
         self.changed();
@@ -488,6 +494,10 @@ impl Node {
             tracing::info!(ready, applied = %inner.applied.end, "readiness changed");
             self.changed();
         }
+        if inner.forgotten && !inner.core.forgotten() {
+            inner.forgotten = false;
+            self.enqueue(inner, Job::Remember);
+        }
         self.note_state(inner);
     }
 }
@@ -501,6 +511,7 @@ pub(super) struct NodeParts {
     pub(super) divergent: Option<Divergent>,
     pub(super) names: BTreeMap<ReplicaId, String>,
     pub(super) damage: Option<String>,
+    pub(super) alone: bool,
     pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
 }

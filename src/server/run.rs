@@ -12,17 +12,18 @@ use tokio_util::task::TaskTracker;
 use super::admin::{self, Admin};
 use super::background::{self, Background};
 use super::clients::Clients;
-use super::data_dir::DataDir;
+use super::data_dir::{Access, DataDir};
 use super::gather::Patience;
 use super::host::Process;
 use super::listener::{self, ClientContext};
 use super::node::{Node, NodeParts};
 use super::options::RunOptions;
 use super::peer::{self, PeerContext};
+use super::recover::{self, Mode};
 use super::room;
 use super::scrub::Scrub;
 use super::snapshots::Snapshots;
-use super::state::{self, memory_budget};
+use super::state::memory_budget;
 use super::throttle::Throttle;
 use super::upkeep::Upkeep;
 use super::writer::Writer;
@@ -49,10 +50,14 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let mut settings = read_settings(options.settings.as_deref())?;
     settings.max_memory = options.max_memory.unwrap_or(settings.max_memory);
     let budget = memory_budget(&settings);
-    let dir = Arc::new(DataDir::open(&options.data_dir, || {
-        ReplicaId(rand::random())
-    })?);
-    let opened = state::open(&dir, &settings)?;
+    let fresh = || ReplicaId(rand::random());
+    let dir = Arc::new(DataDir::open(&options.data_dir, Access::Use, fresh)?);
+    let mode = if options.standalone {
+        Mode::Alone
+    } else {
+        Mode::Replicated
+    };
+    let opened = recover::open(&dir, &settings, mode)?;
     let core = Core::new(dir.id(), opened.recovered.clone(), clock.monotonic());
     tracing::info!(
         id = %dir.id(),
@@ -68,7 +73,8 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
         names: dir.adopted()?.names,
-        damage: dir.damage()?,
+        damage: opened.damage,
+        alone: options.standalone,
         log: opened.reader.clone(),
         clock: Arc::clone(&clock),
     };

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::data_dir::DataDir;
-use crate::replication::ReplicaId;
+use crate::replication::{Lsn, ReplicaId};
 use crate::replication::message::{SeedFile, SeedManifest};
 use crate::store::{Engine, StoreError};
 
@@ -26,8 +26,32 @@ pub(super) struct SnapshotRequest {
     pub(super) reply: oneshot::Sender<Result<SeedManifest, String>>,
     /// Who, if it is another replica.
     pub(super) by: Option<ReplicaId>,
-    /// Of all that there is; else what was flushed last will do, with the log since then.
-    pub(super) newest: bool,
+    /// What there was when it was asked for: a snapshot of less will not do. Without it what was
+    /// flushed last will do, with the log since then.
+    pub(super) at_least: Option<Lsn>,
+}
+
+impl SnapshotRequest {
+    /// Whether a snapshot at `lsn` is what was asked for.
+    pub(super) fn is_met_by(&self, lsn: Lsn) -> bool {
+        self.at_least.is_none_or(|least| least <= lsn)
+    }
+}
+
+/// Takes the requests that a snapshot at `cut` answers. One that came after the cut was made waits for
+/// the next one: a voter's log begins anew at its snapshot, and must not end before what it has
+/// acknowledged.
+pub(super) fn answered_by(requests: &mut Vec<SnapshotRequest>, cut: Lsn) -> Vec<SnapshotRequest> {
+    requests
+        .extract_if(.., |request| request.is_met_by(cut))
+        .collect()
+}
+
+/// No snapshot will be made for those who wait for one.
+pub(super) fn refuse_all(requests: &mut Vec<SnapshotRequest>, reason: &str) {
+    for request in requests.drain(..) {
+        let _ = request.reply.send(Err(reason.to_owned()));
+    }
 }
 
 #[derive(Debug)]
@@ -144,5 +168,27 @@ impl Snapshots {
         }
         buffer.truncate(filled);
         Ok(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(at_least: Option<u64>) -> SnapshotRequest {
+        let (reply, _) = oneshot::channel();
+        SnapshotRequest {
+            reply,
+            at_least: at_least.map(Lsn),
+        }
+    }
+
+    #[test]
+    fn a_cut_that_was_waiting_answers_no_later_request() {
+        let mut requests = vec![request(Some(100)), request(Some(101)), request(None)];
+        let answered = answered_by(&mut requests, Lsn(100));
+        assert_eq!(answered.len(), 2);
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].at_least, Some(Lsn(101)));
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             leaving: inner.leaving,
             fenced: inner.gate.fenced,
             damaged: inner.damage.is_some(),
+            forgotten: inner.core.forgotten(),
             stamp: Some(inner.stamp),
             divergent: inner.divergent.clone(),
             leader: view.leader,
@@ -90,7 +91,11 @@ pub(super) fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
 /// Whether clients should come here; if not, why.
 pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static str> {
     if inner.store.is_none() {
-        return Err("being seeded from the leader");
+        return Err(if inner.damage.is_some() {
+            "its state on disk is damaged, and fetched anew"
+        } else {
+            "being seeded from the leader"
+        });
     }
     if let Some(reason) = inner.gate.message() {
         return Err(reason);
@@ -102,7 +107,7 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
             Err("beginning to lead")
         };
     }
-    if inner.damage.is_some() {
+    if inner.damage.is_some() && !inner.alone {
         return Err("its state on disk is damaged, and fetched anew");
     }
     // A follower that lost its leader goes on serving what it has.
@@ -120,7 +125,8 @@ fn empty(inner: &Inner, view: &CoreView) -> bool {
             .store
             .as_ref()
             .is_some_and(crate::store::Store::is_empty);
-    nothing || inner.store.is_none()
+    // Where only the state is damaged, the log has what this replica has acknowledged.
+    nothing || (inner.store.is_none() && inner.damage.is_none())
 }
 
 /// The followers as this leader sees them. One that is away, or has just come back and not yet said

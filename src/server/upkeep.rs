@@ -12,7 +12,7 @@ use super::data_dir::DataDir;
 use super::inner::Inner;
 use super::node::Node;
 use super::shift::Shift;
-use super::snapshots::{SnapshotRequest, Snapshots};
+use super::snapshots::{SnapshotRequest, Snapshots, answered_by, refuse_all};
 use crate::log::{Log, LogError};
 use crate::replication::{Input, Lsn, ReplicaId};
 use crate::store::{Engine, ExpiryFill, FlushJob, Store, StoreError};
@@ -67,7 +67,7 @@ impl Upkeep {
     pub(super) fn run(self) -> Result<(), UpkeepError> {
         let mut looked_at = None::<Instant>;
         let (mut noted_memory, mut filling) = (None, None);
-        let mut flushed_for_room = Instant::now();
+        let mut made_room = Instant::now();
         let node = &self.node;
         while !self.stop.is_cancelled() {
             let idle = if filling.is_some() {
@@ -76,7 +76,7 @@ impl Upkeep {
                 IDLE
             };
             node.wait(&node.upkeep, idle, |inner| is_due(inner).then_some(()));
-            self.flush_for_room(&mut flushed_for_room);
+            self.make_room(&mut made_room)?;
             if looked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
                 looked_at = Some(Instant::now());
                 self.note_memory(&mut noted_memory);
@@ -94,12 +94,16 @@ impl Upkeep {
         Ok(())
     }
 
-    /// What was deleted takes room until that is flushed.
-    fn flush_for_room(&self, last: &mut Instant) {
+    /// Where there is little room, the log that is kept for others goes, also where no flush succeeds for
+    /// lack of it; and what was deleted takes room until that is flushed.
+    fn make_room(&self, last: &mut Instant) -> Result<(), UpkeepError> {
         if last.elapsed() < LOW_FLUSH_PACE {
-            return;
+            return Ok(());
         }
         *last = Instant::now();
+        if self.node.with(|inner| inner.disk.low) {
+            self.trim()?;
+        }
         self.node.with(|inner| {
             let store = inner.store.as_ref().filter(|store| !store.is_flushing());
             let flushed = store.map(|store| store.meta().flushed);
@@ -108,6 +112,7 @@ impl Upkeep {
                 self.node.cut(inner);
             }
         });
+        Ok(())
     }
 
     /// Keeps the memory budget for the next start.
@@ -137,9 +142,9 @@ impl Upkeep {
             && started.elapsed() < FILL_TIME
         {
             let found = match fill.step(FILL_STEP) {
-                // The state that takes the place of the damaged one is looked through, too.
-                Err(error) if error.is_damage() => {
-                    node.suspect(&error);
+                // The state that takes the place of a damaged one is looked through, too.
+                Err(error) if error.is_damage() || !is_current(node, engine) => {
+                    suspect_current(node, engine, &error);
                     *under_way = None;
                     return Ok(());
                 }
@@ -176,9 +181,14 @@ impl Upkeep {
         let mut shift = Shift::new(&self.node, &self.stop);
         let done = match job.run_beside(&mut || shift.breathe(BREATH)) {
             Ok(done) => done,
-            // The state was brought back, or replaced, before it was begun.
-            Err(StoreError::FlushCancelled) => return Ok(()),
-            Err(error) => return self.flush_failed(&engine, error),
+            Err(error) => {
+                self.ask_again(requests);
+                return match error {
+                    // The state was brought back, or replaced, before it was begun.
+                    StoreError::FlushCancelled => Ok(()),
+                    error => self.flush_failed(&engine, error),
+                };
+            }
         };
         let node = &self.node;
         let finished = node.with(|inner| {
@@ -187,6 +197,7 @@ impl Upkeep {
             store.is_some_and(|store| store.finish_flush(done).is_ok())
         });
         if !finished {
+            self.ask_again(requests);
             return Ok(());
         }
         self.flushed_at
@@ -200,22 +211,39 @@ impl Upkeep {
         self.trim()
     }
 
+    /// Nothing became of the flush that they were to be made of: the next one is theirs.
+    fn ask_again(&self, requests: Vec<SnapshotRequest>) {
+        self.node
+            .with(|inner| inner.snapshot_requests.extend(requests));
+    }
+
     /// Snapshots of what was flushed last, for whom that will do. What needs too much log after it needs a flush.
     fn serve_as_flushed(&self) {
         let found = self.node.with(|inner| {
-            let store = inner.store.as_ref()?;
+            let whole = inner.whole();
+            let Some(store) = &inner.store else {
+                let asked = &mut inner.snapshot_requests;
+                refuse_all(asked, "this replica is being seeded itself");
+                return None;
+            };
             let flushed = store.meta().flushed;
             let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= MOST_LOG;
             let stuck = is_stuck(inner);
             let voters: Vec<_> = inner.core.configuration().all_voters().collect();
             let asked = &mut inner.snapshot_requests;
             for request in &mut *asked {
-                request.newest |= !near;
+                if !near {
+                    request.at_least.get_or_insert(whole);
+                }
                 // No flush will come before a newcomer has a state and counts.
                 let newcomer = |id: ReplicaId| !voters.contains(&id);
-                request.newest &= !(stuck && request.by.is_some_and(newcomer));
+                if stuck && request.by.is_some_and(newcomer) {
+                    request.at_least = None;
+                }
             }
-            let now: Vec<_> = asked.extract_if(.., |request| !request.newest).collect();
+            let now: Vec<_> = asked
+                .extract_if(.., |request| request.at_least.is_none())
+                .collect();
             (!now.is_empty()).then(|| (Arc::clone(store.engine()), now))
         });
         if let Some((engine, requests)) = found {
@@ -253,7 +281,7 @@ impl Upkeep {
             // Told now: the log could be cut below it while it runs.
             node.drive(inner, Input::Flushed(job.cut()));
             let engine = Arc::clone(inner.store.as_ref()?.engine());
-            let requests = std::mem::take(&mut inner.snapshot_requests);
+            let requests = answered_by(&mut inner.snapshot_requests, job.cut());
             Some(Due {
                 job,
                 engine,
@@ -262,18 +290,17 @@ impl Upkeep {
         })
     }
 
-    /// A full disk is waited for, and the end of a replaced state does not matter. Any other
-    /// failure is final, as what is on the disk is not known.
+    /// A full disk is waited for, and so is another state in the place of a damaged one; the end of a
+    /// replaced state does not matter. Any other failure is final, as what is on the disk is not known.
     fn flush_failed(&self, engine: &Arc<dyn Engine>, error: StoreError) -> Result<(), UpkeepError> {
         if !is_current(&self.node, engine) {
             tracing::info!(%error, "a flush of a state that a seed has replaced");
             return Ok(());
         }
-        self.node.suspect(&error);
-        // A follower fetches its damaged state anew; a leader must make room for another one.
-        let leads = self.node.with(|inner| inner.core.leading().is_some());
-        let waits = error.is_disk_full() || (error.is_damage() && !leads);
-        if !waits {
+        suspect_current(&self.node, engine, &error);
+        // A damaged state is fetched anew, a leader's once another one leads: to end here would only mean to
+        // find the same after the next start.
+        if !error.is_disk_full() && !error.is_damage() {
             return Err(error.into());
         }
         tracing::warn!(%error, "a flush failed: what changed stays in memory");
@@ -337,7 +364,8 @@ fn is_due(inner: &Inner) -> bool {
         Some(job) => job.cut() <= inner.core.released(),
         None => wants_flush(inner),
     };
-    flush || inner.snapshot_requests.iter().any(|asked| !asked.newest)
+    let mut asked = inner.snapshot_requests.iter();
+    flush || asked.any(|asked| asked.at_least.is_none())
 }
 
 /// Whether what is committed will not be released, nor flushed, before another replica holds it.
@@ -346,7 +374,10 @@ fn is_stuck(inner: &Inner) -> bool {
 }
 
 fn wants_flush(inner: &Inner) -> bool {
-    let requested = inner.snapshot_requests.iter().any(|asked| asked.newest);
+    // One that asks for more than there is yet is not answered by a flush now.
+    let now = inner.applied.end;
+    let mut asked = inner.snapshot_requests.iter();
+    let requested = asked.any(|asked| asked.at_least.is_some_and(|least| least <= now));
     let large = inner.store.as_ref().is_some_and(Store::should_flush);
     let Some(store) = &inner.store else {
         return false;
@@ -371,7 +402,7 @@ pub(super) fn compact(node: &Node, stop: &CancellationToken) -> Result<(), Store
             Some((engine, low)) => match step(&**engine, *low, &mut squeezed) {
                 Err(_) if stop.is_cancelled() => return Ok(()),
                 Err(error) if is_current(node, engine) => {
-                    wait_after(node, error)?;
+                    wait_after(node, engine, error)?;
                     false
                 }
                 done => done.unwrap_or(false),
@@ -404,8 +435,8 @@ fn step(
 }
 
 /// What compaction can wait for: room on the disk, or another state.
-fn wait_after(node: &Node, error: StoreError) -> Result<(), StoreError> {
-    node.suspect(&error);
+fn wait_after(node: &Node, engine: &Arc<dyn Engine>, error: StoreError) -> Result<(), StoreError> {
+    suspect_current(node, engine, &error);
     if error.is_disk_full() || error.is_damage() {
         tracing::warn!(%error, "a compaction failed");
         return Ok(());
@@ -419,7 +450,19 @@ fn current_store<'a>(inner: &'a mut Inner, engine: &Arc<dyn Engine>) -> Option<&
     store.filter(|store| Arc::ptr_eq(store.engine(), engine))
 }
 
+/// Suspects the state, if it is still the one of this engine: what becomes of a replaced one is no matter.
+fn suspect_current(node: &Node, engine: &Arc<dyn Engine>, error: &StoreError) {
+    node.with(|inner| {
+        if current_store(inner, engine).is_some() {
+            node.suspect(error);
+        }
+    });
+}
+
 /// Whether this is still the engine of the state.
 pub(super) fn is_current(node: &Node, engine: &Arc<dyn Engine>) -> bool {
     node.with(|inner| current_store(inner, engine).is_some())
 }
+
+#[cfg(test)]
+mod tests;

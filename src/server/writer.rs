@@ -9,7 +9,8 @@ use super::divergent;
 use super::gather::Patience;
 use super::inner::{Inner, Job, Tip};
 use super::node::Node;
-use crate::log::{Frame, Log, LogWriter};
+use crate::log::{Frame, Log, LogError, LogWriter};
+use crate::replication::admin::Divergent;
 use crate::replication::{Epoch, EpochHistory, Input, Lsn};
 use crate::store::Record;
 
@@ -154,8 +155,9 @@ impl Writer {
             }
             Job::Adopt(adopted) => {
                 self.dir.adopt(&adopted)?;
-                let configuration = adopted.configuration;
+                let configuration = adopted.configuration.clone();
                 node.with(|inner| node.drive(inner, Input::Adopted(configuration)));
+                self.dir.mirror_adopted(&adopted)?;
                 Ok(())
             }
             Job::Beat => {
@@ -169,6 +171,7 @@ impl Writer {
                 self.log.rotate();
                 Ok(())
             }
+            Job::Remember => Ok(self.dir.remember()?),
             Job::Reset {
                 at,
                 history,
@@ -220,8 +223,17 @@ impl Writer {
     /// Cuts the log; a state that has more is brought back.
     fn truncate(&mut self, to: Lsn) -> anyhow::Result<()> {
         tracing::warn!(%to, from = %self.log.tip().position.lsn, "cuts its log where the histories part");
-        self.keep_divergent(to)?;
-        self.log.truncate(to)?;
+        self.keep_divergent(to);
+        let to = match self.log.truncate(to) {
+            // The other log only looks like this one: nothing of this one is given up for it.
+            Err(error @ (LogError::NotAFrame { .. } | LogError::Trimmed { .. })) => {
+                tracing::error!(%error, "this log and the leader's are of different histories");
+                let text = "its log and the leader's are of different histories";
+                self.node.with(|inner| text.clone_into(&mut inner.message));
+                self.log.tip().position.lsn
+            }
+            truncated => truncated.map(|()| to)?,
+        };
         let tip = self.log.tip();
         let node = &self.node;
         node.with(|inner| {
@@ -239,39 +251,47 @@ impl Writer {
         Ok(())
     }
 
-    /// Keeps what is given up and may have been acknowledged.
-    fn keep_divergent(&self, after: Lsn) -> anyhow::Result<()> {
-        let matters = self.node.with(|inner| {
-            let asynchronous = inner.settings.sync_replicas == 0;
-            asynchronous || inner.core.commit() > after
-        });
-        if !matters {
-            return Ok(());
-        }
+    /// Keeps what is given up: all of it may have been acknowledged, as a restart forgets how far it was
+    /// committed. Where it cannot be kept, that is told, and the replica goes on: it would find the same
+    /// after every start.
+    fn keep_divergent(&self, after: Lsn) {
         let end = self.log.tip().position.lsn;
-        if let Some(kept) = divergent::keep(self.dir.path(), &self.reader, after, end)? {
-            tracing::warn!(
-                bytes = kept.bytes,
-                file = kept.file,
-                "keeps records that no other replica has"
-            );
-            self.node.with(|inner| inner.divergent = Some(kept));
-            self.node.urgent();
-        }
-        Ok(())
+        // Half of what is free stays so: what follows needs some of it.
+        let room = self.dir.space().map_or(u64::MAX, |(free, _)| free / 2);
+        let kept = match divergent::keep(self.dir.path(), &self.reader, after, end, room) {
+            Ok(None) => return,
+            Ok(Some(kept)) => {
+                let (bytes, file) = (kept.bytes, &kept.file);
+                tracing::warn!(bytes, %file, "keeps records that no other replica has");
+                kept
+            }
+            Err(error) => {
+                let bytes = end.since(after.max(self.reader.oldest()));
+                tracing::error!(bytes, %error, "gives up records that no other replica has");
+                let epoch = self.log.tip().position.epoch;
+                let file = String::new();
+                Divergent {
+                    epoch,
+                    after,
+                    bytes,
+                    file,
+                }
+            }
+        };
+        self.node.with(|inner| inner.divergent = Some(kept));
+        self.node.urgent();
     }
 
     /// Begins the log anew at the LSN of a snapshot.
     fn reset(&mut self, at: Lsn, history: &EpochHistory, chain: u32) -> anyhow::Result<()> {
         if let Some(parted) = self.node.with(|inner| inner.parted_at.take()) {
-            self.keep_divergent(parted.point)?;
+            self.keep_divergent(parted.point);
         }
         self.dir.begin_seed()?;
         self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
-        node.with(|inner| {
-            inner.store = None;
-            inner.flush = None;
+        let old = node.with(|inner| {
+            let old = (inner.store.take(), inner.flush.take());
             inner.flush_wanted = false;
             inner.rewinds += 1;
             inner.tip = Tip { end: at, chain };
@@ -289,7 +309,13 @@ impl Writer {
                     history: history.clone(),
                 },
             );
+            old
         });
+        // Gigabytes, perhaps: they go without the lock.
+        if let Some(store) = &old.0 {
+            store.engine().interrupt();
+        }
+        drop(old);
         Ok(())
     }
 }

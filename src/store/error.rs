@@ -50,7 +50,10 @@ impl StoreError {
             Self::Corrupt(_) | Self::Lsm(_) => true,
             Self::Io(error) => matches!(
                 error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                io::ErrorKind::InvalidData
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::NotADirectory
             ),
             _ => false,
         }

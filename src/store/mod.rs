@@ -49,7 +49,7 @@ pub use error::{MAX_KEY, MAX_VALUE, Result, StoreError};
 pub use expiry::{Expiries, ExpiryFill};
 pub use flush::{Cut, Garbage};
 pub use layer::{FlushDone, FlushJob};
-pub use lsm::{LsmEngine, LsmOptions};
+pub use lsm::{LsmEngine, LsmOptions, Salvaged};
 pub use memory::MemoryEngine;
 pub use meta::Meta;
 pub use page::{Page, PageReader};

@@ -110,7 +110,7 @@ fn damage_in_the_log_is_reported() {
     assert!(!ended.success(), "a damaged log must not be opened");
     let log = replica.log();
     assert!(
-        log.contains("damaged") && log.contains("seed this replica anew"),
+        log.contains("damaged") && log.contains("replica repair"),
         "{log}"
     );
     let mut after = Vec::new();

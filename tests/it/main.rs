@@ -27,6 +27,8 @@ mod replication;
 mod seeding;
 mod shortfall;
 mod soak;
+mod spoiled;
 mod stalled_disk;
+mod steps;
 mod support;
 mod tidy;

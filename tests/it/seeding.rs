@@ -284,3 +284,35 @@ fn a_file_that_is_damaged_at_the_source_is_not_installed() {
     flip(&file, 100_000);
     store.assert_same();
 }
+
+/// Goal: a leader of before that rejoins after it has trimmed its log below where the histories part gives up
+/// what is left, keeps it aside, and is seeded.
+/// Method: the other one is away from the beginning on, and leads after it.
+#[test]
+fn a_leader_of_before_rejoins_though_its_log_begins_after_the_parting() {
+    let settings = Settings {
+        log_retention: 1 << 20,
+        max_memory: 256 << 20,
+        ..Settings::default()
+    };
+    let mut store = TestStore::start_with(2, settings);
+    fill(&store, 100);
+    store.settle();
+    store.replicas[1].kill();
+    fill(&store, 150_000);
+    eventually("the log was trimmed", || {
+        let status = store.replicas[0].status()?;
+        (status.oldest_lsn.0 > 1 << 20).then_some(())
+    });
+    store.replicas[0].kill();
+    store.replicas[1].start();
+    store.promote_only(1);
+    store.leader_serves();
+    store.replicas[1].client().set("after", "1").unwrap();
+    store.replicas[0].start();
+    store.assign();
+    store.assert_same();
+    let kept = store.replicas[0].status().unwrap().divergent;
+    let kept = kept.expect("what it had to give up");
+    assert!(kept.bytes > 0 && store.replicas[0].dir.join(&kept.file).is_file());
+}

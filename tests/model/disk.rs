@@ -45,6 +45,7 @@ impl Replica {
             },
             complete: disk.complete,
             adopted: disk.adopted.clone(),
+            forgotten: false,
         };
         started(self.id, found, now, block)
     }

@@ -96,6 +96,7 @@ impl Machine {
             flushed: if complete { flushed } else { Lsn::ZERO },
             complete,
             adopted: read_adopted(&self.dir),
+            forgotten: false,
         };
         let now = self.clock.local(now);
         let applied = Tip {

@@ -53,6 +53,7 @@ impl World {
             leaving: process.leaving,
             fenced: process.fenced,
             damaged: false,
+            forgotten: false,
             stamp: Some(process.stamp),
             divergent: None,
             leader: view.leader,

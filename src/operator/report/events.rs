@@ -120,10 +120,13 @@ fn replica(namespace: &str, old: &Member, new: &Member, events: &mut Vec<Event>)
         .as_ref()
         .filter(|_| new.divergent != old.divergent)
     {
+        let kept = match tail.file.as_str() {
+            "" => "they could not be kept, as its disk has no room for them".to_owned(),
+            file => format!("they are kept in {file} on its volume"),
+        };
         let note = format!(
-            "{name} had to give up {} bytes of records that no later leader had; they are kept in \
-             {} on its volume",
-            tail.bytes, tail.file
+            "{name} had to give up {} bytes of records that no later leader had; {kept}",
+            tail.bytes
         );
         tell(EventType::Warning, "DivergentTail", note);
     }

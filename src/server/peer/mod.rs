@@ -27,6 +27,7 @@ use crate::command::Stats;
 use crate::log::{Frame, Log, LogError};
 use crate::replication::Lsn;
 use crate::replication::message::{Message, PROTOCOL_VERSION};
+pub(super) use repair::{flush, replay};
 
 /// A peer that says nothing for this long is gone. A leader says something more often.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);

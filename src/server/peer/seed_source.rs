@@ -106,10 +106,11 @@ async fn fresh(context: &PeerContext, id: ReplicaId) -> Result<Use, String> {
     context.node.with(|inner| {
         in_sync(inner)?;
         let newest = must_be_newest(inner.core.configuration(), id, busy);
+        let at_least = newest.then(|| inner.whole());
         inner.snapshot_requests.push(SnapshotRequest {
             reply,
             by: Some(id),
-            newest,
+            at_least,
         });
         Ok::<_, String>(())
     })?;

@@ -87,14 +87,21 @@ impl SeedTarget {
     }
 
     async fn fetch(&self) -> io::Result<()> {
+        // The log of a voter begins anew at a new snapshot only: an older one ends before what it has
+        // acknowledged since.
         let partial = self.partial();
+        let partial = partial.filter(|(_, begun)| self.log_holds(&begun.manifest));
         let (source, opened) = self.open(partial.as_ref().map(|(_, begun)| begun)).await?;
         let begun = Begun {
             from: source.id,
             manifest: opened.manifest.clone(),
         };
         let path = match partial {
-            Some((path, old)) if old == begun && self.log_goes_on(&begun.manifest) => {
+            Some((path, old)) if old == begun => {
+                if !self.log_goes_on(&begun.manifest) {
+                    let text = "the log does not go on from the snapshot any more";
+                    return Err(io::Error::other(text));
+                }
                 tracing::info!(from = %source.name, lsn = %begun.manifest.lsn, "goes on with a seed");
                 path
             }
@@ -127,7 +134,7 @@ impl SeedTarget {
 
     /// The directory of a seed that was begun and not finished.
     pub(super) fn partial(&self) -> Option<(PathBuf, Begun)> {
-        let current = self.dir.current_state().ok().flatten();
+        let current = self.dir.current_state();
         let names = self.dir.state_dirs().ok()?;
         names
             .into_iter()
@@ -140,22 +147,18 @@ impl SeedTarget {
             })
     }
 
-    /// Whether the log holds what follows the snapshot, and nothing that the leader's log does not; if
-    /// the core waits, it goes on with that log.
+    /// Whether the log holds what follows the snapshot, and nothing that the leader's log does not.
+    fn log_holds(&self, manifest: &SeedManifest) -> bool {
+        self.node.with(|inner| holds(inner, manifest))
+    }
+
+    /// The same; if the core waits, it goes on with that log.
     fn log_goes_on(&self, manifest: &SeedManifest) -> bool {
         let node = &self.node;
         node.with(|inner| {
             let view = inner.core.view();
-            let end = Parted {
-                point: inner.tip.end,
-                chain: Some(inner.tip.chain),
-            };
-            let holds = inner.store.is_none()
-                && inner.core.oldest() == manifest.lsn
-                && view.last.lsn == view.end
-                && inner.parted_at == Some(end);
-            if !holds {
-                return view.streaming && inner.core.oldest() == manifest.lsn;
+            if !holds(inner, manifest) {
+                return false;
             }
             if !view.streaming {
                 let history = inner.core.history().clone();
@@ -198,7 +201,7 @@ impl SeedTarget {
 
     /// Makes a directory for the files, and removes those of earlier tries.
     pub(super) fn make_room(&self, begun: &Begun) -> io::Result<PathBuf> {
-        let current = self.dir.current_state().map_err(io::Error::other)?;
+        let current = self.dir.current_state();
         for name in self.dir.state_dirs().map_err(io::Error::other)? {
             if Some(&name) != current.as_ref() {
                 fs::remove_dir_all(self.dir.path().join(name))?;
@@ -230,6 +233,8 @@ impl SeedTarget {
             inner.applied = tip;
             inner.store = Some(store);
             inner.damage = None;
+            // What was read of an old one says nothing of this one.
+            node.suspicion.lock().take();
             inner.expiries_known = false;
             inner.rewinds += 1;
             inner.seed = None;
@@ -246,13 +251,23 @@ impl SeedTarget {
     }
 }
 
+fn holds(inner: &Inner, manifest: &SeedManifest) -> bool {
+    let view = inner.core.view();
+    let end = Parted {
+        point: inner.tip.end,
+        chain: Some(inner.tip.chain),
+    };
+    let quiet = inner.store.is_none() && view.last.lsn == view.end && inner.parted_at == Some(end);
+    inner.core.oldest() == manifest.lsn && (view.streaming || quiet)
+}
+
 fn wanted(inner: &Inner) -> Option<Wanted> {
     let view = inner.core.view();
     if !view.complete {
         let wanted = view.streaming || inner.core.wants_seed();
         return wanted.then_some(Wanted::Seed);
     }
-    let repair = inner.damage.is_some() && inner.store.is_some() && view.streaming;
+    let repair = inner.damage.is_some() && view.streaming;
     repair.then_some(Wanted::Repair)
 }
 

@@ -19,14 +19,17 @@
 //! - An installation may fail after the renaming, as it syncs once more: the tree then shows the
 //!   manifest before the one that `current` names, whose files must not be swept, and would write
 //!   the next one over it. [`LsmEngine::settled`] finds that out, and the engine writes no more.
-//! - Opening does not check the manifest against its checksum: [`verify`] does.
+//! - Opening does not check the manifest against its checksum: [`verify`] does. Without a `current` it begins
+//!   an empty tree beside the tables that are there: [`manifest`] has a copy.
 //! - There is no lock file: whoever opens the directory has to make sure to be the only one.
 //! - `clear`, key-value separation and FIFO compaction had bugs and are not used.
 
 mod checkpoint;
 mod keys;
+mod manifest;
 mod pace;
 mod portion;
+mod salvage;
 mod verify;
 mod view;
 
@@ -42,13 +45,19 @@ use parking_lot::{Mutex, RwLock};
 use super::engine::{Change, Checkpoint, Damage, Engine, EngineStats, Entries};
 use super::error::{Result, StoreError};
 use super::meta::Meta;
+use manifest::Prints;
 use pace::{Filters, Pace};
 use portion::Portion;
 use view::View;
 
+pub use salvage::Salvaged;
+
 /// Runs in level 0 from which an ingestion waits for compaction. Each costs a read one more look
 /// at a bloom filter; 255 would overflow the manifest.
 const MAX_BACKLOG: usize = 20;
+
+/// Where damage keeps compaction from its work, an ingestion goes on without it up to so many.
+const MOST_BACKLOG: usize = 200;
 
 /// Compaction and collection keep nothing for readers at older sequence numbers: there are none.
 const WATERMARK: SeqNo = SeqNo::MAX >> 1;
@@ -91,6 +100,8 @@ pub struct LsmEngine {
     ingesting: Mutex<()>,
     compacting: Mutex<Compacting>,
     ingested: AtomicU64,
+    /// What the tables look like from outside.
+    prints: Mutex<Prints>,
     /// What is on disk may not be what the tree shows, see [`StoreError::Unsettled`].
     unsettled: AtomicBool,
     pace: Arc<Pace>,
@@ -105,6 +116,13 @@ fn table_ids(tables: &Path) -> std::io::Result<Vec<u64>> {
         ids.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
     }
     Ok(ids)
+}
+
+/// Keeps a copy of the newest manifest; it is of use only where that is damaged.
+fn keep_manifest(dir: &Path, view: &View, prints: &mut Prints) {
+    if let Err(error) = manifest::keep(dir, view, prints) {
+        tracing::warn!(%error, "the copy of the manifest could not be written");
+    }
 }
 
 /// State of the one compaction at a time.
@@ -132,7 +150,19 @@ impl LsmEngine {
                 dir: dir.to_owned(),
             })));
         verify::before_opening(dir)?;
-        let AnyTree::Standard(tree) = config.open()? else {
+        let mut prints = manifest::check_tables(dir)?;
+        // What is named and is not there is damage, whatever the tree calls it.
+        let opened = config.open().map_err(|error| match error {
+            lsm_tree::Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                StoreError::Corrupt(format!("a file is missing: {error}"))
+            }
+            lsm_tree::Error::Unrecoverable => StoreError::Corrupt(
+                "its tables are not those that its manifest names, or one of them is cut"
+                    .to_owned(),
+            ),
+            error => error.into(),
+        })?;
+        let AnyTree::Standard(tree) = opened else {
             return Err(StoreError::Corrupt("not a standard tree".to_owned()));
         };
         let next = tree
@@ -145,8 +175,10 @@ impl LsmEngine {
             .with_l0_threshold(options.l0_tables);
         let view = Arc::new(View::of(&tree));
         pace.backlog.store(view.backlog as u64, Ordering::Relaxed);
+        keep_manifest(dir, &view, &mut prints);
         Ok(Self {
             dir: dir.to_owned(),
+            prints: Mutex::new(prints),
             views: Mutex::new(vec![Arc::clone(&view)]),
             view: RwLock::new(view),
             tree,
@@ -180,9 +212,13 @@ impl LsmEngine {
         self.pace
             .backlog
             .store(view.backlog as u64, Ordering::Relaxed);
+        let newer = views.last().is_none_or(|last| last.id != view.id);
         views.push(Arc::clone(&view));
         *self.view.write() = Arc::clone(&view);
         views.retain(|view| Arc::strong_count(view) > 1);
+        if newer {
+            keep_manifest(&self.dir, &view, &mut self.prints.lock());
+        }
         view
     }
 
@@ -205,9 +241,14 @@ impl LsmEngine {
 
     /// Waits for compaction where too many ingestions have piled up.
     fn make_way(&self) -> Result<()> {
-        while self.view().backlog >= MAX_BACKLOG {
+        loop {
+            let backlog = self.view().backlog;
+            if backlog < MAX_BACKLOG {
+                break;
+            }
             match self.compact_step() {
                 Err(_) if self.pace.interrupted.load(Ordering::Relaxed) => break,
+                Err(error) if error.is_damage() && backlog < MOST_BACKLOG => break,
                 more => {
                     if !more? {
                         break;

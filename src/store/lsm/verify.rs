@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::manifest;
 use super::view::View;
 use crate::store::engine::Damage;
 use crate::store::error::{Result, StoreError};
@@ -86,20 +87,32 @@ pub(super) fn named_by(current: &[u8]) -> Option<u64> {
     current.first_chunk().map(|id| u64::from_le_bytes(*id))
 }
 
-/// Checks the manifest before a tree is opened: the tree itself does not.
+/// Checks the manifest before a tree is opened: the tree itself does not. One that is damaged is restored,
+/// if there is a copy.
 pub(super) fn before_opening(dir: &Path) -> Result<()> {
+    if dir.exists() && !dir.is_dir() {
+        let text = format!("{} is a file, not a directory", dir.display());
+        return Err(StoreError::Corrupt(text));
+    }
     let current = match fs::read(dir.join("current")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return manifest::missing(dir),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(StoreError::Corrupt("current: it is a directory".to_owned()));
+        }
         read => read?,
     };
-    let id = named_by(&current)
-        .ok_or_else(|| StoreError::Corrupt("current: it is cut short".to_owned()))?;
-    match manifest_of(dir, id, &current, &mut |_| true) {
-        Found::Damaged(Damage { file, reason }) => {
-            Err(StoreError::Corrupt(format!("{file}: {reason}")))
-        }
-        _ => Ok(()),
-    }
+    let damage = match named_by(&current) {
+        None => Damage {
+            file: "current".to_owned(),
+            reason: "it is cut short".to_owned(),
+        },
+        Some(id) => match manifest_of(dir, id, &current, &mut |_| true) {
+            Found::Damaged(damage) => damage,
+            Found::Intact | Found::Stopped => return Ok(()),
+        },
+    };
+    let Damage { file, reason } = damage;
+    manifest::restore(dir, StoreError::Corrupt(format!("{file}: {reason}")))
 }
 
 /// The manifest. It is replaced while it is looked at, and `current` names the next one a moment before
@@ -136,7 +149,7 @@ fn manifest_of(
     let id = named_by(current);
     let sum = current.get(8..24).and_then(|bytes| bytes.try_into().ok());
     match (id, sum) {
-        (Some(id), Some(sum)) if id == wanted && current[24..] == [XXH3] => {
+        (Some(id), Some(sum)) if id == wanted && current.get(24..) == Some(&[XXH3]) => {
             check(&dir.join(&name), name, u128::from_le_bytes(sum), pace)
         }
         _ => Found::Damaged(Damage {

@@ -43,6 +43,12 @@ impl View {
         self.runs.iter().flatten()
     }
 
+    /// The tables with the number of their run, the newest first.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &Table)> {
+        let runs = self.runs.iter().enumerate();
+        runs.flat_map(|(number, run)| run.iter().map(move |table| (number, table)))
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
         let hash = Builder::get_hash(key);
         for run in &self.runs {

@@ -38,6 +38,7 @@ fn filled(path: &Path) -> BTreeMap<u32, Vec<u8>> {
     expected
 }
 
+/// The files that hold something that is nowhere else: the manifest has a copy.
 fn files(path: &Path) -> Vec<PathBuf> {
     let list = |dir: &Path| {
         fs::read_dir(dir)
@@ -46,8 +47,124 @@ fn files(path: &Path) -> Vec<PathBuf> {
     };
     let all = list(path).chain(list(&path.join("tables")));
     let mut all: Vec<_> = all.filter(|path| path.is_file()).collect();
+    all.retain(|path| !path.ends_with(COPY));
     all.sort();
     all
+}
+
+const COPY: &str = "manifest.copy";
+
+/// Goal: a manifest, or what names it, that is damaged or gone costs nothing.
+/// Method: each is spoiled in every way, with the copy there; and the copy, with them there.
+#[test]
+fn a_damaged_manifest_is_restored_from_its_copy() {
+    let dir = temp_dir();
+    let path = dir.path().join("lsm");
+    let expected = filled(&path);
+    let small = |file: &PathBuf| !file.starts_with(path.join("tables"));
+    let files = files(&path).into_iter().filter(small);
+    for file in files.chain([path.join(COPY)]).collect::<Vec<_>>() {
+        let intact = fs::read(&file).unwrap();
+        for spoil in 0..5 {
+            let mut bytes = intact.clone();
+            let len = bytes.len();
+            match spoil {
+                0 => bytes.clear(),
+                1 => bytes.truncate(len / 2),
+                2 => bytes[0] ^= 1,
+                3 => bytes[len / 2] ^= 1,
+                _ => bytes[len - 1] ^= 1,
+            }
+            fs::write(&file, &bytes).unwrap();
+            let read = read_everything(&path, &expected);
+            assert_eq!(read, Some((0, vec![])), "{file:?} {spoil}");
+        }
+        fs::remove_file(&file).unwrap();
+        let read = read_everything(&path, &expected);
+        assert_eq!(read, Some((0, vec![])), "{file:?} is gone");
+    }
+}
+
+/// Goal: a table that is not the one that was written is noticed before anything is read of it.
+/// Method: one is cut, emptied, removed, replaced by another, made a directory: it is not opened.
+#[test]
+fn a_table_that_is_cut_or_another_one_is_not_opened() {
+    let dir = temp_dir();
+    let (path, other) = (dir.path().join("lsm"), dir.path().join("other"));
+    filled(&path);
+    filled(&other);
+    let tables = |path: &Path| {
+        let mut files = files(path);
+        files.retain(|file| file.starts_with(path.join("tables")));
+        files
+    };
+    let stranger = fs::read(&tables(&other)[0]).unwrap();
+    for file in tables(&path) {
+        let intact = fs::read(&file).unwrap();
+        let half = &intact[..intact.len() / 2];
+        for bytes in [Some(&stranger[..]), Some(half), Some(&[][..]), None] {
+            match bytes {
+                Some(bytes) => fs::write(&file, bytes).unwrap(),
+                None => fs::remove_file(&file).unwrap(),
+            }
+            let error = LsmEngine::open(&path, &small_tables()).err().unwrap();
+            assert!(error.is_damage(), "{file:?}: {error}");
+        }
+        fs::create_dir(&file).unwrap();
+        let error = LsmEngine::open(&path, &small_tables()).err().unwrap();
+        assert!(error.is_damage(), "{file:?}: {error}");
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, &intact).unwrap();
+    }
+    assert!(LsmEngine::open(&path, &small_tables()).is_ok());
+}
+
+/// Goal: of a tree that is damaged everything is saved that can be read.
+/// Method: a table is removed, or a block of one is flipped: what the others hold is in the new tree, with no
+/// value that was never written, and what is lost is told.
+#[test]
+fn what_can_be_read_is_salvaged() {
+    let dir = temp_dir();
+    let path = dir.path().join("lsm");
+    let expected = filled(&path);
+    let whole = dir.path().join("whole");
+    let saved = LsmEngine::salvage(&path, &whole).unwrap();
+    assert_eq!((saved.entries, saved.lost), (u64::from(KEYS), vec![]));
+    assert_eq!(read_everything(&whole, &expected), Some((0, vec![])));
+    let written = |number: u32, stored: &[u8]| {
+        let mut rounds = (1..=3).map(|round| value(number, round));
+        rounds.any(|value| stored.ends_with(&value))
+    };
+    let tables = files(&path).into_iter();
+    for (nth, file) in tables
+        .filter(|file| file.starts_with(path.join("tables")))
+        .enumerate()
+    {
+        let intact = fs::read(&file).unwrap();
+        for removed in [false, true] {
+            if removed {
+                fs::remove_file(&file).unwrap();
+            } else {
+                let mut bytes = intact.clone();
+                bytes[100] ^= 1;
+                fs::write(&file, bytes).unwrap();
+            }
+            let target = dir.path().join(format!("saved-{nth}-{removed}"));
+            let saved = LsmEngine::salvage(&path, &target).unwrap();
+            assert!(!saved.lost.is_empty(), "{file:?}");
+            let engine = LsmEngine::open(&target, &small_tables()).unwrap();
+            let mut found = 0;
+            for entry in engine.range(0, b"") {
+                let (key, stored) = entry.unwrap();
+                let number = u32::from_be_bytes(key.as_slice().try_into().unwrap());
+                assert!(written(number, &stored), "{number}");
+                found += 1;
+            }
+            assert_eq!(found, saved.entries);
+            assert!(found > 0, "{file:?}: {:?}", saved.lost);
+            fs::write(&file, &intact).unwrap();
+        }
+    }
 }
 
 fn verified(engine: &dyn Engine) -> Vec<Damage> {
@@ -101,6 +218,7 @@ fn a_flipped_bit_never_becomes_a_wrong_value() {
     let (failed, damages) = read_everything(&path, &expected).unwrap();
     assert_eq!((failed, damages), (0, vec![]));
     let (mut refused, mut errors) = (0, 0);
+    fs::remove_file(path.join(COPY)).unwrap();
     for file in files(&path) {
         let intact = fs::read(&file).unwrap();
         let flips = if file.starts_with(path.join("tables")) {
@@ -113,6 +231,8 @@ fn a_flipped_bit_never_becomes_a_wrong_value() {
             let at = rng.random_range(0..bytes.len());
             bytes[at] ^= 1 << rng.random_range(0..8);
             fs::write(&file, &bytes).unwrap();
+            // With a copy of the manifest, damage to it is put right.
+            let _ = fs::remove_file(path.join(COPY));
             // A failed assertion inside the tree is a crash, not a wrong value, and none of ours.
             let read = AssertUnwindSafe(|| read_everything(&path, &expected));
             match catch_unwind(read) {

@@ -160,6 +160,16 @@ impl Replica {
         self.signal(Signal::TERM);
     }
 
+    /// How the process has ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> Option<std::process::ExitStatus> {
+        let child = self.child.as_mut()?;
+        let ended = child.try_wait().expect("our own child");
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().expect("a running replica");

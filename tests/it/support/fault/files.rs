@@ -156,12 +156,24 @@ impl Files {
         match self.faults.strikes(action, path) {
             None => Ok(false),
             Some(Wrong::Torn) => Ok(true),
-            Some(Wrong::Fails) => Err(broken()),
+            Some(Wrong::Fails | Wrong::FailsOnce) => Err(broken()),
             Some(Wrong::Takes(time)) => {
                 std::thread::sleep(time);
                 Ok(false)
             }
         }
+    }
+
+    /// The path of a name that is to be changed, unless that fails.
+    fn changing(&self, parent: INodeNo, name: &OsStr) -> io::Result<PathBuf> {
+        let path = self.below(parent, name)?;
+        let below = path.strip_prefix(&self.root).unwrap_or(&path);
+        match self.faults.strikes(Action::Name, below) {
+            None | Some(Wrong::Torn) => {}
+            Some(Wrong::Fails | Wrong::FailsOnce) => return Err(broken()),
+            Some(Wrong::Takes(time)) => std::thread::sleep(time),
+        }
+        Ok(path)
     }
 
     fn written(&self, fh: FileHandle, offset: u64, data: &[u8]) -> io::Result<u32> {
@@ -288,7 +300,7 @@ impl Filesystem for Files {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        let made = self.below(parent, name).and_then(|path| {
+        let made = self.changing(parent, name).and_then(|path| {
             fs::create_dir(&path)?;
             fs::metadata(path)
         });
@@ -298,12 +310,12 @@ impl Filesystem for Files {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let gone = self.below(parent, name).and_then(fs::remove_file);
+        let gone = self.changing(parent, name).and_then(fs::remove_file);
         answer!(reply, gone, () => reply.ok());
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let gone = self.below(parent, name).and_then(fs::remove_dir);
+        let gone = self.changing(parent, name).and_then(fs::remove_dir);
         answer!(reply, gone, () => reply.ok());
     }
 
@@ -317,7 +329,7 @@ impl Filesystem for Files {
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let moved = self.below(parent, name).and_then(|from| {
+        let moved = self.changing(parent, name).and_then(|from| {
             let to = self.below(newparent, newname)?;
             self.moved(&from, &to, newparent, newname)
         });
@@ -333,7 +345,7 @@ impl Filesystem for Files {
         reply: ReplyEntry,
     ) {
         let linked = self.path(ino).and_then(|path| {
-            let to = self.below(newparent, newname)?;
+            let to = self.changing(newparent, newname)?;
             fs::hard_link(path, &to)?;
             fs::metadata(to)
         });
@@ -360,7 +372,7 @@ impl Filesystem for Files {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let created = self.below(parent, name).and_then(|path| {
+        let created = self.changing(parent, name).and_then(|path| {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
             let file = options.open(path)?;

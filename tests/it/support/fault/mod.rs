@@ -26,6 +26,8 @@ pub(crate) enum Action {
     Read,
     Write,
     Sync,
+    /// A name is made, given away, changed or removed.
+    Name,
 }
 
 /// What goes wrong.
@@ -33,6 +35,8 @@ pub(crate) enum Action {
 pub(crate) enum Wrong {
     /// An input/output error, and nothing is done.
     Fails,
+    /// The same, but only once: then all is well again.
+    FailsOnce,
     /// The same, when half of it is done.
     Torn,
     /// It takes so long.
@@ -68,7 +72,11 @@ impl Faults {
             return None;
         }
         *struck += 1;
-        Some(fault.wrong)
+        let wrong = fault.wrong;
+        if matches!(wrong, Wrong::FailsOnce) {
+            state.0 = None;
+        }
+        Some(wrong)
     }
 }
 
