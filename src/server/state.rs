@@ -40,10 +40,23 @@ pub(super) struct Opened {
     pub(super) recovered: Recovered,
     /// CRC chain at the end of the log.
     pub(super) chain: u32,
+    /// Time of its last frame.
+    pub(super) time_ms: u64,
     pub(super) log: LogWriter,
     pub(super) reader: Log,
     /// `None` if a seed was under way.
     pub(super) store: Option<Store>,
+}
+
+/// The time of the log's last frame: 0 if there is none, or it cannot be read, which others tell.
+fn last_time(log: &Log) -> u64 {
+    let end = log.tip().position.lsn;
+    let inside = crate::replication::Lsn(end.0.saturating_sub(1));
+    let last = log
+        .locate(inside)
+        .and_then(|before| log.read_from(before.position.lsn, 1));
+    let last = last.unwrap_or_default();
+    last.last().map_or(0, crate::log::Frame::time_ms)
 }
 
 /// Bytes that the data may take in memory.
@@ -161,6 +174,7 @@ pub(super) fn open(dir: &DataDir, settings: &Settings) -> Result<Opened, OpenErr
     Ok(Opened {
         recovered,
         chain: found.tip.chain,
+        time_ms: last_time(&reader),
         log,
         reader,
         store: complete.then_some(store),

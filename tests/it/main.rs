@@ -27,5 +27,6 @@ mod replication;
 mod seeding;
 mod soak;
 mod stalled_disk;
+mod stepping_down;
 mod support;
 mod tidy;

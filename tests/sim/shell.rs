@@ -64,7 +64,7 @@ impl Process {
             Effect::Hold => (self.holding, self.quiet_said) = (true, false),
             Effect::Resume => self.holding = false,
             Effect::Beat => self.jobs.push_back(Job::Beat),
-            Effect::Lead(_) => {}
+            Effect::Lead(_) => self.ahead = [self.applied].into(),
             Effect::StepDown => self.step_down(),
             Effect::Follow(leader) => self.follows = Some(leader),
             Effect::Unfollow => {
@@ -109,7 +109,10 @@ impl Process {
                 self.ready = false;
                 self.out.push(Out::Send(peer, Packet::SeedWanted));
             }
-            Effect::Commit(lsn) => self.out.push(Out::Committed(lsn)),
+            Effect::Commit(lsn) => {
+                self.committed_ahead(lsn);
+                self.out.push(Out::Committed(lsn));
+            }
         }
     }
 
@@ -177,15 +180,49 @@ impl Process {
         self.pending.clear();
         self.records = 0;
         if self.applied.end > self.core.commit() {
-            self.rewind();
+            if !self.take_back() {
+                self.rewind();
+            }
         } else if self.applied.end == self.tip.end {
             self.applied = self.tip; // the chain was not kept while it led
         }
         self.waiters.clear();
     }
 
+    pub(crate) fn committed_ahead(&mut self, lsn: Lsn) {
+        while self.ahead.get(1).is_some_and(|next| next.end <= lsn) {
+            self.ahead.pop_front();
+        }
+        if let Some(store) = &mut self.store {
+            store.committed(lsn);
+        }
+    }
+
+    /// Takes back what the state holds beyond the commit LSN.
+    fn take_back(&mut self) -> bool {
+        let commit = self.core.commit();
+        // As if there had been too much of it, now and then.
+        let known = !self.applied.end.0.is_multiple_of(3);
+        let to = self.ahead.front().copied();
+        let Some(to) = to.filter(|to| known && to.end == commit) else {
+            return false;
+        };
+        self.going_back();
+        self.flush.take_if(|job| job.cut() > commit);
+        let taken = self
+            .store
+            .as_mut()
+            .is_some_and(|store| store.take_back(commit));
+        assert!(taken, "little is not committed");
+        self.applied = to;
+        let told = self.core.step(Input::Applied(commit), self.now);
+        assert!(told.is_empty(), "nothing rests on it");
+        true
+    }
+
     /// Brings the state back to what was flushed; the applier goes on from there.
     pub(crate) fn rewind(&mut self) {
+        self.going_back();
         self.flush = None;
         if let Some(store) = &mut self.store {
             let to = store.reset();
@@ -196,6 +233,8 @@ impl Process {
             };
             self.applied = if to == flushed.end { flushed } else { self.cut };
             assert_eq!(self.applied.end, to, "the state goes back to a cut");
+            let told = self.core.step(Input::Applied(to), self.now);
+            assert!(told.is_empty(), "nothing rests on it");
         }
     }
 
@@ -208,6 +247,7 @@ impl Process {
         }
         let end = frame.end();
         let barrier = barrier.map(|version| (version, at));
+        self.ahead.push_back(self.tip);
         self.drive_core(Input::Sealed { end, barrier });
     }
 
@@ -323,6 +363,7 @@ impl Process {
             keep_from: Lsn::ZERO,
             sent_at: self.now.as_micros() as u64,
             lease_ms: self.core.lease().as_millis() as u32,
+            time_ms: 0,
         }
     }
 
@@ -346,7 +387,7 @@ impl Process {
             let committed = waiter.need <= commit || hasty;
             let given = leased && serves && committed && waiter.reign == reign;
             if given {
-                out.push(Out::Answer(waiter.op, waiter.result));
+                out.push(Out::Answer(waiter.op, waiter.result, waiter.at));
             }
             !given
         });
@@ -376,7 +417,7 @@ impl Process {
         record.encode(&mut self.pending);
         self.records += 1;
         let end = self.tip.end.advance(self.pending.len() as u64);
-        store.apply(&record, end).expect("memory does not fail");
+        store.apply_ahead(&record, end).expect("memory does not fail");
         self.applied.end = end;
         Some((Some(new), end))
     }

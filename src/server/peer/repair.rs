@@ -134,7 +134,7 @@ fn replay(store: &mut Store, log: &Log, tip: &mut Tip, to: Lsn) -> io::Result<()
     while tip.end < to {
         let frames = log.read_from(tip.end, PIECE).map_err(io::Error::other)?;
         for frame in frames.iter().take_while(|frame| frame.end() <= to) {
-            apply_records(store, frame).map_err(io::Error::other)?;
+            apply_records(store, frame, false).map_err(io::Error::other)?;
             *tip = Tip {
                 end: frame.end(),
                 chain: frame.chain(),
@@ -164,7 +164,7 @@ fn flush(store: &mut Store, log: &Log, tip: Tip) -> Result<(), crate::store::Sto
 
 enum Swap {
     /// The old store.
-    Done(Box<Store>),
+    Done(Option<Box<Store>>),
     /// The state has gone on meanwhile.
     Behind(Box<Store>),
 }
@@ -179,16 +179,14 @@ fn swap(node: &Node, store: Store, tip: Tip) -> io::Result<Swap> {
             return Ok(Swap::Behind(Box::new(store)));
         }
         let flushed = store.meta().flushed;
-        let Some(old) = inner.store.replace(store) else {
+        if inner.store.is_none() {
             return Err(io::Error::other("there is no state to repair"));
-        };
-        inner.flush = None;
-        inner.flush_wanted = false;
-        inner.expiries_known = false;
+        }
+        let old = inner.place(Some(store), tip);
         inner.seed = None;
         inner.message.clear();
         node.drive(inner, Input::Flushed(flushed));
         node.judge(inner);
-        Ok(Swap::Done(Box::new(old)))
+        Ok(Swap::Done(old.map(Box::new)))
     })
 }
