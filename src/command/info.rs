@@ -2,7 +2,9 @@
 
 use super::connection::REDIS_VERSION;
 use super::table::{self, NONE, flags::*};
-use super::{Call, Facts, Handled, Host, Link, Outcome, Replication, Role, ServerInfo, Stats, rows};
+use super::{
+    Call, Facts, Handled, Host, Link, Outcome, Replication, Role, ServerInfo, Stats, rows,
+};
 use std::fmt::{Display, Write};
 
 rows! { Server;

@@ -41,7 +41,8 @@ const FIRST_READ_SIZE: usize = 2 << 10;
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What Redis says to whom waits when a leader becomes a follower.
-const UNBLOCKED: &[u8] = b"UNBLOCKED force unblock from blocking operation, instance state changed \
+const UNBLOCKED: &[u8] =
+    b"UNBLOCKED force unblock from blocking operation, instance state changed \
     (master -> replica?)";
 
 /// What a turn came to.

@@ -109,7 +109,10 @@ mod tests {
         clock.wall_ms.store(1_500, Ordering::Relaxed);
         let (found, need) = shown(&node, b"a");
         assert!(!found && need > before, "the answer rests on the deletion");
-        assert_eq!(node.with(|inner| inner.store.as_ref().map(Store::len)), Some(1));
+        assert_eq!(
+            node.with(|inner| inner.store.as_ref().map(Store::len)),
+            Some(1)
+        );
         assert_eq!(node.expired.load(Ordering::Relaxed), 1);
         // The clock is set back; and the next leader's is behind.
         clock.wall_ms.store(1_200, Ordering::Relaxed);
@@ -145,6 +148,10 @@ mod tests {
         });
         assert_eq!(node.with(|inner| expire(&node, inner)), 40);
         let left = node.with(|inner| inner.store.as_ref().map(|it| (it.expiring(), it.len())));
-        assert_eq!(left, Some((10, 10)), "what the leader has not deleted stays");
+        assert_eq!(
+            left,
+            Some((10, 10)),
+            "what the leader has not deleted stays"
+        );
     }
 }

@@ -185,7 +185,10 @@ mod tests {
         put(&node, b"b", b"2", 0); // not even sealed
         deposed(&node);
         assert_eq!(refusal(&node), None);
-        assert_eq!((value(&node, b"a"), value(&node, b"b")), (Some(b"1".to_vec()), None));
+        assert_eq!(
+            (value(&node, b"a"), value(&node, b"b")),
+            (Some(b"1".to_vec()), None)
+        );
         let at = node.with(|inner| (inner.applied, inner.store.as_ref().map(Store::applied)));
         assert_eq!((at.0.end, at.0.chain), (frame.end(), frame.chain()));
         assert_eq!(at.1, Some(frame.end()));

@@ -69,9 +69,8 @@ impl<'a> StoreView<'a> {
                 return;
             };
             let entry = store.get(&key).ok().and_then(|found| found.value);
-            let due = entry.is_some_and(|entry| {
-                entry.expire_at_ms != 0 && entry.expire_at_ms <= self.now_ms
-            });
+            let due = entry
+                .is_some_and(|entry| entry.expire_at_ms != 0 && entry.expire_at_ms <= self.now_ms);
             // It may have been written since.
             if due && self.append(&Record::Delete { key: &key }).is_ok() {
                 self.node.expired.fetch_add(1, Ordering::Relaxed);

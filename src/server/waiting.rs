@@ -109,7 +109,9 @@ impl Node {
         let enough = async {
             loop {
                 progress.borrow_and_update();
-                if count().is_none_or(|count| count >= replicas) || progress.changed().await.is_err() {
+                if count().is_none_or(|count| count >= replicas)
+                    || progress.changed().await.is_err()
+                {
                     return;
                 }
             }

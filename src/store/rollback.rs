@@ -148,7 +148,11 @@ impl Rollback {
     /// Begins the note of a change; [`Self::replaces`] adds what it replaces.
     #[inline]
     pub(super) fn note(&mut self, lsn: Lsn, kind: Kind, key: &[u8], hint: u64) {
-        if self.pieces.back().is_none_or(|piece| piece.bytes.len() >= PIECE) {
+        if self
+            .pieces
+            .back()
+            .is_none_or(|piece| piece.bytes.len() >= PIECE)
+        {
             self.held += self.pieces.back().map_or(0, Piece::memory);
             let next = self.spare.take().unwrap_or_default();
             self.pieces.push_back(next);
@@ -190,8 +194,12 @@ impl Rollback {
             if self.pieces.len() > 1 {
                 self.drop_oldest();
             } else {
-                self.floor = self.floor.max(self.cleared.back().map_or(Lsn::ZERO, |it| it.lsn));
-                self.floor = self.floor.max(self.pieces.back().map_or(Lsn::ZERO, Piece::newest));
+                self.floor = self
+                    .floor
+                    .max(self.cleared.back().map_or(Lsn::ZERO, |it| it.lsn));
+                self.floor = self
+                    .floor
+                    .max(self.pieces.back().map_or(Lsn::ZERO, Piece::newest));
                 self.pieces.clear();
             }
             self.forget(self.floor, garbage);
@@ -210,7 +218,10 @@ impl Store {
         if to < self.rollback.floor || to < self.meta.flushed {
             return false;
         }
-        let cut = self.sealed.as_ref().map(|sealed| sealed.contents.meta.flushed);
+        let cut = self
+            .sealed
+            .as_ref()
+            .map(|sealed| sealed.contents.meta.flushed);
         if let Some(cut) = cut.filter(|cut| *cut > to) {
             if !self.can_unseal() {
                 return false;
@@ -293,7 +304,8 @@ impl Store {
     /// A hint has left the index because of changes that may be taken back.
     pub(super) fn note_hint(&mut self, expire_at_ms: u64, key: &[u8]) {
         if !self.rollback.pieces.is_empty() {
-            self.rollback.note(self.applied, Kind::Hint, key, expire_at_ms);
+            self.rollback
+                .note(self.applied, Kind::Hint, key, expire_at_ms);
         }
     }
 

@@ -126,12 +126,7 @@ impl Scans {
 impl Store {
     /// About `count` keys from `cursor` on (0 begins) that have not expired at `now_ms`, and the cursor to go on
     /// with (0 at the end). A key that exists from the first call to the last is returned at least once.
-    pub fn scan(
-        &mut self,
-        cursor: u64,
-        count: usize,
-        now_ms: u64,
-    ) -> Result<(u64, Vec<Vec<u8>>)> {
+    pub fn scan(&mut self, cursor: u64, count: usize, now_ms: u64) -> Result<(u64, Vec<Vec<u8>>)> {
         let (next, found) = self.scan_with_deadlines(cursor, count, now_ms)?;
         Ok((next, found.into_iter().map(|(key, _)| key).collect()))
     }

@@ -354,7 +354,11 @@ impl Store {
                 created,
             } => {
                 check_size(key, value)?;
-                let kind = if created { Kind::Created } else { Kind::Replaced };
+                let kind = if created {
+                    Kind::Created
+                } else {
+                    Kind::Replaced
+                };
                 let note = ahead.then_some((lsn, kind));
                 self.change(&Draft::put(key, value, expire_at_ms, lsn), note);
                 if expire_at_ms != 0 {

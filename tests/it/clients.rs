@@ -155,7 +155,10 @@ fn a_wait_goes_by_what_the_replica_is() {
     let [mut old, mut waiting] = [(); 2].map(|()| store.replicas[0].client());
     let mut new = store.replicas[1].client();
     for client in [&mut old, &mut new] {
-        assert!(!matches!(client.call(&["HELLO", "2"]).unwrap(), Reply::Error(_)));
+        assert!(!matches!(
+            client.call(&["HELLO", "2"]).unwrap(),
+            Reply::Error(_)
+        ));
     }
     waiting.send(&["WAIT", "5", "0"]).unwrap();
     store.promote_to(1);
@@ -166,5 +169,8 @@ fn a_wait_goes_by_what_the_replica_is() {
     let role = |client: &mut Client| format!("{:?}", client.call(&["ROLE"]).unwrap());
     let [old, new] = [&mut old, &mut new].map(role);
     let master = format!("{:?}", b"master".to_vec());
-    assert!(new.contains(&master) && !old.contains(&master), "{old} {new}");
+    assert!(
+        new.contains(&master) && !old.contains(&master),
+        "{old} {new}"
+    );
 }

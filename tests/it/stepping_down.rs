@@ -11,7 +11,9 @@ const KEYS: usize = 40_000;
 /// Writes many keys, and `last` = 1 behind them.
 fn fill(client: &mut Client) {
     for key in 0..KEYS {
-        client.send(&["SET", &format!("key:{key}"), "value"]).unwrap();
+        client
+            .send(&["SET", &format!("key:{key}"), "value"])
+            .unwrap();
     }
     for _ in 0..KEYS {
         client.reply().unwrap();
@@ -56,10 +58,17 @@ fn a_leader_that_steps_down_shows_nothing_older() {
     for round in 0..200 {
         let mut fresh = store.replicas[0].client();
         for client in [&mut client, &mut fresh] {
-            assert_eq!(client.get("last").unwrap().as_deref(), Some("1"), "round {round}");
+            assert_eq!(
+                client.get("last").unwrap().as_deref(),
+                Some("1"),
+                "round {round}"
+            );
             assert_eq!(client.get("key:0").unwrap().as_deref(), Some("value"));
         }
-        assert_eq!(fresh.call(&["DBSIZE"]).unwrap(), Reply::Integer(KEYS as i64 + 1));
+        assert_eq!(
+            fresh.call(&["DBSIZE"]).unwrap(),
+            Reply::Integer(KEYS as i64 + 1)
+        );
         let (code, text) = store.replicas[0].http("GET", "/readyz", "").unwrap();
         assert_eq!(code, 200, "{text}");
     }

@@ -200,7 +200,10 @@ impl Counts {
 
     /// The runs have exercised something.
     pub(crate) fn assert_busy(&self) {
-        let busy = self.answers > 2_000 && self.reads > 10_000 && self.promotions > 100 && self.stops > 100;
+        let busy = self.answers > 2_000
+            && self.reads > 10_000
+            && self.promotions > 100
+            && self.stops > 100;
         assert!(
             busy && self.seeds > 10,
             "the runs exercise nothing: {self:?}"

@@ -172,7 +172,10 @@ impl World {
         };
         let mut all = machine.shown.filter(|it| it.lasts(slot, machine));
         if all.is_some_and(|it| process.has_lost(it.seen)) {
-            assert!(self.checker.gave_up, "machine {slot} has lost what it showed");
+            assert!(
+                self.checker.gave_up,
+                "machine {slot} has lost what it showed"
+            );
             all = None;
         }
         let mut all = all.unwrap_or_else(|| Connection::to(slot, machine));

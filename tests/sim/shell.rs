@@ -417,7 +417,9 @@ impl Process {
         record.encode(&mut self.pending);
         self.records += 1;
         let end = self.tip.end.advance(self.pending.len() as u64);
-        store.apply_ahead(&record, end).expect("memory does not fail");
+        store
+            .apply_ahead(&record, end)
+            .expect("memory does not fail");
         self.applied.end = end;
         Some((Some(new), end))
     }

@@ -49,15 +49,17 @@ impl World {
         } = self.history[op];
         let connection = self.connection(client, slot);
         let process = self.machines[slot].process.as_mut();
-        let taken = process.zip(connection).is_some_and(|(process, connection)| {
-            process.now = now;
-            if process.accepting {
-                connection.check(process);
-            }
-            let taken = process.execute(op, command);
-            process.answer_waiters();
-            taken
-        });
+        let taken = process
+            .zip(connection)
+            .is_some_and(|(process, connection)| {
+                process.now = now;
+                if process.accepting {
+                    connection.check(process);
+                }
+                let taken = process.execute(op, command);
+                process.answer_waiters();
+                taken
+            });
         if !taken {
             self.history[op].refused = true;
             self.waiting.remove(&op);

@@ -1,9 +1,7 @@
 //! A replica as far as commands see one: its state, its process, and some connections.
 
 use super::view::TestView;
-use crate::command::{
-    ClientInfo, Host, Outcome, ServerInfo, Session, Stats, execute,
-};
+use crate::command::{ClientInfo, Host, Outcome, ServerInfo, Session, Stats, execute};
 use crate::resp::{OwnedArgs, Protocol, Writer};
 use std::cell::RefCell;
 

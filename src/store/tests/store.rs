@@ -450,7 +450,10 @@ fn what_is_not_committed_is_taken_back_with_a_flush_that_waits_for_it() {
     }
     assert_eq!(writer.store.get(b"new").unwrap().value, None);
     assert_eq!(writer.store.expired(9, 9).unwrap(), [b"old".to_vec()]);
-    assert!(!writer.store.take_back(Lsn(committed.0 - 1)), "that is flushed");
+    assert!(
+        !writer.store.take_back(Lsn(committed.0 - 1)),
+        "that is flushed"
+    );
 }
 
 #[test]
