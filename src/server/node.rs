@@ -352,7 +352,7 @@ impl Node {
     }
 
     /// Takes client commands again.
-    fn resume(&self, inner: &mut Inner) {
+    pub(super) fn resume(&self, inner: &mut Inner) {
         inner.holding = false;
         inner.quiet = false;
         self.relief.notify_waiters();
@@ -385,29 +385,6 @@ impl Node {
             acknowledged: acknowledged(inner, &view),
             leases: leases.collect(),
         }));
-        self.changed();
-    }
-
-    /// Drops what is not sealed; replies that rest on anything uncommitted are never given.
-    fn step_down(&self, inner: &mut Inner) {
-        let stalled = inner.core.view().stalled;
-        tracing::info!(stalled, "no longer leads");
-        inner.accepting = false;
-        self.resume(inner);
-        inner.reign += 1;
-        inner.jobs.retain(|job| !matches!(job, Job::Barrier { .. }));
-        inner.pending = Pending::default();
-        if inner.sealing || inner.applied.end > inner.core.commit() {
-            if !self.take_back(inner) {
-                self.rewind(inner);
-            }
-        } else if inner.applied.end == inner.tip.end {
-            // Only then: a leader that had not brought its state to the end of its log yet has not.
-            inner.applied = inner.tip;
-        }
-        inner.gate.release(&mut inner.to_wake);
-        self.follower_progress.send_modify(|count| *count += 1);
-        self.apply.notify_all();
         self.changed();
     }
 

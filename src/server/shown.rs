@@ -1,7 +1,7 @@
 //! The one place where a state takes the place of another, or goes back, and what clients may be shown then:
 //! never one that is older than what was shown here before. It must not know why the state changes.
 
-use super::inner::{Inner, Tip, flushed_tip};
+use super::inner::{Inner, Job, Pending, Tip, flushed_tip};
 use super::node::Node;
 use crate::replication::{Input, Lsn, Position, Standing};
 use crate::store::Store;
@@ -92,9 +92,32 @@ impl Inner {
 }
 
 impl Node {
+    /// Drops what is not sealed; replies that rest on anything uncommitted are never given.
+    pub(super) fn step_down(&self, inner: &mut Inner) {
+        let stalled = inner.core.view().stalled;
+        tracing::info!(stalled, "no longer leads");
+        inner.accepting = false;
+        self.resume(inner);
+        inner.reign += 1;
+        inner.jobs.retain(|job| !matches!(job, Job::Barrier { .. }));
+        inner.pending = Pending::default();
+        if inner.sealing || inner.applied.end > inner.core.commit() {
+            if !self.take_back(inner) {
+                self.rewind(inner);
+            }
+        } else if inner.applied.end == inner.tip.end {
+            // Only then: a leader that had not brought its state to the end of its log yet has not.
+            inner.applied = inner.tip;
+        }
+        inner.gate.release(&mut inner.to_wake);
+        self.follower_progress.send_modify(|count| *count += 1);
+        self.apply.notify_all();
+        self.changed();
+    }
+
     /// Takes back what the state holds beyond the commit LSN, if that is still known: so nobody notices. A cut for
     /// a flush beyond it is given up.
-    pub(super) fn take_back(&self, inner: &mut Inner) -> bool {
+    fn take_back(&self, inner: &mut Inner) -> bool {
         let commit = inner.core.commit();
         let Some(to) = inner.uncommitted.back_to(commit) else {
             return false;

@@ -1,5 +1,6 @@
 //! A node without threads and without a disk, for tests of what is decided under the lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,9 +13,7 @@ use crate::command::View;
 use crate::env::SimDisk;
 use crate::log::{Frame, Log, Options};
 use crate::replication::admin::Settings;
-use crate::replication::{
-    Configuration, Core, Epoch, EpochHistory, HardState, Input, Lsn, Recovered, ReplicaId,
-};
+use crate::replication::{Addressee, Configuration, Core, Epoch, Input, Recovered, ReplicaId};
 use crate::store::{MemoryEngine, Store, StoreOptions};
 
 const ME: ReplicaId = ReplicaId(1);
@@ -40,12 +39,8 @@ impl crate::env::Clock for Clock {
 pub(super) fn follower(clock: Arc<Clock>) -> Node {
     let (_, log, found) = Log::open(Arc::new(SimDisk::new(1)), Options::default()).unwrap();
     let recovered = Recovered {
-        hard: HardState::default(),
-        history: EpochHistory::default(),
-        end: Lsn::ZERO,
-        oldest: Lsn::ZERO,
-        flushed: Lsn::ZERO,
         complete: true,
+        ..Recovered::default()
     };
     let store = Store::open(Arc::new(MemoryEngine::default()), StoreOptions::default()).unwrap();
     let parts = NodeParts {
@@ -55,6 +50,7 @@ pub(super) fn follower(clock: Arc<Clock>) -> Node {
         settings: Settings::default(),
         memory_budget: 1 << 30,
         divergent: None,
+        names: BTreeMap::new(),
         damage: None,
         log,
         clock,
@@ -88,6 +84,7 @@ fn work(node: &Node) {
                 let end = frames.last().unwrap().end();
                 node.drive(inner, Input::Durable(end));
             }
+            Job::Adopt(adopted) => node.drive(inner, Input::Adopted(adopted.configuration)),
             Job::Beat => node.drive(inner, Input::Beat),
             other => panic!("{other:?}"),
         });
@@ -112,7 +109,11 @@ pub(super) fn seal(node: &Node) -> Frame {
 
 /// Another one is promised to.
 pub(super) fn deposed(node: &Node) {
-    let epoch = Epoch(2);
-    node.with(|inner| node.drive(inner, Input::Promise { epoch, ticket: 1 }));
+    let promise = Input::Promise {
+        epoch: Epoch(2),
+        ticket: 1,
+        to: Addressee::default(),
+    };
+    node.with(|inner| node.drive(inner, promise));
     assert!(!node.with(|inner| inner.accepting));
 }

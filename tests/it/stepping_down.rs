@@ -43,7 +43,12 @@ fn with_a_write_under_way() -> (TestStore, Client) {
 
 fn steps_down(store: &TestStore) {
     let epoch = store.register.epoch.next();
-    let body = serde_json::to_string(&PromiseRequest { epoch }).unwrap();
+    let request = PromiseRequest {
+        epoch,
+        to: None,
+        store: None,
+    };
+    let body = serde_json::to_string(&request).unwrap();
     let answer = store.replicas[0].http("POST", "/promise", &body).unwrap();
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
