@@ -323,29 +323,6 @@ fn a_synchronous_leader_commits_what_a_follower_has_too() {
 }
 
 #[test]
-fn a_follower_with_two_connections_is_one() {
-    let mut subject = leading(1);
-    for peer in [7, 8] {
-        subject.give(Input::Received(peer, hello(1)));
-        subject.give(Input::Received(peer, Message::Ready { from: Lsn(0) }));
-    }
-    let ack = Message::Ack {
-        durable: Lsn(2),
-        applied: Lsn(1),
-        ready: false,
-        echo: 0,
-        lease_ms: 0,
-    };
-    subject.give(Input::Received(7, ack));
-    let followers = subject.core.view().followers;
-    let [follower] = &followers[..] else {
-        panic!("{followers:?}")
-    };
-    assert_eq!((follower.id, follower.peer), (OTHER, 8));
-    assert_eq!((follower.durable, follower.applied), (Lsn(2), Lsn(1)));
-}
-
-#[test]
 fn an_acknowledgement_beyond_the_log_ends_the_connection() {
     let mut subject = leading(1);
     subject.give(Input::Received(7, hello(1)));

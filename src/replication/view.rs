@@ -37,7 +37,7 @@ pub struct CoreView {
     pub ready: bool,
     /// Whether there is a whole state.
     pub complete: bool,
-    /// Followers, if this replica leads: each once, however many connections there are of it.
+    /// Followers, if this replica leads: each once, as an older connection goes with the next one.
     pub followers: Vec<FollowerView>,
     /// Whether the leader was heard within the last lease.
     pub leader_heard: bool,
@@ -45,11 +45,10 @@ pub struct CoreView {
     pub stalled: bool,
 }
 
-/// A connected follower as its leader sees it. One that has connected anew before its old connection was found
-/// to be dead has two: what it said on either counts.
+/// A connected follower as its leader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerView {
-    /// The newest connection.
+    /// The connection.
     pub peer: Peer,
     /// Its identity.
     pub id: ReplicaId,
@@ -91,36 +90,22 @@ impl Core {
             streaming: following.is_some_and(|following| following.phase == Phase::Streaming),
             ready: serving || following.is_some_and(|following| following.ready),
             complete: self.complete,
-            followers: self.followers(),
+            followers: self.leader.as_ref().map_or_else(Vec::new, |leader| {
+                let all = leader.followers.iter();
+                all.map(|(peer, follower)| FollowerView {
+                    peer: *peer,
+                    id: follower.id,
+                    durable: follower.durable,
+                    applied: follower.applied,
+                    heard: follower
+                        .heard_at
+                        .is_some_and(|at| self.now.saturating_sub(at) < self.lease),
+                })
+                .collect()
+            }),
             leader_heard: self.leader_heard(),
             stalled: self.stalled,
         }
-    }
-
-    fn followers(&self) -> Vec<FollowerView> {
-        let connections = self.leader.iter().flat_map(|leader| &leader.followers);
-        let mut all: Vec<FollowerView> = Vec::new();
-        for (peer, follower) in connections {
-            let heard_at = follower.heard_at;
-            let heard = heard_at.is_some_and(|at| self.now.saturating_sub(at) < self.lease);
-            let at = all.iter().position(|it| it.id == follower.id);
-            let at = at.unwrap_or_else(|| {
-                all.push(FollowerView {
-                    peer: *peer,
-                    id: follower.id,
-                    durable: Lsn::ZERO,
-                    applied: Lsn::ZERO,
-                    heard: false,
-                });
-                all.len() - 1
-            });
-            let known = &mut all[at];
-            known.peer = known.peer.max(*peer);
-            known.durable = known.durable.max(follower.durable);
-            known.applied = known.applied.max(follower.applied);
-            known.heard |= heard;
-        }
-        all
     }
 
     /// Whether the state may be brought to disk at `cut`: it is committed, and the log is not being

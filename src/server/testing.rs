@@ -68,8 +68,15 @@ pub(super) fn leader(clock: Arc<Clock>) -> Node {
         voters: [ME].into(),
         ..Configuration::default()
     };
-    node.with(|inner| node.drive(inner, Input::Configure(configuration)));
-    work(&node);
+    let promise = Input::Promise {
+        epoch: Epoch(1),
+        ticket: 0,
+        to: Addressee::default(),
+    };
+    for input in [promise, Input::Configure(configuration)] {
+        node.with(|inner| node.drive(inner, input));
+        work(&node);
+    }
     assert!(node.with(|inner| inner.accepting));
     node
 }

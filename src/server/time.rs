@@ -55,7 +55,7 @@ impl Time {
     fn run_slow(&mut self, wall_ms: u64, now: Duration) -> u64 {
         let (from, since) = *self.ahead.get_or_insert((self.newest, now));
         let passed = now.saturating_sub(since);
-        let passed = (passed - passed / SLOW_BY).as_millis() as u64;
+        let passed = (passed / SLOW_BY * (SLOW_BY - 1)).as_millis() as u64;
         self.newest = self.newest.max(from.saturating_add(passed));
         if wall_ms >= self.newest {
             self.newest = wall_ms;

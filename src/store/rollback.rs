@@ -79,7 +79,8 @@ impl Piece {
 struct Cleared {
     lsn: Lsn,
     table: Table,
-    cleared: Option<Lsn>,
+    /// The `Clear` that the layer began with by then.
+    earlier: Option<Lsn>,
     keys: u64,
     generation: u32,
 }
@@ -281,7 +282,7 @@ impl Store {
     fn undo_clear(&mut self, before: Cleared) {
         let after = std::mem::replace(&mut self.active.table, before.table);
         self.garbage.tables.push(after);
-        self.active.cleared = before.cleared;
+        self.active.cleared = before.earlier;
         self.keys = before.keys;
         self.generation = before.generation;
         // More than the `Clear` took, perhaps: that does no harm.
@@ -295,7 +296,7 @@ impl Store {
         self.rollback.cleared.push_back(Cleared {
             lsn,
             table,
-            cleared: self.active.cleared,
+            earlier: self.active.cleared,
             keys: self.keys,
             generation: self.generation,
         });

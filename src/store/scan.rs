@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::entry::parse_stored;
 use super::error::{Result, StoreError};
 use super::page::Page;
-use super::state::Store;
+use super::state::{Store, Unflushed};
 use super::table::{SHARDS, Table};
 
 /// Scans that are remembered; the one unused for longest is forgotten first.
@@ -152,9 +152,11 @@ impl Store {
                 position.next += 1;
                 looked_at += 1;
                 // What was flushed meanwhile comes up in the engine.
-                let entry = self.unflushed(key);
-                let deadline = entry.flatten().filter(|at| is_live(*at, now_ms));
-                keys.extend(deadline.map(|at| (key.to_vec(), at)));
+                if let Unflushed::There(at) = self.unflushed(key)
+                    && is_live(at, now_ms)
+                {
+                    keys.push((key.to_vec(), at));
+                }
                 continue;
             }
             match &mut position.phase {
@@ -274,8 +276,12 @@ impl Store {
             if keys.len() >= enough || examined > walk.examine {
                 return Ok(Some(key));
             }
-            let at = self.unflushed(&key).unwrap_or(Some(flushed));
-            if let Some(at) = at.filter(|at| is_live(*at, walk.now_ms)) {
+            let at = match self.unflushed(&key) {
+                Unflushed::Nothing => flushed,
+                Unflushed::There(at) => at,
+                Unflushed::Gone => continue,
+            };
+            if is_live(at, walk.now_ms) {
                 keys.push((key, at));
             }
         }

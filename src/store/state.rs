@@ -98,6 +98,16 @@ pub struct Store {
     pub(super) stats: CacheStats,
 }
 
+/// What changes that are not flushed say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unflushed {
+    /// Nothing: the engine knows.
+    Nothing,
+    Gone,
+    /// It exists, and expires then (0 for never).
+    There(u64),
+}
+
 /// Where the newest entry of a key was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -286,12 +296,15 @@ impl Store {
         }
     }
 
-    /// What the changes that are not flushed say about a key: `None` if nothing, else when it expires (0 for
-    /// never), if it exists.
-    pub(super) fn unflushed(&self, key: &[u8]) -> Option<Option<u64>> {
-        let place = self.locate_unflushed(self.hash(key), key)?;
-        let entry = self.entry(place).ok().and_then(Entry::value);
-        Some(entry.map(|entry| entry.expire_at_ms))
+    /// What the changes that are not flushed say about a key.
+    pub(super) fn unflushed(&self, key: &[u8]) -> Unflushed {
+        match self.locate_unflushed(self.hash(key), key) {
+            None => Unflushed::Nothing,
+            Some(place) => match self.entry(place).ok().and_then(Entry::value) {
+                None => Unflushed::Gone,
+                Some(entry) => Unflushed::There(entry.expire_at_ms),
+            },
+        }
     }
 
     /// Reads a key from the engine into the cache.

@@ -1,5 +1,7 @@
 //! A leader that steps down: what its clients are shown then, and whether readiness says the same.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use replicated_store::replication::admin::PromiseRequest;
 use replicated_store::resp::reply::Reply;
 
@@ -41,6 +43,27 @@ fn with_a_write_under_way() -> (TestStore, Client) {
     (store, client)
 }
 
+/// Reads what was written last before that, on connections old and new, until it is told to end: how often.
+fn reads(address: &str, ended: &AtomicBool) -> u64 {
+    let last = format!("key:{}", KEYS - 1);
+    let mut old = Client::connect(address).unwrap();
+    let mut rounds = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let mut new = Client::connect(address).unwrap();
+        for client in [&mut old, &mut new] {
+            match client.call(&["GET", &last]) {
+                Ok(Reply::Bulk(value)) => assert_eq!(value, b"value", "round {rounds}"),
+                // A leader whose followers are silent has no leases; who waits for them when it goes is let go.
+                Ok(Reply::Error(text)) if text.starts_with(b"CLUSTERDOWN") => {}
+                Err(_) => *client = Client::connect(address).unwrap(),
+                other => panic!("round {rounds}: {other:?}"),
+            }
+        }
+        rounds += 1;
+    }
+    rounds
+}
+
 fn steps_down(store: &TestStore) {
     let epoch = store.register.epoch.next();
     let request = PromiseRequest {
@@ -59,10 +82,25 @@ fn steps_down(store: &TestStore) {
 #[test]
 fn a_leader_that_steps_down_shows_nothing_older() {
     let (store, mut client) = with_a_write_under_way();
-    steps_down(&store);
+    let (address, ended) = (store.replicas[0].client_address(), AtomicBool::new(false));
+    let rounds = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| reads(&address, &ended));
+        steps_down(&store);
+        looks(&store, &mut client);
+        ended.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(rounds > 10, "{rounds}");
+    for follower in [1, 2] {
+        store.replicas[follower].thaw();
+    }
+}
+
+/// What was shown stays to be seen.
+fn looks(store: &TestStore, client: &mut Client) {
     for round in 0..200 {
         let mut fresh = store.replicas[0].client();
-        for client in [&mut client, &mut fresh] {
+        for client in [&mut *client, &mut fresh] {
             assert_eq!(
                 client.get("last").unwrap().as_deref(),
                 Some("1"),
@@ -76,8 +114,5 @@ fn a_leader_that_steps_down_shows_nothing_older() {
         );
         let (code, text) = store.replicas[0].http("GET", "/readyz", "").unwrap();
         assert_eq!(code, 200, "{text}");
-    }
-    for follower in [1, 2] {
-        store.replicas[follower].thaw();
     }
 }

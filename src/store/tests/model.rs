@@ -167,6 +167,11 @@ impl Machine {
         }
         self.ahead.truncate(to + 1);
         self.now = self.ahead[to].clone();
+        if let Some(scan) = &mut self.scan {
+            let there: BTreeSet<_> = self.now.shown().cloned().collect();
+            scan.due.retain(|key| there.contains(key));
+            scan.due_before.retain(|key| there.contains(key));
+        }
     }
 
     fn put(&mut self, key: u8, len: usize, expire_at_ms: u64) {
