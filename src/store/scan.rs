@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::entry::parse_stored;
+use super::entry::{Entry, parse_stored};
 use super::error::{Result, StoreError};
 use super::page::Page;
-use super::state::{Store, Unflushed};
+use super::state::Store;
 use super::table::{SHARDS, Table};
 
 /// Scans that are remembered; the one unused for longest is forgotten first.
@@ -194,6 +194,17 @@ impl Store {
         Ok((self.scans.put(session, position), keys))
     }
 
+    /// What the changes that are not flushed say about a key.
+    fn unflushed(&self, key: &[u8]) -> Unflushed {
+        match self.locate_unflushed(self.hash(key), key) {
+            None => Unflushed::Nothing,
+            Some(place) => match self.entry(place).ok().and_then(Entry::value) {
+                None => Unflushed::Gone,
+                Some(entry) => Unflushed::There(entry.expire_at_ms),
+            },
+        }
+    }
+
     fn begin_scan(&mut self) -> Session {
         let mut layers = vec![self.active.id];
         layers.extend(self.sealed.as_ref().map(|sealed| sealed.id));
@@ -354,6 +365,16 @@ impl Store {
         self.scans.take(cursor);
         Ok(None)
     }
+}
+
+/// What changes that are not flushed say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unflushed {
+    /// Nothing: the engine knows.
+    Nothing,
+    Gone,
+    /// It exists, and expires then (0 for never).
+    There(u64),
 }
 
 /// What a walk over the engine's keys is for.

@@ -98,16 +98,6 @@ pub struct Store {
     pub(super) stats: CacheStats,
 }
 
-/// What changes that are not flushed say about a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unflushed {
-    /// Nothing: the engine knows.
-    Nothing,
-    Gone,
-    /// It exists, and expires then (0 for never).
-    There(u64),
-}
-
 /// Where the newest entry of a key was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -279,7 +269,7 @@ impl Store {
     }
 
     /// The entry at a place, or the LSN of the `Clear` that removed it.
-    fn entry(&self, place: Place) -> Result<Entry<'_>, Lsn> {
+    pub(super) fn entry(&self, place: Place) -> Result<Entry<'_>, Lsn> {
         match place {
             Place::Active(slot) => Ok(self.active.table.at(slot)),
             Place::Sealed(slot) => {
@@ -293,17 +283,6 @@ impl Store {
                 entry.ok_or(Lsn::ZERO)
             }
             Place::Absent(lsn) => Err(lsn),
-        }
-    }
-
-    /// What the changes that are not flushed say about a key.
-    pub(super) fn unflushed(&self, key: &[u8]) -> Unflushed {
-        match self.locate_unflushed(self.hash(key), key) {
-            None => Unflushed::Nothing,
-            Some(place) => match self.entry(place).ok().and_then(Entry::value) {
-                None => Unflushed::Gone,
-                Some(entry) => Unflushed::There(entry.expire_at_ms),
-            },
         }
     }
 
