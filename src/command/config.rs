@@ -21,7 +21,7 @@ rows! { Server;
 }
 
 /// Settings of Redis and what is true of this server in their words. The host may know better.
-const FIXED: [(&str, &str); 25] = [
+const FIXED: [(&str, &str); 24] = [
     // Every write is on disk, here and on voters, before it is answered.
     ("appendonly", "yes"),
     ("appendfsync", "always"),
@@ -37,7 +37,6 @@ const FIXED: [(&str, &str); 25] = [
     ("lazyfree-lazy-expire", "yes"),
     ("lazyfree-lazy-user-del", "yes"),
     ("list-max-listpack-size", "-2"),
-    ("maxmemory", "0"),
     ("maxmemory-policy", "noeviction"),
     ("min-replicas-max-lag", "10"),
     ("min-replicas-to-write", "0"),
@@ -55,6 +54,7 @@ fn get(call: &mut Call<'_>) -> Handled {
         .iter()
         .map(|&(name, value)| (name, value.to_owned()))
         .collect();
+    settings.insert("maxmemory", call.view.facts().maxmemory.to_string());
     settings.extend(call.host.settings());
     settings.retain(|name, _| {
         let mut patterns = call.args.skip(2).iter();

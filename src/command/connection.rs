@@ -3,7 +3,7 @@
 use super::acl::authenticate;
 use super::client::set_name;
 use super::table::{NONE, flags::*};
-use super::{Call, Error, Handled, Outcome, Role, rows};
+use super::{Call, Error, Handled, Outcome, rows};
 use crate::resp::{Protocol, parse_i64};
 
 rows! { Connection;
@@ -94,7 +94,7 @@ fn hello(call: &mut Call<'_>) -> Handled {
 
 /// The reply to HELLO.
 fn greet(call: &mut Call<'_>) {
-    let leads = matches!(call.host.replication().role, Role::Leader { .. });
+    let leads = call.view.leads();
     let out = &mut *call.out;
     out.map(7);
     out.bulk(b"server");

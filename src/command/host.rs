@@ -4,10 +4,8 @@ use super::Stats;
 
 /// The process around the state. Its answers are for people and monitoring: none decides an effect.
 pub trait Host {
-    /// Facts about the process, for INFO and HELLO.
+    /// Facts about the process, for INFO.
     fn server(&self) -> ServerInfo;
-    /// Its part in the replication, for INFO, ROLE and WAIT.
-    fn replication(&self) -> Replication;
     /// The counters that [`execute`](super::execute()) keeps.
     fn stats(&self) -> &Stats;
     /// The connections, in the order of their ids.
@@ -18,8 +16,7 @@ pub trait Host {
     fn password_required(&self) -> bool;
     /// Whether the password is right for the user; only asked if one is required.
     fn authenticate(&self, user: &[u8], password: &[u8]) -> bool;
-    /// Settings with their values, beyond or instead of those that commands know themselves
-    /// (`port`, `maxmemory`, ...).
+    /// Settings with their values, beyond or instead of those that commands know themselves (`port`, ...).
     fn settings(&self) -> Vec<(&'static str, String)>;
     /// Changes a setting: `Ok(false)` if it is unknown here; an error's text follows
     /// `ERR CONFIG SET failed - `.
@@ -43,18 +40,12 @@ pub struct ServerInfo {
     pub os: String,
     /// Configuration file, empty for none.
     pub config_file: String,
-    /// The state is still being opened or fetched.
-    pub loading: bool,
-    /// Bytes of memory in use by the state and buffers.
-    pub used_memory: u64,
     /// Highest `used_memory` so far.
     pub used_memory_peak: u64,
     /// Resident bytes of the process.
     pub used_memory_rss: u64,
     /// Bytes of memory of the machine or the cgroup.
     pub total_memory: u64,
-    /// Memory budget, 0 for none.
-    pub maxmemory: u64,
     /// Connections now.
     pub connected_clients: u64,
     /// Most connections.
@@ -73,14 +64,29 @@ pub struct ServerInfo {
     pub ops_per_s: u64,
     /// Keys that expired.
     pub expired_keys: u64,
-    /// Keys with an expiry, if known.
-    pub keys_with_expiry: u64,
     /// Milliseconds of processor time in user mode.
     pub cpu_user_ms: u64,
     /// Milliseconds of processor time in kernel mode.
     pub cpu_system_ms: u64,
     /// Seconds since 1970 of the last flush to the LSM.
     pub last_flush_s: u64,
+    /// Further `section`, `field`, `value` lines, after the usual ones of that section.
+    pub more: Vec<(&'static str, String, String)>,
+}
+
+/// Facts about the state, as it is when the command is executed.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The replica's part in the replication.
+    pub replication: Replication,
+    /// The state is still being opened or fetched.
+    pub loading: bool,
+    /// Bytes of memory in use by the state and buffers.
+    pub used_memory: u64,
+    /// Memory budget, 0 for none.
+    pub maxmemory: u64,
+    /// Keys with an expiry, if known.
+    pub keys_with_expiry: u64,
     /// Further `section`, `field`, `value` lines, after the usual ones of that section.
     pub more: Vec<(&'static str, String, String)>,
 }

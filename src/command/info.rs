@@ -2,7 +2,9 @@
 
 use super::connection::REDIS_VERSION;
 use super::table::{self, NONE, flags::*};
-use super::{Call, Handled, Host, Link, Outcome, Replication, Role, ServerInfo, Stats, rows};
+use super::{
+    Call, Facts, Handled, Host, Link, Outcome, Replication, Role, ServerInfo, Stats, rows,
+};
 use std::fmt::{Display, Write};
 
 rows! { Server;
@@ -33,7 +35,7 @@ const SECTIONS: [(&str, bool, Section); 12] = [
 struct Report<'a> {
     text: String,
     server: ServerInfo,
-    replication: Replication,
+    facts: Facts,
     stats: &'a Stats,
     now_ms: u64,
     keys: u64,
@@ -64,7 +66,7 @@ fn info(call: &mut Call<'_>) -> Handled {
     let mut report = Report {
         text: String::with_capacity(4096),
         server: host.server(),
-        replication: host.replication(),
+        facts: call.view.facts(),
         stats: host.stats(),
         now_ms: call.view.now_ms(),
         // INFO answers while the state is loading: then there are no keys yet.
@@ -91,12 +93,12 @@ fn section(report: &mut Report<'_>, name: &str, write: Section) {
     }
     let _ = write!(report.text, "# {name}\r\n");
     write(report);
-    for (section, field, value) in std::mem::take(&mut report.server.more) {
-        if section.eq_ignore_ascii_case(name) {
-            report.line(&field, value);
-        } else {
-            report.server.more.push((section, field, value));
-        }
+    let more = std::mem::take(&mut report.facts.more).into_iter();
+    let more = more.chain(std::mem::take(&mut report.server.more));
+    let (here, elsewhere): (Vec<_>, _) = more.partition(|line| line.0.eq_ignore_ascii_case(name));
+    report.facts.more = elsewhere;
+    for (_, field, value) in here {
+        report.line(&field, value);
     }
 }
 
@@ -129,20 +131,20 @@ fn clients(report: &mut Report<'_>) {
 }
 
 fn memory(report: &mut Report<'_>) {
-    report.bytes("used_memory", report.server.used_memory);
+    report.bytes("used_memory", report.facts.used_memory);
     report.bytes("used_memory_rss", report.server.used_memory_rss);
     report.bytes("used_memory_peak", report.server.used_memory_peak);
     report.bytes("total_system_memory", report.server.total_memory);
-    report.bytes("maxmemory", report.server.maxmemory);
+    report.bytes("maxmemory", report.facts.maxmemory);
     // Beyond the budget entries go to disk; none is lost.
     report.line("maxmemory_policy", "noeviction");
-    let used = report.server.used_memory.max(1) as f64;
+    let used = report.facts.used_memory.max(1) as f64;
     let ratio = report.server.used_memory_rss as f64 / used;
     report.line("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
 }
 
 fn persistence(report: &mut Report<'_>) {
-    report.line("loading", u8::from(report.server.loading));
+    report.line("loading", u8::from(report.facts.loading));
     report.line("async_loading", 0);
     report.line("rdb_changes_since_last_save", 0);
     report.line("rdb_bgsave_in_progress", 0);
@@ -179,7 +181,7 @@ fn replication(report: &mut Report<'_>) {
         role,
         history_id,
         offset,
-    } = report.replication.clone();
+    } = report.facts.replication.clone();
     match role {
         Role::Leader { followers } => {
             report.line("role", "master");
@@ -258,7 +260,7 @@ fn errorstats(report: &mut Report<'_>) {
 fn keyspace(report: &mut Report<'_>) {
     let keys = report.keys;
     if keys > 0 {
-        let expires = report.server.keys_with_expiry;
+        let expires = report.facts.keys_with_expiry;
         report.line(
             "db0",
             format_args!("keys={keys},expires={expires},avg_ttl=0"),

@@ -41,7 +41,7 @@ pub mod view;
 
 pub use execute::{Outcome, execute};
 pub use forward::{Route, route};
-pub use host::{ClientInfo, Follower, Host, Link, Replication, Role, ServerInfo};
+pub use host::{ClientInfo, Facts, Follower, Host, Link, Replication, Role, ServerInfo};
 pub use scan::{Collected, is_wanted, keys_ahead, scan_ahead};
 pub use session::Session;
 pub use stats::Stats;

@@ -45,7 +45,7 @@ rows! { CLUSTER_ROWS Cluster;
 }
 
 fn role(call: &mut Call<'_>) -> Handled {
-    let replication = call.host.replication();
+    let replication = call.view.facts().replication;
     let out = &mut *call.out;
     match replication.role {
         Role::Leader { followers } => {
@@ -86,22 +86,17 @@ fn wait(call: &mut Call<'_>) -> Handled {
         }
         Err(_) => return Err(Error::text("ERR timeout is not an integer or out of range")),
     };
-    let replication = call.host.replication();
-    let Role::Leader { followers } = replication.role else {
+    if !call.view.leads() {
         return Err(Error::text(
             "ERR WAIT cannot be used with replica instances. Please also note that since Redis \
              4.0 if a replica is configured to be writable (which is not the default) writes to \
              replicas are just local and are not propagated.",
         ));
-    };
+    }
     if call.in_exec {
         // The transaction is one step: it cannot wait, only look.
-        let end = call.view.end_lsn();
-        let there = followers
-            .iter()
-            .filter(|follower| follower.durable_lsn >= end)
-            .count();
-        call.out.integer(there as i64);
+        let copies = call.view.copies(call.view.end_lsn());
+        call.out.integer(copies as i64);
         return Ok(Outcome::Reply);
     }
     Ok(Outcome::Wait {

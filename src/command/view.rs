@@ -1,5 +1,7 @@
 //! What a command may see and do: the boundary between commands and the rest of the replica.
 
+use super::Facts;
+
 /// A live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRef<'a> {
@@ -62,4 +64,10 @@ pub trait View {
     fn readable(&self) -> Result<(), ViewError>;
     /// The end of the log as this view sees it, uncommitted records included.
     fn end_lsn(&self) -> u64;
+    /// Whether this replica takes writes itself.
+    fn leads(&self) -> bool;
+    /// How many followers of this leader have everything up to `lsn` on disk.
+    fn copies(&self, lsn: u64) -> u64;
+    /// Facts for people and monitoring, as of now: nothing may rest on them.
+    fn facts(&self) -> Facts;
 }

@@ -59,6 +59,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         followers: Vec::new(),
         seed: None,
         disk_used_percent: 10,
+        clock_skew_ms: 0,
         message: String::new(),
     }
 }

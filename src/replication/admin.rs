@@ -391,6 +391,10 @@ pub struct ReplicaStatus {
     pub seed: Option<SeedProgress>,
     /// Used share of the data directory's file system, in percent.
     pub disk_used_percent: u8,
+    /// How far its clock is ahead of its leader's, in milliseconds; negative where it is behind. A leader's is
+    /// compared with the time that its log tells.
+    #[serde(default)]
+    pub clock_skew_ms: i64,
     /// For people: what is wrong, empty if nothing is.
     pub message: String,
 }

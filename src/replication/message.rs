@@ -155,6 +155,8 @@ pub enum Message {
         sent_at: u64,
         /// Milliseconds of the lease that the leader asks for.
         lease_ms: u32,
+        /// The leader's time by which deadlines are judged, in milliseconds since 1970.
+        time_ms: u64,
         /// Bytes of frames that follow.
         frame_bytes: u32,
     },
@@ -170,6 +172,8 @@ pub enum Message {
         sent_at: u64,
         /// As in `Append`.
         lease_ms: u32,
+        /// As in `Append`.
+        time_ms: u64,
     },
     /// What the follower has.
     Ack {

@@ -22,8 +22,8 @@ mod words;
 pub use core::Core;
 pub use lease::Lease;
 pub use types::{
-    Addressee, Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, StoreId,
-    VoterSet,
+    Addressee, Configuration, Epoch, EpochHistory, EpochStart, Lsn, Position, ReplicaId, Standing,
+    StoreId, VoterSet,
 };
 
 pub use view::{CoreView, FollowerView};

@@ -413,6 +413,7 @@ fn a_follower_commits_no_more_than_it_has_on_disk() {
         keep_from: Lsn(0),
         sent_at: 1,
         lease_ms: 0,
+        time_ms: 0,
     };
     assert_eq!(subject.give(Input::Received(7, news)), []);
     assert_eq!(

@@ -161,6 +161,17 @@ pub struct EpochStart {
     pub start: Lsn,
 }
 
+/// How a state stands to one that was seen: see [`EpochHistory::standing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has everything that was seen.
+    Has,
+    /// It has not come so far.
+    Behind,
+    /// It never will: what was seen was given up at a change of leader.
+    Parted,
+}
+
 /// The epochs of a log, ascending in epoch and in start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -201,6 +212,30 @@ impl EpochHistory {
     pub fn epoch_at(&self, lsn: Lsn) -> Epoch {
         let found = self.0.iter().rev().find(|entry| entry.start < lsn);
         found.map_or(Epoch(0), |entry| entry.epoch)
+    }
+
+    /// The position of a state at `lsn` of this history.
+    pub fn position(&self, lsn: Lsn) -> Position {
+        let epoch = self.epoch_at(lsn);
+        Position { epoch, lsn }
+    }
+
+    /// How the state at `applied` of this history stands to one that somebody has `seen`: nobody may be shown
+    /// an older one. What lies behind `applied` may yet be cut off, so it says nothing.
+    pub fn standing(&self, applied: Lsn, seen: Position) -> Standing {
+        if seen.lsn <= applied {
+            return if self.epoch_at(seen.lsn) == seen.epoch {
+                Standing::Has
+            } else {
+                Standing::Parted
+            };
+        }
+        let later = |entry: &EpochStart| entry.epoch > seen.epoch && entry.start < applied;
+        if self.0.iter().any(later) {
+            Standing::Parted
+        } else {
+            Standing::Behind
+        }
     }
 
     /// The newest epoch.
@@ -284,6 +319,37 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_stands_behind_one_that_was_seen_or_has_it_or_never_will() {
+        use Standing::{Behind, Has, Parted};
+        let history = history(&[(1, 0), (3, 120), (4, 200)]);
+        for (applied, epoch, lsn, expected) in [
+            (0, 0, 0, Has),
+            (50, 0, 0, Has),
+            (50, 1, 50, Has),
+            (50, 1, 51, Behind),
+            (50, 1, 120, Behind),
+            (119, 1, 130, Behind), // the record that parts them is not applied yet
+            (121, 1, 130, Parted),
+            (121, 1, 121, Parted),
+            (121, 2, 121, Parted),
+            (121, 2, 150, Parted),
+            (121, 1, 120, Has),
+            (121, 3, 150, Behind),
+            (150, 3, 150, Has),
+            (201, 3, 250, Parted),
+            (201, 4, 250, Behind),
+            (250, 5, 300, Behind), // an epoch that this log has not heard of
+        ] {
+            let seen = Position {
+                epoch: Epoch(epoch),
+                lsn: Lsn(lsn),
+            };
+            let standing = history.standing(Lsn(applied), seen);
+            assert_eq!(standing, expected, "{seen:?} at {applied}");
+        }
+    }
 
     fn history(entries: &[(u64, u64)]) -> EpochHistory {
         let mut history = EpochHistory::default();

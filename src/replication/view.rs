@@ -39,7 +39,7 @@ pub struct CoreView {
     pub ready: bool,
     /// Whether there is a whole state.
     pub complete: bool,
-    /// Followers, if this replica leads.
+    /// Followers, if this replica leads: each once, as an older connection goes with the next one.
     pub followers: Vec<FollowerView>,
     /// Whether the leader was heard within the last lease.
     pub leader_heard: bool,

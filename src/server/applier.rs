@@ -89,7 +89,7 @@ fn span(inner: &mut Inner) -> Option<Span> {
 }
 
 /// Applies one frame under the lock, so that nobody sees a part of it.
-fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyError> {
+pub(super) fn apply(node: &Node, frame: &Frame, generation: u64) -> Result<(), ApplyError> {
     node.with(|inner| {
         if inner.rewinds != generation || inner.applied.end != frame.start() {
             return Ok(());
@@ -97,13 +97,16 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
         let Some(store) = &mut inner.store else {
             return Ok(());
         };
-        apply_records(store, frame)?;
+        let leads = inner.core.leading().is_some();
+        apply_records(store, frame, leads)?;
         inner.applied = Tip {
             end: frame.end(),
             chain: frame.chain(),
         };
         inner.gate.applied(frame.end(), &mut inner.to_wake);
-        if inner.core.leading().is_some() {
+        if leads {
+            inner.uncommitted.push(inner.applied);
+            inner.uncommitted.committed(inner.core.released());
             node.work.notify_one(); // the barrier may be waiting for this
         } else {
             node.drive(inner, Input::Applied(frame.end()));
@@ -114,8 +117,12 @@ fn apply(node: &Arc<Node>, frame: &Frame, generation: u64) -> Result<(), ApplyEr
     })
 }
 
-/// Applies the records of the frame that comes next.
-pub(super) fn apply_records(store: &mut Store, frame: &Frame) -> Result<(), ApplyError> {
+/// Applies the records of the frame that comes next; `ahead` of being committed, as the case may be.
+pub(super) fn apply_records(
+    store: &mut Store,
+    frame: &Frame,
+    ahead: bool,
+) -> Result<(), ApplyError> {
     let payload = frame.payload();
     let mut rest: &[u8] = &payload;
     let mut lsn = frame.start();
@@ -128,7 +135,11 @@ pub(super) fn apply_records(store: &mut Store, frame: &Frame) -> Result<(), Appl
         let (record, used) =
             Record::decode(rest).map_err(|error| ApplyError::Record(lsn, error.to_string()))?;
         lsn = lsn.advance(used as u64);
-        store.apply(&record, lsn)?;
+        if ahead {
+            store.apply_ahead(&record, lsn)?;
+        } else {
+            store.apply(&record, lsn)?;
+        }
         rest = rest.get(used..).unwrap_or_default();
     }
     Ok(())

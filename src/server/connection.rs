@@ -44,6 +44,11 @@ const IN_DOUBT: &str = "INDOUBT what this reply rests on is on fewer followers t
 /// A client gets this long to take its last replies when this replica stops.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// What Redis says to whom waits when a leader becomes a follower.
+const UNBLOCKED: &[u8] =
+    b"UNBLOCKED force unblock from blocking operation, instance state changed \
+    (master -> replica?)";
+
 /// What a turn came to.
 struct Turn {
     need: Lsn,
@@ -82,7 +87,7 @@ enum End {
     Refuse(usize, &'static str),
     /// The next command waits for something that does not take the lock.
     Hold(Hold),
-    /// A read comes next, and this follower has not got what the client wrote.
+    /// A read comes next, and this follower has not got what the client has seen.
     Behind,
     Close,
 }
@@ -117,6 +122,10 @@ pub(super) struct Connection {
     pub(super) out: Writer,
     /// The newest record that this connection wrote here, or that a reply of the leader rested on.
     pub(super) written: Position,
+    /// The newest state that it has been shown, or has written: it is shown no older one.
+    pub(super) seen: Position,
+    /// When that was last known to be a part of this replica's history.
+    life: u64,
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
@@ -148,6 +157,8 @@ impl Connection {
             input: Vec::new(),
             out,
             written: Position::default(),
+            seen: Position::default(),
+            life: 0,
             handing_since: None,
             slot: Slot::new(),
             read_ahead: 0,
@@ -267,9 +278,15 @@ impl Connection {
         let replied = self.out.len();
         let mut view = StoreView::new(node, inner);
         let (follows, forwards) = (view.follows(), view.forwards());
+        let lacks = follows && view.lacks(self.seen);
+        let parted = self.parted(&view);
+        let mut reads = false;
         let mut consumed = 0;
         let mut commands = 0;
         let end = loop {
+            if parted {
+                break End::Close; // no answer would be one that goes on from what the client has seen
+            }
             let rest = self.input.get(consumed..).unwrap_or_default();
             if commands % ahead::STEP == 0
                 && rest.len() >= PIPELINE
@@ -285,16 +302,14 @@ impl Connection {
                     if follows {
                         let way = route(&self.session, args);
                         match way {
-                            Route::Here { reads: true } if view.lacks(self.written.lsn) => {
-                                break End::Behind;
-                            }
-                            Route::Here { .. } => {}
+                            Route::Here { reads: true } if lacks => break End::Behind,
+                            Route::Here { reads: here } => reads |= here,
                             _ if forwards => break self.elsewhere(way, consumed, used),
                             _ => {}
                         }
                     }
                     if let Some(walked) = self.walked.take() {
-                        if walked.reign == view.reign() {
+                        if walked.life == view.inner().life() {
                             self.session.collected = Some(walked.collected);
                         } else {
                             self.read_ahead = 0; // it has to be done once more
@@ -307,9 +322,6 @@ impl Connection {
                     }
                     consumed += used;
                     commands += 1;
-                    if NodeHost::asks(args) {
-                        self.host.refresh(view.inner());
-                    }
                     let outcome = execute(
                         &mut self.session,
                         args,
@@ -345,6 +357,7 @@ impl Connection {
                 break End::More;
             }
         };
+        view.delete_overdue();
         let waits = view.begin_wait(&mut self.slot, waker);
         let turn = Turn {
             need: view.need,
@@ -355,10 +368,10 @@ impl Connection {
             end,
             waker: waits.then(|| waker.clone()),
         };
+        if view.touched || reads {
+            self.note_shown(&view);
+        }
         if view.wrote {
-            let epoch = view.inner().core.leading().unwrap_or_default();
-            let lsn = turn.need;
-            self.note_written(Position { epoch, lsn });
             node.written(view.inner_mut());
         }
         if consumed > 0 {
@@ -366,6 +379,27 @@ impl Connection {
         }
         self.read_ahead = self.read_ahead.saturating_sub(commands);
         turn
+    }
+
+    /// Whether what this client has seen was given up meanwhile.
+    fn parted(&mut self, view: &StoreView<'_>) -> bool {
+        let life = view.inner().life();
+        if view.follows() || self.life != life {
+            self.life = life;
+            return view.has_lost(self.seen);
+        }
+        false
+    }
+
+    /// Notes what the turn has shown, and has written.
+    fn note_shown(&mut self, view: &StoreView<'_>) {
+        if view.shows() > self.seen.lsn || view.wrote {
+            let at = view.inner().core.history().position(view.shows());
+            self.seen = self.seen.max(at);
+        }
+        if view.wrote {
+            self.written = view.inner().core.history().position(view.need);
+        }
     }
 
     /// The end of a turn at a command of `used` bytes that the leader is to execute.
@@ -429,8 +463,10 @@ impl Connection {
             let _counted = Waiting::begin(&clients);
             let node = Arc::clone(&self.node);
             let waited = node.wait_for_followers(self.written, replicas, timeout_ms);
-            let count = waited.await;
-            self.out.integer(count as i64);
+            match waited.await {
+                Some(count) => self.out.integer(count as i64),
+                None => self.out.error(UNBLOCKED),
+            }
         }
         // The replies of what follows at the leader go out together with these.
         if !matches!(turn.end, End::HandOver(_)) || self.out.len() >= MAX_TURN_REPLY {

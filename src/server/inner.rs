@@ -13,12 +13,14 @@ use super::lag::LagClock;
 use super::room::{self, Disk};
 use super::snapshots::SnapshotRequest;
 use super::tail::Tail;
+use super::time::Time;
+use super::uncommitted::Uncommitted;
 use crate::log::{Frame, Log};
 use crate::replication::admin::{
     Divergent, Member, PromiseAnswer, ReplicaState, SeedProgress, Settings,
 };
 use crate::replication::message::Message;
-use crate::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, ReplicaId};
+use crate::replication::{Core, Epoch, EpochHistory, HardState, Lsn, Peer, Position, ReplicaId};
 use crate::store::{FlushJob, Record, Store};
 
 /// Work for the log's writer, in order.
@@ -112,6 +114,10 @@ pub(super) struct Inner {
     pub(super) applied: Tip,
     pub(super) tail: Tail,
     pub(super) lag: LagClock,
+    /// By which deadlines of keys are judged.
+    pub(super) time: Time,
+    /// Up to where what the state holds can be taken back.
+    pub(super) uncommitted: Uncommitted,
     pub(super) jobs: VecDeque<Job>,
     /// Bytes of frames in `jobs`.
     pub(super) queued: usize,
@@ -122,6 +128,8 @@ pub(super) struct Inner {
     pub(super) reign: u64,
     /// Rises whenever the state was brought back, or replaced.
     pub(super) rewinds: u64,
+    /// The newest state that clients have seen here, while the present one has not come so far.
+    pub(super) shown: Position,
     pub(super) peers: HashMap<Peer, mpsc::UnboundedSender<PeerCommand>>,
     pub(super) follower_names: HashMap<ReplicaId, String>,
     /// Frames that came with the input that is being driven.
@@ -232,6 +240,13 @@ impl Inner {
         self.holding || (!self.accepting && self.core.leading().is_some())
     }
 
+    /// How many followers of this leader have everything up to `lsn` on disk.
+    pub(super) fn copies(&self, lsn: Lsn) -> u64 {
+        let followers = self.core.view().followers;
+        let having = followers.iter().filter(|it| it.durable >= lsn);
+        having.count() as u64
+    }
+
     /// Whether writes must wait until a flush has caught up. Where the disk has no room for one, they
     /// are refused instead.
     pub(super) fn stalls_writers(&self) -> bool {
@@ -261,7 +276,7 @@ impl Inner {
         record.encode(&mut self.pending.buffer);
         let lsn = self.end();
         if let Some(store) = &mut self.store
-            && let Err(error) = store.apply(record, lsn)
+            && let Err(error) = store.apply_ahead(record, lsn)
         {
             self.pending.buffer.truncate(before);
             return Err(error);

@@ -4,8 +4,9 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `node`, `inner`, `tell`, `gate`, `waiting` | everything under the one lock; drives the protocol core; who is told; who may be answered |
+//! | `shown`, `uncommitted`, `time` | states that go back or are replaced, and what is shown then; by which time keys expire |
 //! | `writer`, `applier`, `upkeep`, `scrub` | the threads: log; follower's state; flushes and compaction; verification |
-//! | `listener`, `connection`, `view`, `host`, `clients` | clients |
+//! | `listener`, `connection`, `view`, `host`, `facts`, `clients` | clients |
 //! | `hold`, `walk` | what a command waits for before it is executed: cold keys, the flush, all keys |
 //! | `forward` | hands writes of a follower's clients to the leader |
 //! | `peer` | other replicas: leader's side, follower's side, seeds |
@@ -26,6 +27,7 @@ mod damage;
 mod data_dir;
 mod divergent;
 mod expiry;
+mod facts;
 mod forward;
 mod gate;
 mod gather;
@@ -50,12 +52,17 @@ mod run;
 mod salvage;
 mod scrub;
 mod shift;
+mod shown;
 mod snapshots;
 mod state;
 mod status;
 mod tail;
 mod tell;
+#[cfg(test)]
+mod testing;
 mod throttle;
+mod time;
+mod uncommitted;
 mod upkeep;
 mod view;
 mod waiting;

@@ -16,8 +16,9 @@ use super::gate::Gate;
 use super::inner::{Inner, Job, Parted, PeerCommand, Pending, Progress, Tip, Told, flushed_tip};
 use super::lag::LagClock;
 use super::room::Disk;
-use super::snapshots::refuse_all;
 use super::tail::Tail;
+use super::time::Time;
+use super::uncommitted::Uncommitted;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
 use crate::replication::admin::{
@@ -71,6 +72,8 @@ pub(super) struct Node {
     pub(super) role_changed: tokio::sync::Notify,
     /// What clients notice of work beside them.
     pub(super) courtesy: Courtesy,
+    /// Keys that expired and were deleted by this replica as leader.
+    pub(super) expired: AtomicU64,
 }
 
 impl Node {
@@ -99,12 +102,15 @@ impl Node {
             applied,
             tail: Tail::within(parts.memory_budget),
             lag: LagClock::default(),
+            time: Time::after(parts.time_ms),
+            uncommitted: Uncommitted::default(),
             jobs: VecDeque::new(),
             queued: 0,
             gate: Gate::default(),
             to_wake: Vec::new(),
             reign: 0,
             rewinds: 0,
+            shown: Position::default(),
             peers: HashMap::new(),
             follower_names: HashMap::new(),
             incoming: None,
@@ -166,6 +172,7 @@ impl Node {
             suspicion: Mutex::new(None),
             role_changed: tokio::sync::Notify::new(),
             courtesy: Courtesy::new(),
+            expired: AtomicU64::new(0),
         }
     }
 
@@ -204,6 +211,12 @@ impl Node {
 
     pub(super) fn now(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    /// The time by which deadlines of keys are judged, in milliseconds since 1970.
+    #[inline]
+    pub(super) fn judged_ms(&self, inner: &mut Inner) -> u64 {
+        inner.time.now(self.clock.wall_ms(), || self.now())
     }
 
     pub(super) fn new_peer(&self) -> Peer {
@@ -295,6 +308,8 @@ impl Node {
                 inner.durable_of.clear();
                 inner.applied_of.clear();
                 inner.lag.clear();
+                inner.time.forget_leader();
+                inner.uncommitted.begin(inner.applied);
                 // Whoever is behind has been so since now, for all that this leader knows.
                 inner.lag.note(Lsn::ZERO, self.now());
                 self.apply.notify_all();
@@ -302,6 +317,7 @@ impl Node {
             }
             Effect::StepDown => self.step_down(inner),
             Effect::Follow(leader) => {
+                inner.time.forget_leader();
                 self.follow
                     .send_if_modified(|follow| follow.replace(leader) != Some(leader));
                 self.changed();
@@ -338,7 +354,7 @@ impl Node {
     }
 
     /// Takes client commands again.
-    fn resume(&self, inner: &mut Inner) {
+    pub(super) fn resume(&self, inner: &mut Inner) {
         inner.holding = false;
         inner.quiet = false;
         self.relief.notify_waiters();
@@ -374,46 +390,6 @@ impl Node {
         self.changed();
     }
 
-    /// Drops what is not sealed; replies that rest on anything not released are never given.
-    fn step_down(&self, inner: &mut Inner) {
-        let stalled = inner.core.view().stalled;
-        tracing::info!(stalled, "no longer leads");
-        inner.accepting = false;
-        self.resume(inner);
-        inner.reign += 1;
-        inner.jobs.retain(|job| !matches!(job, Job::Barrier { .. }));
-        inner.pending = Pending::default();
-        if inner.sealing || inner.applied.end > inner.core.commit() {
-            self.rewind(inner);
-        } else if inner.applied.end == inner.tip.end {
-            // Only then: a leader that had not brought its state to the end of its log yet has not.
-            inner.applied = inner.tip;
-        }
-        let reason = "this replica no longer leads";
-        refuse_all(&mut inner.snapshot_requests, reason);
-        inner.gate.wake_all(&mut inner.to_wake);
-        self.apply.notify_all();
-        self.changed();
-    }
-
-    /// Brings the state back to what was flushed; the applier goes on from there.
-    pub(super) fn rewind(&self, inner: &mut Inner) {
-        inner.rewinds += 1;
-        inner.flush = None;
-        if let Some(store) = &mut inner.store {
-            // A flush that is running was committed: the state goes back to its cut.
-            let to = store.reset();
-            let flushed = flushed_tip(store);
-            inner.applied = if to == flushed.end {
-                flushed
-            } else {
-                inner.cut
-            };
-            assert_eq!(inner.applied.end, to, "the state goes back to a cut");
-            self.apply.notify_all();
-        }
-    }
-
     /// A frame of this leader is complete: it goes to followers and to the log at once.
     pub(super) fn seal(&self, inner: &mut Inner, frame: &Frame, barrier: Option<(u64, Lsn)>) {
         inner.lag.note(frame.start(), self.now());
@@ -421,6 +397,7 @@ impl Node {
             end: frame.end(),
             chain: frame.chain(),
         };
+        inner.uncommitted.push(inner.tip);
         inner.tail.push(frame.clone());
         self.drive(
             inner,
@@ -469,12 +446,18 @@ impl Node {
                 chain: frame.chain(),
             };
             inner.queued += frame.wire_len();
+            inner.time.hear(frame.time_ms());
             inner.tail.push(frame.clone());
         }
         self.enqueue(inner, Job::Append(frames));
     }
 
     fn released_to(&self, inner: &mut Inner, lsn: Lsn) {
+        // Where it stops leading it goes back to there.
+        inner.uncommitted.committed(lsn);
+        if let Some(store) = &mut inner.store {
+            store.committed(lsn);
+        }
         let leased = self.leased_in_step(inner);
         inner.gate.released(lsn, leased, &mut inner.to_wake);
         self.publish(inner);
@@ -488,6 +471,10 @@ impl Node {
 
     /// Judges anew whether this follower is ready.
     pub(super) fn judge(&self, inner: &mut Inner) {
+        if inner.comes_forward() {
+            tracing::info!(applied = %inner.applied.end, "the state is where it was");
+            self.changed();
+        }
         let ready = inner.core.judge_ready(inner.ready, inner.settings.max_lag);
         if ready != inner.ready {
             inner.ready = ready;
@@ -506,6 +493,8 @@ impl Node {
 pub(super) struct NodeParts {
     pub(super) id: ReplicaId,
     pub(super) chain: u32,
+    /// Of the log's last frame.
+    pub(super) time_ms: u64,
     pub(super) settings: Settings,
     pub(super) memory_budget: u64,
     pub(super) divergent: Option<Divergent>,

@@ -160,6 +160,8 @@ pub(super) struct Opened {
     pub(super) recovered: Recovered,
     /// CRC chain at the end of the log.
     pub(super) chain: u32,
+    /// Time of its last frame.
+    pub(super) time_ms: u64,
     pub(super) log: LogWriter,
     pub(super) reader: Log,
     /// `None` if a seed was under way, or the state is to be fetched anew.
@@ -270,11 +272,23 @@ fn opened(
     Ok(Opened {
         recovered,
         chain: found.tip.chain,
+        time_ms: last_time(&reader),
         log,
         reader,
         store,
         damage,
     })
+}
+
+/// The time of the log's last frame: 0 if there is none, or it cannot be read, which others tell.
+fn last_time(log: &Log) -> u64 {
+    let end = log.tip().position.lsn;
+    let inside = Lsn(end.0.saturating_sub(1));
+    let last = log
+        .locate(inside)
+        .and_then(|before| log.read_from(before.position.lsn, 1));
+    let last = last.unwrap_or_default();
+    last.last().map_or(0, crate::log::Frame::time_ms)
 }
 
 /// Opens what can be opened, rebuilds what can be rebuilt, and says what is missing.

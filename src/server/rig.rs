@@ -48,6 +48,7 @@ impl Rig {
         let parts = NodeParts {
             id: dir.id(),
             chain: opened.chain,
+            time_ms: opened.time_ms,
             memory_budget: settings.max_memory,
             settings,
             divergent: None,

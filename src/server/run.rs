@@ -69,6 +69,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let parts = NodeParts {
         id: dir.id(),
         chain: opened.chain,
+        time_ms: opened.time_ms,
         settings,
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
@@ -97,7 +98,6 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         max_clients: options.max_clients,
         total_memory: process::memory_limit(),
         flushed_at: Arc::default(),
-        expired: Arc::default(),
         commands_per_s: Arc::default(),
     });
     tracing::info!(
@@ -189,8 +189,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         failed: failed.clone(),
     };
     tasks.spawn_on(target.run(stop.clone()), &background);
-    let expired = Arc::clone(&process.expired);
-    tasks.spawn(expiry::run(Arc::clone(&node), expired, stop.clone()));
+    tasks.spawn(expiry::run(Arc::clone(&node), stop.clone()));
     let rate = Arc::clone(&process.commands_per_s);
     tasks.spawn(process::measure_rate(
         Arc::clone(&stats),

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::data_dir::DataDir;
-use crate::replication::{Lsn, ReplicaId};
 use crate::replication::message::{SeedFile, SeedManifest};
+use crate::replication::{Lsn, ReplicaId};
 use crate::store::{Engine, StoreError};
 
 /// A snapshot that nobody has asked for during this time goes.
@@ -179,6 +179,7 @@ mod tests {
         let (reply, _) = oneshot::channel();
         SnapshotRequest {
             reply,
+            by: None,
             at_least: at_least.map(Lsn),
         }
     }

@@ -7,6 +7,8 @@ use super::damage;
 use super::inner::Inner;
 use super::node::Node;
 use super::room;
+use super::shown::Hidden;
+use super::time;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
 use crate::replication::{Configuration, Core, CoreView, Epoch, Lsn, ReplicaId};
 
@@ -58,6 +60,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             followers: followers(node, inner, &view),
             seed: inner.seed.clone(),
             disk_used_percent: inner.disk.used_percent,
+            clock_skew_ms: inner.time.skew_ms(),
             message: message(inner, &view),
         }
     })
@@ -81,7 +84,7 @@ pub(super) fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
     if inner.store.is_none() || inner.seed.is_some() || inner.core.wants_seed() {
         return ReplicaState::Seeding;
     }
-    match (view.streaming, inner.ready) {
+    match (view.streaming, inner.shows().is_ok()) {
         (true, true) => ReplicaState::Streaming,
         (true, false) => ReplicaState::CatchingUp,
         (false, _) => ReplicaState::Pending,
@@ -90,12 +93,13 @@ pub(super) fn state(inner: &Inner, view: &CoreView) -> ReplicaState {
 
 /// Whether clients should come here; if not, why.
 pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static str> {
+    let shows = inner.shows().map_err(Hidden::text);
     if inner.store.is_none() {
-        return Err(if inner.damage.is_some() {
-            "its state on disk is damaged, and fetched anew"
+        return if inner.damage.is_some() {
+            Err("its state on disk is damaged, and fetched anew")
         } else {
-            "being seeded from the leader"
-        });
+            shows
+        };
     }
     if let Some(reason) = inner.gate.message() {
         return Err(reason);
@@ -111,11 +115,7 @@ pub(super) fn readiness(inner: &Inner, view: &CoreView) -> Result<(), &'static s
         return Err("its state on disk is damaged, and fetched anew");
     }
     // A follower that lost its leader goes on serving what it has.
-    if inner.ready {
-        Ok(())
-    } else {
-        Err("has not caught up with a leader since the start")
-    }
+    shows
 }
 
 /// No state that could be lost: neither records nor a seed under way.
@@ -143,14 +143,11 @@ fn followers(node: &Node, inner: &Inner, view: &CoreView) -> Vec<FollowerStatus>
     let connected = view.followers.iter().map(|follower| &follower.id);
     let all: BTreeSet<_> = known.chain(connected).copied().collect();
     let told = |id: ReplicaId| {
-        let connections = view
-            .followers
-            .iter()
-            .filter(move |follower| follower.id == id);
+        let connected = view.followers.iter().find(|follower| follower.id == id);
         let last = |of: &BTreeMap<ReplicaId, Lsn>| of.get(&id).copied().unwrap_or_default();
-        let durable = connections.clone().map(|it| it.durable).max();
-        let heard = connections.clone().any(|it| it.heard);
-        let applied = connections.map(|it| it.applied).max();
+        let durable = connected.map(|it| it.durable);
+        let heard = connected.is_some_and(|it| it.heard);
+        let applied = connected.map(|it| it.applied);
         let said = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn > Lsn::ZERO);
         FollowerStatus {
             id,
@@ -200,6 +197,9 @@ fn message(inner: &Inner, view: &CoreView) -> String {
     }
     if !inner.message.is_empty() {
         return inner.message.clone();
+    }
+    if let Some(text) = time::message(inner.time.skew_ms()) {
+        return text;
     }
     match view.leader {
         None => "no leader was assigned to this replica yet".to_owned(),

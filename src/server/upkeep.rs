@@ -155,7 +155,7 @@ impl Upkeep {
                 match found {
                     Some(found) => store.add_expiries(found),
                     None => {
-                        store.expiries_filled();
+                        store.expiries_filled(fill);
                         return None;
                     }
                 }

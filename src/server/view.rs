@@ -1,14 +1,17 @@
 //! The state as a client's command sees it: the store under the lock, with the rules of the
 //! replication about who may read and write, and the LSN that the reply must wait for.
 
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::facts;
 use super::gate::Slot;
 use super::inner::Inner;
 use super::node::Node;
 use super::room::{self, Room};
-use crate::command::{EntryRef, View, ViewError};
-use crate::replication::Lsn;
+use super::shown::Hidden;
+use crate::command::{EntryRef, Facts, View, ViewError};
+use crate::replication::{Lsn, Position, Standing};
 use crate::store::{Record, StoreError};
 
 /// A view for the commands of one connection's turn.
@@ -16,6 +19,8 @@ pub(super) struct StoreView<'a> {
     node: &'a Node,
     inner: &'a mut Inner,
     now_ms: u64,
+    /// Keys that a leader has found to have expired.
+    overdue: Vec<Box<[u8]>>,
     random: u64,
     /// The newest change that an answer rests on; it must be released first.
     pub(super) need: Lsn,
@@ -27,11 +32,12 @@ pub(super) struct StoreView<'a> {
 
 impl<'a> StoreView<'a> {
     pub(super) fn new(node: &'a Node, inner: &'a mut Inner) -> Self {
-        let now_ms = node.clock.wall_ms();
+        let now_ms = node.judged_ms(inner);
         Self {
             node,
             inner,
             now_ms,
+            overdue: Vec::new(),
             random: now_ms,
             need: Lsn::ZERO,
             wrote: false,
@@ -50,6 +56,26 @@ impl<'a> StoreView<'a> {
             self.node.begin_wait(self.inner, self.need, slot, waker);
         }
         self.touched
+    }
+
+    /// Deletes what was found to have expired: so the answer rests on a record, and the key stays gone whoever
+    /// leads next. Where nothing can be written, it rests on the clock alone.
+    pub(super) fn delete_overdue(&mut self) {
+        if self.overdue.is_empty() || self.writable().is_err() || self.inner.stalls_writers() {
+            return;
+        }
+        for key in std::mem::take(&mut self.overdue) {
+            let Some(store) = &mut self.inner.store else {
+                return;
+            };
+            let entry = store.get(&key).ok().and_then(|found| found.value);
+            let due = entry
+                .is_some_and(|entry| entry.expire_at_ms != 0 && entry.expire_at_ms <= self.now_ms);
+            // It may have been written since.
+            if due && self.append(&Record::Delete { key: &key }).is_ok() {
+                self.node.expired.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// What the view looks at.
@@ -100,7 +126,12 @@ fn refused(room: Room) -> Result<(), ViewError> {
 }
 
 fn loading() -> ViewError {
-    ViewError::Refused("LOADING this replica is being seeded from its leader, try another".into())
+    hidden(Hidden::Seeding)
+}
+
+#[cold]
+fn hidden(why: Hidden) -> ViewError {
+    ViewError::Refused(format!("LOADING this replica {}: try another", why.text()))
 }
 
 impl View for StoreView<'_> {
@@ -117,6 +148,9 @@ impl View for StoreView<'_> {
         let live = found
             .value
             .filter(|value| value.expire_at_ms == 0 || value.expire_at_ms > self.now_ms);
+        if leading && live.is_none() && found.value.is_some() {
+            self.overdue.push(key.into());
+        }
         Ok(live.map(|value| EntryRef {
             value: value.value,
             expire_at_ms: value.expire_at_ms,
@@ -173,7 +207,7 @@ impl View for StoreView<'_> {
             return Err(loading());
         };
         store
-            .random_key(self.random)
+            .random_key(self.random, self.now_ms)
             .map_err(|error| storage(self.node, &error))
     }
 
@@ -182,7 +216,8 @@ impl View for StoreView<'_> {
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
-        store.scan(cursor, count).map_err(|error| match error {
+        let found = store.scan(cursor, count, self.now_ms);
+        found.map_err(|error| match error {
             StoreError::UnknownCursor(_) => ViewError::Refused(format!("ERR {error}")),
             other => storage(self.node, &other),
         })
@@ -230,15 +265,23 @@ impl View for StoreView<'_> {
         if inner.gate.bars() {
             return Err(self.barred());
         }
-        if inner.accepting || inner.ready {
-            return Ok(());
-        }
-        let text = "LOADING this replica has not caught up with its leader since it started";
-        Err(ViewError::Refused(text.into()))
+        inner.shows().map_err(hidden)
     }
 
     fn end_lsn(&self) -> u64 {
         self.inner.end().0
+    }
+
+    fn leads(&self) -> bool {
+        self.inner.accepting
+    }
+
+    fn copies(&self, lsn: u64) -> u64 {
+        self.inner.copies(Lsn(lsn))
+    }
+
+    fn facts(&self) -> Facts {
+        facts::facts(self.node, self.inner)
     }
 }
 
@@ -248,9 +291,24 @@ impl StoreView<'_> {
         !self.inner.accepting
     }
 
-    /// Whether a client that has written up to `lsn` would read an older state here.
-    pub(super) fn lacks(&self, lsn: Lsn) -> bool {
-        self.inner.store.is_some() && self.inner.applied.end < lsn
+    /// Whether a client that has seen this would be shown an older state here.
+    pub(super) fn lacks(&self, seen: Position) -> bool {
+        self.inner.store.is_some() && self.inner.standing(seen) == Standing::Behind
+    }
+
+    /// Whether what a client has seen was given up, so that no state here will ever follow it.
+    pub(super) fn has_lost(&self, seen: Position) -> bool {
+        self.inner.store.is_some() && self.inner.standing(seen) == Standing::Parted
+    }
+
+    /// The newest change that what was executed has shown, or made. What a leader shows may have been there for
+    /// long, but then it shows as well what is committed.
+    pub(super) fn shows(&self) -> Lsn {
+        if self.touched {
+            self.need.max(self.inner.core.commit())
+        } else {
+            self.inner.applied.end
+        }
     }
 
     /// Whether this replica hands writes on to its leader.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::gate::Slot;
 use super::node::Node;
-use crate::replication::{Lsn, Position};
+use crate::replication::{Lsn, Position, Standing};
 
 /// How often a client that waits for the state to come forward looks by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -78,15 +78,16 @@ impl Node {
         .await
     }
 
-    /// Waits until this follower's state has come to `lsn`, or it is none any more.
-    pub(super) async fn applied(&self, lsn: Lsn, slot: &Slot) {
+    /// Waits until this follower's state has come to what was seen, or it is none any more.
+    pub(super) async fn applied(&self, seen: Position, slot: &Slot) {
         let reached = || {
             std::future::poll_fn(|context| {
                 let mut inner = self.inner.lock();
-                if inner.accepting || inner.store.is_none() || inner.applied.end >= lsn {
+                let behind = inner.standing(seen) == Standing::Behind;
+                if inner.accepting || inner.store.is_none() || !behind {
                     return Poll::Ready(());
                 }
-                inner.gate.wait_for_state(lsn, slot, context.waker());
+                inner.gate.wait_for_state(seen.lsn, slot, context.waker());
                 Poll::Pending
             })
         };
@@ -96,31 +97,28 @@ impl Node {
 
     /// Waits until `replicas` followers have everything up to `written` on disk, or `timeout_ms`
     /// milliseconds (0: without bound) are over; how many have it. Nobody has what is not in this
-    /// leader's log.
+    /// leader's log. `None` if this replica leads no more.
     pub(super) async fn wait_for_followers(
         &self,
         written: Position,
         replicas: u64,
         timeout_ms: u64,
-    ) -> u64 {
+    ) -> Option<u64> {
         let lsn = written.lsn;
         let mut progress = self.follower_progress.subscribe();
         let count = || {
             self.with(|inner| {
-                if lsn > Lsn::ZERO && inner.core.history().epoch_at(lsn) != written.epoch {
-                    return 0;
-                }
-                let followers = inner.core.view().followers;
-                followers
-                    .iter()
-                    .filter(|follower| follower.durable >= lsn)
-                    .count() as u64
+                let lost = lsn > Lsn::ZERO && inner.core.history().epoch_at(lsn) != written.epoch;
+                let copies = if lost { 0 } else { inner.copies(lsn) };
+                inner.accepting.then_some(copies)
             })
         };
         let enough = async {
             loop {
                 progress.borrow_and_update();
-                if count() >= replicas || progress.changed().await.is_err() {
+                if count().is_none_or(|count| count >= replicas)
+                    || progress.changed().await.is_err()
+                {
                     return;
                 }
             }

@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 
 use super::node::Node;
 use crate::command::{Collected, is_wanted};
-use crate::store::PageReader;
+use crate::store::{Deadline, PageReader};
 
 /// Keys of one step.
 const STEP: usize = 1024;
 
-/// What was collected, and in which reign: what is collected from one leader's state must not be told from
-/// another one's.
+/// What was collected, and in which life of the state: what is collected from one state must not be told from
+/// another one.
 pub(super) struct Walked {
-    pub(super) reign: u64,
+    pub(super) life: u64,
     pub(super) collected: Collected,
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn collect(node: &Arc<Node>, pattern: Vec<u8>) -> Option<Walked
 }
 
 fn walk(node: &Node, pattern: &[u8], client: &Weak<()>) -> Option<Walked> {
-    let reign = node.with(|inner| inner.reign);
+    let life = node.with(|inner| inner.life());
     let mut found = Vec::new();
     let mut cursor = 0;
     loop {
@@ -37,18 +37,23 @@ fn walk(node: &Node, pattern: &[u8], client: &Weak<()>) -> Option<Walked> {
             store.and_then(|store| store.page_reader(cursor, STEP))
         });
         let page = reader.map(PageReader::read).transpose().ok()?;
-        let (next, keys) = node.with(|inner| {
-            let same = inner.reign == reign && client.strong_count() > 0;
+        let (now_ms, (next, keys)) = node.with(|inner| {
+            let now_ms = node.judged_ms(inner);
+            let same = inner.life() == life && client.strong_count() > 0;
             let store = inner.store.as_mut().filter(|_| same)?;
             if let Some(page) = page {
                 store.take_page(page);
             }
-            store.scan(cursor, STEP).ok()
+            let found = store.scan_with_deadlines(cursor, STEP, now_ms).ok()?;
+            Some((now_ms, found))
         })?;
-        found.extend(keys.into_iter().filter(|key| is_wanted(pattern, key)));
+        found.extend(keys.into_iter().filter(|(key, _)| is_wanted(pattern, key)));
         if next == 0 {
-            let collected = Collected::of(found);
-            return Some(Walked { reign, collected });
+            // Meanwhile some have expired.
+            let live = |(_, at): &Deadline| *at == 0 || *at > now_ms;
+            let keys = found.into_iter().filter(live).map(|(key, _)| key);
+            let collected = Collected::of(keys.collect());
+            return Some(Walked { life, collected });
         }
         cursor = next;
     }

@@ -33,6 +33,7 @@ enum Work {
         records: u32,
         epoch: Epoch,
         start: Lsn,
+        time: u64,
         chain: u32,
         reign: u64,
     },
@@ -68,10 +69,10 @@ impl Writer {
                     records,
                     epoch,
                     start,
+                    time,
                     chain,
                     reign,
                 } => {
-                    let time = self.node.clock.wall_ms();
                     let frame = Frame::seal(payload, records, epoch, start, time, chain);
                     self.sealed(&frame, reign)?;
                 }
@@ -96,7 +97,7 @@ impl Writer {
         let node = &self.node;
         let work = node.wait(&node.work, IDLE, |inner| {
             node.say_quiet(inner);
-            let work = take(inner)?;
+            let work = take(node, inner)?;
             Some(cut_if_wanted(node, inner, work))
         });
         match work {
@@ -189,34 +190,7 @@ impl Writer {
     /// goes on meanwhile, and may be deposed since it asked for the barrier.
     fn barrier(&mut self, epoch: Epoch, version: u64) -> anyhow::Result<()> {
         let node = Arc::clone(&self.node);
-        let frames = node.with(|inner| {
-            let mut frames = Vec::new();
-            if inner.core.leading() != Some(epoch) {
-                return Ok(frames);
-            }
-            if inner.pending.records > 0 {
-                frames.push(seal_now(&node, inner, epoch));
-            }
-            let record = Record::Barrier { version };
-            let mut payload = Vec::new();
-            record.encode(&mut payload);
-            let (tip, time) = (inner.tip, node.clock.wall_ms());
-            let frame = Frame::seal(payload, 1, epoch, tip.end, time, tip.chain);
-            if let Some(store) = &mut inner.store {
-                store.apply(&record, frame.end())?;
-            }
-            inner.applied = Tip {
-                end: frame.end(),
-                chain: frame.chain(),
-            };
-            inner.pending.start = frame.end();
-            inner.accepting = true;
-            // Whoever leads has all: it goes on serving reads when another one leads.
-            inner.ready = true;
-            node.seal(inner, &frame, Some((version, frame.end())));
-            frames.push(frame);
-            Ok::<_, crate::store::StoreError>(frames)
-        })?;
+        let frames = node.with(|inner| seal_barrier(&node, inner, epoch, version))?;
         self.append(&frames)
     }
 
@@ -291,14 +265,12 @@ impl Writer {
         self.log.reset(at, history.clone(), chain)?;
         let node = &self.node;
         let old = node.with(|inner| {
-            let old = (inner.store.take(), inner.flush.take());
-            inner.flush_wanted = false;
-            inner.rewinds += 1;
-            inner.tip = Tip { end: at, chain };
-            inner.applied = Tip {
+            let nothing = Tip {
                 end: Lsn::ZERO,
                 chain: 0,
             };
+            let old = inner.place(None, nothing);
+            inner.tip = Tip { end: at, chain };
             inner.tail.clear();
             inner.lag.clear();
             node.drive(
@@ -312,7 +284,7 @@ impl Writer {
             old
         });
         // Gigabytes, perhaps: they go without the lock.
-        if let Some(store) = &old.0 {
+        if let Some(store) = &old {
             store.engine().interrupt();
         }
         drop(old);
@@ -320,12 +292,48 @@ impl Writer {
     }
 }
 
+/// The frames of a barrier and of what clients have executed before it, if this leader still is the one that
+/// asked for it.
+pub(super) fn seal_barrier(
+    node: &Node,
+    inner: &mut Inner,
+    epoch: Epoch,
+    version: u64,
+) -> Result<Vec<Frame>, crate::store::StoreError> {
+    let mut frames = Vec::new();
+    if inner.core.leading() != Some(epoch) {
+        return Ok(frames);
+    }
+    if inner.pending.records > 0 {
+        frames.push(seal_now(node, inner, epoch));
+    }
+    let record = Record::Barrier { version };
+    let mut payload = Vec::new();
+    record.encode(&mut payload);
+    let (tip, time) = (inner.tip, node.judged_ms(inner));
+    let frame = Frame::seal(payload, 1, epoch, tip.end, time, tip.chain);
+    if let Some(store) = &mut inner.store {
+        store.apply_ahead(&record, frame.end())?;
+    }
+    inner.applied = Tip {
+        end: frame.end(),
+        chain: frame.chain(),
+    };
+    inner.pending.start = frame.end();
+    inner.accepting = true;
+    // Whoever leads has all: it goes on serving reads when another one leads.
+    inner.ready = true;
+    node.seal(inner, &frame, Some((version, frame.end())));
+    frames.push(frame);
+    Ok(frames)
+}
+
 /// Takes the next work. A barrier waits until the state has been brought to the end of the log, and
 /// until then no client write is accepted; records are taken only when no job is waiting, or together
 /// with a barrier.
-fn take(inner: &mut Inner) -> Option<Work> {
+fn take(node: &Node, inner: &mut Inner) -> Option<Work> {
     match inner.jobs.front() {
-        None if inner.pending.records > 0 => Some(seal(inner)),
+        None if inner.pending.records > 0 => Some(seal(node, inner)),
         Some(Job::Barrier { .. }) if !inner.accepting && inner.applied.end < inner.tip.end => {
             // The disk shows that it is alive meanwhile: a long log to apply is no stall.
             let beat = |job: &Job| matches!(job, Job::Beat);
@@ -347,10 +355,11 @@ fn cut_if_wanted(node: &Node, inner: &mut Inner, work: Work) -> Work {
             records,
             epoch,
             start,
+            time,
             chain,
             ..
         } if inner.flush_wanted => {
-            let frame = Frame::seal(payload, records, epoch, start, node.clock.wall_ms(), chain);
+            let frame = Frame::seal(payload, records, epoch, start, time, chain);
             inner.sealing = false;
             node.seal(inner, &frame, None);
             node.cut(inner);
@@ -389,22 +398,24 @@ fn take_pending(inner: &mut Inner) -> (Vec<u8>, u32, Lsn) {
 }
 
 /// Seals what clients have executed at once, under the lock.
-fn seal_now(node: &Node, inner: &mut Inner, epoch: Epoch) -> Frame {
+pub(super) fn seal_now(node: &Node, inner: &mut Inner, epoch: Epoch) -> Frame {
     let (payload, records, start) = take_pending(inner);
-    let (time, chain) = (node.clock.wall_ms(), inner.tip.chain);
+    let (time, chain) = (node.judged_ms(inner), inner.tip.chain);
     let frame = Frame::seal(payload, records, epoch, start, time, chain);
     node.seal(inner, &frame, None);
     frame
 }
 
-fn seal(inner: &mut Inner) -> Work {
+fn seal(node: &Node, inner: &mut Inner) -> Work {
     let (payload, records, start) = take_pending(inner);
+    let time = node.judged_ms(inner);
     inner.sealing = true;
     Work::Seal {
         payload,
         records,
         epoch: inner.core.leading().unwrap_or_default(),
         start,
+        time,
         chain: inner.tip.chain,
         reign: inner.reign,
     }

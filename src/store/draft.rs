@@ -47,11 +47,16 @@ impl<'a> Draft<'a> {
 
     /// The same as another entry.
     pub(super) fn copy(entry: Entry<'a>) -> Self {
+        Self::stored(entry.key(), entry.stored())
+    }
+
+    /// A key with what was stored for it.
+    pub(super) fn stored(key: &'a [u8], stored: &'a [u8]) -> Self {
         Self {
-            key: entry.key(),
+            key,
             head: [0; TAG + LSN + EXPIRY],
             head_len: 0,
-            rest: entry.stored(),
+            rest: stored,
         }
     }
 

@@ -21,14 +21,16 @@ pub(super) struct Expiry {
     hints: BTreeSet<Hint>,
     /// Whether no key is missing: those that were flushed before the store was opened are looked for.
     whole: bool,
+    /// Rises when a `Clear` removes everything, or is taken back: what was looked for before counts no more.
+    life: u64,
 }
 
 /// What was taken out of the index since a moment to which the store may have to go back.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     removed: Vec<Hint>,
-    /// The whole index of before a `Clear`.
-    cleared: Vec<BTreeSet<Hint>>,
+    /// The whole index of before a `Clear`, and whether nothing was missing in it.
+    cleared: Vec<(BTreeSet<Hint>, bool)>,
 }
 
 impl Undo {
@@ -44,6 +46,7 @@ impl Expiry {
     pub(super) fn of(meta: &Meta) -> Self {
         Self {
             hints: BTreeSet::new(),
+            life: 0,
             whole: meta.keys == 0 || meta.expiring == Some(0),
         }
     }
@@ -53,9 +56,13 @@ impl Expiry {
         self.whole.then_some(self.hints.len() as u64)
     }
 
-    /// All keys that were flushed before the opening have been looked at.
-    pub(super) fn filled(&mut self) {
-        self.whole = true;
+    /// All keys that were flushed before the opening have been looked at, in the life that is told.
+    pub(super) fn filled(&mut self, life: u64) {
+        self.whole |= life == self.life;
+    }
+
+    pub(super) fn life(&self) -> u64 {
+        self.life
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,11 +90,15 @@ impl Expiry {
 
     pub(super) fn clear(&mut self, undo: &mut Undo) {
         let hints = std::mem::take(&mut self.hints);
-        undo.cleared.push(hints);
+        undo.cleared.push((hints, self.whole));
+        self.whole = true;
+        self.life += 1;
     }
 
     pub(super) fn restore(&mut self, undo: Undo) {
-        for mut hints in undo.cleared {
+        for (mut hints, whole) in undo.cleared {
+            self.whole &= whole;
+            self.life += 1;
             // Into the bigger one, which is the older one most times.
             if hints.len() > self.hints.len() {
                 std::mem::swap(&mut hints, &mut self.hints);
@@ -110,19 +121,25 @@ impl Expiry {
 pub struct ExpiryFill {
     engine: Arc<dyn Engine>,
     generation: u32,
+    /// Of the index that it is for.
+    pub(super) life: u64,
     /// The first key not looked at, `None` at the end.
     next: Option<Vec<u8>>,
 }
 
 /// Keys that expire, for [`Store::add_expiries`](super::Store::add_expiries).
 #[derive(Debug, Default)]
-pub struct Expiries(pub(super) Vec<Hint>);
+pub struct Expiries {
+    pub(super) hints: Vec<Hint>,
+    pub(super) life: u64,
+}
 
 impl ExpiryFill {
-    pub(super) fn new(engine: Arc<dyn Engine>, generation: u32) -> Self {
+    pub(super) fn new(engine: Arc<dyn Engine>, generation: u32, life: u64) -> Self {
         Self {
             engine,
             generation,
+            life,
             next: Some(Vec::new()),
         }
     }
@@ -144,6 +161,9 @@ impl ExpiryFill {
                 found.push((expire_at_ms, key.into_boxed_slice()));
             }
         }
-        Ok(Some(Expiries(found)))
+        Ok(Some(Expiries {
+            hints: found,
+            life: self.life,
+        }))
     }
 }

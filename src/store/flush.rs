@@ -145,6 +145,34 @@ impl Store {
         true
     }
 
+    /// Whether nobody but the store holds the sealed layer, so that it can take changes again.
+    pub(super) fn can_unseal(&self) -> bool {
+        let sealed = self.sealed.as_ref();
+        sealed.is_some_and(|sealed| {
+            Arc::strong_count(&sealed.contents) == 1 && !sealed.ticket.is_begun()
+        })
+    }
+
+    /// The sealed layer takes the place of the active one, of which everything has been taken back.
+    pub(super) fn unseal(&mut self) {
+        let Some(sealed) = self.sealed.take() else {
+            return;
+        };
+        match Arc::try_unwrap(sealed.contents) {
+            Ok(contents) => {
+                let mut layer = Layer::new(sealed.id, contents.table);
+                layer.cleared = contents.cleared;
+                layer.absorbed = sealed.absorbed;
+                layer.undo = sealed.undo;
+                let empty = std::mem::replace(&mut self.active, layer);
+                self.active.absorbed.push(empty.id);
+                self.active.absorbed.extend(empty.absorbed);
+                self.garbage.tables.push(empty.table);
+            }
+            Err(contents) => self.sealed = Some(Sealed { contents, ..sealed }),
+        }
+    }
+
     /// Gives up a flush whose job was dropped or has failed: its entries are unflushed again.
     /// Takes about 0.2 microseconds an entry. An error if the job is running, or has succeeded.
     pub fn abort_flush(&mut self) -> Result<()> {
@@ -154,6 +182,8 @@ impl Store {
                 None => Ok(()),
             };
         };
+        // What the newer layer replaced in the older one was not noted.
+        self.keep_all();
         let mut active = self.replace_active();
         let merged = &mut self.active;
         merged.absorbed = vec![active.id, sealed.id];
@@ -204,6 +234,7 @@ impl Store {
         self.applied = base.flushed;
         self.keys = base.keys;
         self.generation = base.generation;
+        self.keep_all();
         self.scans.clear();
         self.pages.clear();
         self.applied

@@ -87,6 +87,11 @@ impl Ticket {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether the job was begun, well or badly.
+    pub(super) fn is_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire) != PENDING
+    }
+
     /// `false` if the job is running or done: its entries are on disk, or will be.
     pub(super) fn cancel(&self) -> bool {
         self.step(PENDING, CANCELLED) || self.step(FAILED, CANCELLED)

@@ -5,6 +5,7 @@
 //! | `record` | the records of the log, which [`Store::apply`] applies |
 //! | `state` | [`Store`]: lookups, changes, the cache |
 //! | `layer`, `flush` | changes that are not flushed, and how they become so |
+//! | `rollback` | taking back what is not committed |
 //! | `scan`, `expiry`, `digest` | walking over keys; finding expired ones; comparing states |
 //! | `warm`, `page` | cold keys, and pages of scans, read without the lock |
 //! | `table`, `shard` | the hash table, and the small ones that it is made of |
@@ -34,6 +35,7 @@ mod memory;
 mod meta;
 mod page;
 pub mod record;
+mod rollback;
 mod scan;
 mod shard;
 mod state;
@@ -54,5 +56,6 @@ pub use memory::MemoryEngine;
 pub use meta::Meta;
 pub use page::{Page, PageReader};
 pub use record::{Record, RecordError};
+pub use scan::Deadline;
 pub use state::{Lookup, Store, StoreOptions, check_size};
 pub use warm::{CacheStats, Warm, Warmer};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::error::Result;
-use super::scan::EXTRA_KEYS;
+use super::scan::{Deadline, EXTRA_KEYS, deadline};
 use super::state::Store;
 
 /// Keys of all pages that are kept for calls that are about to come; but one page is always kept.
@@ -26,7 +26,7 @@ pub struct Page {
     engine: Arc<dyn Engine>,
     flushes: u64,
     cursor: u64,
-    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) keys: Vec<Deadline>,
     /// The key that follows, if there is one.
     pub(super) next: Option<Vec<u8>>,
 }
@@ -37,9 +37,9 @@ impl PageReader {
         let mut range = self.engine.range(self.generation, &self.from);
         let mut keys = Vec::new();
         let next = loop {
-            match range.next().transpose()? {
+            match range.next().map(deadline).transpose()? {
                 Some((key, _)) if keys.len() > self.count => break Some(key),
-                Some((key, _)) => keys.push(key),
+                Some(found) => keys.push(found),
                 None => break None,
             }
         };

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::engine::Entries;
+use super::entry::{Entry, parse_stored};
 use super::error::{Result, StoreError};
 use super::page::Page;
 use super::state::Store;
@@ -25,6 +25,8 @@ pub(super) const EXTRA_KEYS: usize = 128;
 
 /// Tries to find a visible key at random in memory.
 const SAMPLE_TRIES: u64 = 32;
+/// Steps of a scan, of some hundred keys at most, in which the first visible key is looked for.
+const FIRST_KEY_STEPS: u32 = 4096;
 
 /// The scans under way.
 #[derive(Debug)]
@@ -122,9 +124,20 @@ impl Scans {
 }
 
 impl Store {
-    /// About `count` keys from `cursor` on (0 begins), and the cursor to go on with (0 at the
-    /// end). A key that exists from the first call to the last is returned at least once.
-    pub fn scan(&mut self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>)> {
+    /// About `count` keys from `cursor` on (0 begins) that have not expired at `now_ms`, and the cursor to go on
+    /// with (0 at the end). A key that exists from the first call to the last is returned at least once.
+    pub fn scan(&mut self, cursor: u64, count: usize, now_ms: u64) -> Result<(u64, Vec<Vec<u8>>)> {
+        let (next, found) = self.scan_with_deadlines(cursor, count, now_ms)?;
+        Ok((next, found.into_iter().map(|(key, _)| key).collect()))
+    }
+
+    /// The same, with the time at which each key expires.
+    pub fn scan_with_deadlines(
+        &mut self,
+        cursor: u64,
+        count: usize,
+        now_ms: u64,
+    ) -> Result<(u64, Vec<Deadline>)> {
         let session = if cursor == 0 {
             self.begin_scan()
         } else {
@@ -139,8 +152,10 @@ impl Store {
                 position.next += 1;
                 looked_at += 1;
                 // What was flushed meanwhile comes up in the engine.
-                if self.unflushed(key) == Some(true) {
-                    keys.push(key.to_vec());
+                if let Unflushed::There(at) = self.unflushed(key)
+                    && is_live(at, now_ms)
+                {
+                    keys.push((key.to_vec(), at));
                 }
                 continue;
             }
@@ -160,7 +175,12 @@ impl Store {
                     let wanted = count.max(1) - keys.len();
                     let examine = count.saturating_add(EXTRA_KEYS) - looked_at;
                     let page = self.page_for(cursor);
-                    match self.walk_engine(from, page, wanted, examine, &mut keys)? {
+                    let walk = Walk {
+                        wanted,
+                        examine,
+                        now_ms,
+                    };
+                    match self.walk_engine(from, page, &walk, &mut keys)? {
                         Some(next) => {
                             position.phase = Phase::Flushed { from: next };
                             break;
@@ -172,6 +192,17 @@ impl Store {
             }
         }
         Ok((self.scans.put(session, position), keys))
+    }
+
+    /// What the changes that are not flushed say about a key.
+    fn unflushed(&self, key: &[u8]) -> Unflushed {
+        match self.locate_unflushed(self.hash(key), key) {
+            None => Unflushed::Nothing,
+            Some(place) => match self.entry(place).ok().and_then(Entry::value) {
+                None => Unflushed::Gone,
+                Some(entry) => Unflushed::There(entry.expire_at_ms),
+            },
+        }
     }
 
     fn begin_scan(&mut self) -> Session {
@@ -236,31 +267,33 @@ impl Store {
         &mut self,
         from: &[u8],
         page: Option<Page>,
-        wanted: usize,
-        examine: usize,
-        keys: &mut Vec<Vec<u8>>,
+        walk: &Walk,
+        keys: &mut Vec<Deadline>,
     ) -> Result<Option<Vec<u8>>> {
         if self.is_cleared() {
             return Ok(None);
         }
-        let enough = keys.len() + wanted;
-        let (mut items, next): (Entries, _) = match page {
-            Some(page) => {
-                let keys = page.keys.into_iter().map(|key| Ok((key, Vec::new())));
-                (Box::new(keys), page.next)
-            }
+        let enough = keys.len() + walk.wanted;
+        let (mut items, next): (Deadlines, _) = match page {
+            Some(page) => (Box::new(page.keys.into_iter().map(Ok)), page.next),
             None => {
                 self.stats.walked += 1;
-                (self.engine.range(self.meta.generation, from), None)
+                let range = self.engine.range(self.meta.generation, from);
+                (Box::new(range.map(deadline)), None)
             }
         };
         for (examined, item) in (&mut items).enumerate() {
-            let (key, _) = item?;
-            if keys.len() >= enough || examined > examine {
+            let (key, flushed) = item?;
+            if keys.len() >= enough || examined > walk.examine {
                 return Ok(Some(key));
             }
-            if self.unflushed(&key) != Some(false) {
-                keys.push(key);
+            let at = match self.unflushed(&key) {
+                Unflushed::Nothing => flushed,
+                Unflushed::There(at) => at,
+                Unflushed::Gone => continue,
+            };
+            if is_live(at, walk.now_ms) {
+                keys.push((key, at));
             }
         }
         Ok(next)
@@ -273,9 +306,9 @@ impl Store {
         self.active.cleared.or(sealed).is_some()
     }
 
-    /// A key chosen by a random number, `None` if there is none. Where most keys are in memory,
+    /// A key chosen by a random number that has not expired at `now_ms`, `None` if there is none. Where most keys are in memory,
     /// one is about as likely as another; else the distances between the keys play a part.
-    pub fn random_key(&mut self, random: u64) -> Result<Option<Vec<u8>>> {
+    pub fn random_key(&mut self, random: u64, now_ms: u64) -> Result<Option<Vec<u8>>> {
         if self.keys == 0 {
             return Ok(None);
         }
@@ -286,12 +319,13 @@ impl Store {
                 None => self.engine.sample(self.meta.generation, mix(random))?,
             };
             if let Some(key) = found
-                && self.get(&key)?.value.is_some()
+                && let Some(entry) = self.get(&key)?.value
+                && is_live(entry.expire_at_ms, now_ms)
             {
                 return Ok(Some(key));
             }
         }
-        self.first_key()
+        self.first_key(now_ms)
     }
 
     /// A key in memory, deleted ones included; `None` as often as most keys are elsewhere.
@@ -313,11 +347,12 @@ impl Store {
         None
     }
 
-    /// The first key that a scan finds: for stores of next to nothing but deleted keys.
-    fn first_key(&mut self) -> Result<Option<Vec<u8>>> {
+    /// The first key that a scan finds, if it finds one soon: for stores of next to nothing but deleted, or
+    /// expired, keys.
+    fn first_key(&mut self, now_ms: u64) -> Result<Option<Vec<u8>>> {
         let mut cursor = 0;
-        loop {
-            let (next, mut keys) = self.scan(cursor, 1)?;
+        for _ in 0..FIRST_KEY_STEPS {
+            let (next, mut keys) = self.scan(cursor, 1, now_ms)?;
             if let Some(key) = keys.pop() {
                 self.scans.take(next);
                 return Ok(Some(key));
@@ -327,7 +362,41 @@ impl Store {
             }
             cursor = next;
         }
+        self.scans.take(cursor);
+        Ok(None)
     }
+}
+
+/// What changes that are not flushed say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unflushed {
+    /// Nothing: the engine knows.
+    Nothing,
+    Gone,
+    /// It exists, and expires then (0 for never).
+    There(u64),
+}
+
+/// What a walk over the engine's keys is for.
+struct Walk {
+    wanted: usize,
+    examine: usize,
+    now_ms: u64,
+}
+
+/// A key, and when it expires (milliseconds since 1970, 0 for never).
+pub type Deadline = (Vec<u8>, u64);
+type Deadlines = Box<dyn Iterator<Item = Result<Deadline>>>;
+
+/// Of an entry of the engine.
+pub(super) fn deadline(item: Result<(Vec<u8>, Vec<u8>)>) -> Result<Deadline> {
+    let (key, stored) = item?;
+    Ok((key, parse_stored(&stored)?.expire_at_ms))
+}
+
+/// Whether what expires at a time is there at another.
+fn is_live(expire_at_ms: u64, now_ms: u64) -> bool {
+    expire_at_ms == 0 || expire_at_ms > now_ms
 }
 
 fn mix(number: u64) -> u64 {

@@ -81,11 +81,23 @@ impl Shard {
     }
 
     /// `true` if there was an entry of the key.
-    #[inline]
     pub(super) fn insert(&mut self, hash: u64, draft: &Draft<'_>, common: &Common) -> bool {
+        self.replace(hash, draft, common, |_| {})
+    }
+
+    /// The same, telling the entry that was there before it goes.
+    #[inline]
+    pub(super) fn replace(
+        &mut self,
+        hash: u64,
+        draft: &Draft<'_>,
+        common: &Common,
+        goes: impl FnOnce(Entry<'_>),
+    ) -> bool {
         let Self { handles, arena } = self;
         let found = handles.find_mut(hash, |handle| arena.key(*handle) == draft.key());
         if let Some(handle) = found {
+            goes(arena.get(*handle));
             if !arena.overwrite(*handle, draft) {
                 let new = arena.append(draft, &common.pool);
                 let old = std::mem::replace(handle, new);

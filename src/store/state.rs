@@ -14,6 +14,7 @@ use super::layer::{Layer, Sealed};
 use super::meta::Meta;
 use super::page::Pages;
 use super::record::Record;
+use super::rollback::{Kind, Rollback};
 use super::scan::Scans;
 use super::table::{Common, Hand, Slot, Table};
 use super::warm::{CacheStats, read_entry};
@@ -90,6 +91,8 @@ pub struct Store {
     pub(super) scans: Scans,
     pub(super) pages: Pages,
     pub(super) garbage: Garbage,
+    /// What changes that are not committed have overwritten.
+    pub(super) rollback: Rollback,
     /// Flushes that ended since the opening.
     pub(super) flushes: u64,
     pub(super) stats: CacheStats,
@@ -113,10 +116,11 @@ impl Store {
         engine.retire(meta.generation);
         let expiry = Expiry::of(&meta);
         let common = Common::default();
+        let applied = meta.flushed;
         Ok(Self {
             engine,
             options,
-            applied: meta.flushed,
+            applied,
             keys: meta.keys,
             generation: meta.generation,
             meta,
@@ -133,6 +137,7 @@ impl Store {
             scans: Scans::new(options.seed),
             pages: Pages::default(),
             garbage: Garbage::default(),
+            rollback: Rollback::at(applied),
             flushes: 0,
             stats: CacheStats::default(),
         })
@@ -177,7 +182,8 @@ impl Store {
     pub fn bytes(&self) -> usize {
         let settling: usize = self.settling.iter().map(Table::bytes).sum();
         let tables = self.unflushed_bytes() + settling + self.clean.bytes();
-        tables + self.common.pool.bytes() + self.expiry.len() * HINT_BYTES
+        let index = self.expiry.len() * HINT_BYTES;
+        tables + self.common.pool.bytes() + index + self.rollback.bytes()
     }
 
     /// Bytes of memory of the entries that are not flushed.
@@ -263,7 +269,7 @@ impl Store {
     }
 
     /// The entry at a place, or the LSN of the `Clear` that removed it.
-    fn entry(&self, place: Place) -> Result<Entry<'_>, Lsn> {
+    pub(super) fn entry(&self, place: Place) -> Result<Entry<'_>, Lsn> {
         match place {
             Place::Active(slot) => Ok(self.active.table.at(slot)),
             Place::Sealed(slot) => {
@@ -278,13 +284,6 @@ impl Store {
             }
             Place::Absent(lsn) => Err(lsn),
         }
-    }
-
-    /// What the changes that are not flushed say about a key: `None` if nothing, else whether
-    /// it exists.
-    pub(super) fn unflushed(&self, key: &[u8]) -> Option<bool> {
-        let place = self.locate_unflushed(self.hash(key), key)?;
-        Some(self.entry(place).is_ok_and(|entry| !entry.is_tombstone()))
     }
 
     /// Reads a key from the engine into the cache.
@@ -316,8 +315,23 @@ impl Store {
         true
     }
 
-    /// Applies the record that ends at `lsn`. Records come in the order of the log.
+    /// Applies the record that ends at `lsn`, and is committed. Records come in the order of the log.
     pub fn apply(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<()> {
+        self.bring_forward(record, lsn, false)?;
+        self.rollback.stays(lsn);
+        Ok(())
+    }
+
+    /// The same for one that is not committed: it can be [taken back](Self::take_back) until it is said to be
+    /// [committed](Self::committed).
+    pub fn apply_ahead(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<()> {
+        self.bring_forward(record, lsn, true)?;
+        self.bound_rollback();
+        Ok(())
+    }
+
+    #[inline]
+    fn bring_forward(&mut self, record: &Record<'_>, lsn: Lsn, ahead: bool) -> Result<()> {
         assert!(
             lsn > self.applied,
             "record {lsn} comes after {}",
@@ -332,7 +346,13 @@ impl Store {
                 created,
             } => {
                 check_size(key, value)?;
-                self.change(&Draft::put(key, value, expire_at_ms, lsn));
+                let kind = if created {
+                    Kind::Created
+                } else {
+                    Kind::Replaced
+                };
+                let note = ahead.then_some((lsn, kind));
+                self.change(&Draft::put(key, value, expire_at_ms, lsn), note);
                 if expire_at_ms != 0 {
                     self.expiry.insert(expire_at_ms, key);
                 }
@@ -340,47 +360,61 @@ impl Store {
             }
             Record::Delete { key } => {
                 check_size(key, b"")?;
-                self.change(&Draft::tombstone(key, lsn));
+                let note = ahead.then_some((lsn, Kind::Deleted));
+                self.change(&Draft::tombstone(key, lsn), note);
                 debug_assert!(self.keys > 0, "only keys that exist are deleted");
                 self.keys = self.keys.saturating_sub(1);
             }
-            Record::Clear => self.clear(lsn),
+            Record::Clear => self.clear(lsn, ahead),
         }
         self.applied = lsn;
         self.evict();
         Ok(())
     }
 
-    fn change(&mut self, draft: &Draft<'_>) {
+    fn change(&mut self, draft: &Draft<'_>, note: Option<(Lsn, Kind)>) {
         let key = draft.key();
         let hash = self.hash(key);
+        let mut hint = 0;
         if !self.expiry.is_empty()
             && let Some(place) = self.locate(hash, key)
         {
             let old = self.entry(place).map_or(0, Entry::expire_at_ms);
             if old != 0 {
                 self.expiry.remove(old, key, &mut self.active.undo);
+                hint = old;
             }
         }
-        if !self.active.table.insert(hash, draft) {
+        let (table, rollback) = (&mut self.active.table, &mut self.rollback);
+        let found = match note {
+            None => table.insert(hash, draft),
+            Some((lsn, kind)) => {
+                rollback.note(lsn, kind, key, hint);
+                table.replace(hash, draft, |old| rollback.replaces(old))
+            }
+        };
+        if !found {
             self.clean.remove(hash, key);
         }
     }
 
     /// Nothing is looked at: the tables are dropped later, and the engine's entries are left
     /// behind in a generation that is not read any more.
-    fn clear(&mut self, lsn: Lsn) {
+    fn clear(&mut self, lsn: Lsn, ahead: bool) {
+        let empty = || Table::new(self.common.clone());
+        let active = std::mem::replace(&mut self.active.table, empty());
+        let clean = std::mem::replace(&mut self.clean, empty());
+        self.garbage.tables.push(clean);
+        if ahead {
+            self.note_clear(lsn, active);
+        } else {
+            self.garbage.tables.push(active);
+        }
         if self.active.cleared.is_none() {
             self.generation += 1;
         }
         self.active.cleared = Some(lsn);
         self.keys = 0;
-        let empty = || Table::new(self.common.clone());
-        let tables = [
-            std::mem::replace(&mut self.active.table, empty()),
-            std::mem::replace(&mut self.clean, empty()),
-        ];
-        self.garbage.tables.extend(tables);
         self.garbage.tables.extend(self.settling.drain(..));
         self.settle_shard = 0;
         self.expiry.clear(&mut self.active.undo);
@@ -397,6 +431,7 @@ impl Store {
                 keys.push(key.into_vec());
             } else {
                 self.expiry.remove(at, &key, &mut self.active.undo);
+                self.note_hint(at, &key);
             }
         }
         Ok(keys)
@@ -413,17 +448,27 @@ impl Store {
     /// that were flushed before. `None` if there are none.
     pub fn expiry_fill(&self) -> Option<ExpiryFill> {
         let missing = self.expiry.most().is_none();
-        missing.then(|| ExpiryFill::new(Arc::clone(&self.engine), self.meta.generation))
+        let generation = self.meta.generation;
+        missing.then(|| ExpiryFill::new(Arc::clone(&self.engine), generation, self.expiry.life()))
     }
 
     /// An [`ExpiryFill`] has come to its end, and all that it found was taken over.
-    pub fn expiries_filled(&mut self) {
-        self.expiry.filled();
+    pub fn expiries_filled(&mut self, fill: &ExpiryFill) {
+        self.expiry.filled(fill.life);
     }
 
-    /// Takes over what an [`ExpiryFill`] found.
+    /// A hint, as one stays of a key that was changed while it was on disk only.
+    #[cfg(test)]
+    pub(crate) fn add_hint(&mut self, expire_at_ms: u64, key: &[u8]) {
+        self.expiry.insert(expire_at_ms, key);
+    }
+
+    /// Takes over what an [`ExpiryFill`] found, unless a `Clear` has removed all of that meanwhile, or was taken
+    /// back: then another fill is needed, or none.
     pub fn add_expiries(&mut self, found: Expiries) {
-        self.expiry.extend(found.0);
+        if found.life == self.expiry.life() {
+            self.expiry.extend(found.hints);
+        }
     }
 }
 

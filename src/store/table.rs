@@ -125,13 +125,24 @@ impl Table {
     /// `true` if there was an entry of the key.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, draft: &Draft<'_>) -> bool {
+        self.replace(hash, draft, |_| {})
+    }
+
+    /// The same, telling the entry that was there before it goes.
+    #[inline]
+    pub(super) fn replace(
+        &mut self,
+        hash: u64,
+        draft: &Draft<'_>,
+        goes: impl FnOnce(Entry<'_>),
+    ) -> bool {
         let (number, expected) = (shard_of(hash), self.expected);
         self.change(number, |shard, common| {
             if expected.0 > 0.0 && shard.len() == 0 {
                 let share = share(number);
                 shard.prepare((expected.0 * share) as usize, (expected.1 * share) as usize);
             }
-            shard.insert(hash, draft, common)
+            shard.replace(hash, draft, common, goes)
         })
     }
 

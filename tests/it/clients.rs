@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 
+use replicated_store::replication::admin::Settings;
 use replicated_store::resp::reply::Reply;
 
-use super::support::{Client, Replica, eventually};
+use super::support::{Client, Replica, TestStore, eventually};
 
 fn alone(arguments: &[&str]) -> (tempfile::TempDir, Replica) {
     let root = tempfile::tempdir().unwrap();
@@ -121,4 +122,55 @@ fn a_replica_that_stops_answers_what_it_executed() {
         );
     }
     assert!(client.get("key").unwrap().is_some());
+}
+
+fn says(reply: Reply, what: &str) {
+    match reply {
+        Reply::Error(text) if text.starts_with(what.as_bytes()) => {}
+        other => panic!("not {what}: {other:?}"),
+    }
+}
+
+/// Goal: who waits for followers of a follower is told at once that there are none.
+/// Method: a connection that has asked for nothing else, so that nothing is known from before.
+#[test]
+fn a_wait_on_a_follower_is_refused() {
+    let settings = Settings {
+        forward_writes: false,
+        ..Settings::default()
+    };
+    let store = TestStore::start_with(2, settings);
+    let mut client = store.replicas[1].client();
+    let reply = client.call(&["WAIT", "1", "0"]);
+    says(reply.unwrap(), "ERR WAIT cannot be used with replica");
+}
+
+/// Goal: WAIT, HELLO and ROLE go by what the replica is when they are executed, and a WAIT ends with the lead.
+/// Method: one connection from before to after a change of leader.
+#[test]
+fn a_wait_goes_by_what_the_replica_is() {
+    let mut store = TestStore::start(2);
+    store.vote_all(1);
+    store.settle();
+    let [mut old, mut waiting] = [(); 2].map(|()| store.replicas[0].client());
+    let mut new = store.replicas[1].client();
+    for client in [&mut old, &mut new] {
+        assert!(!matches!(
+            client.call(&["HELLO", "2"]).unwrap(),
+            Reply::Error(_)
+        ));
+    }
+    waiting.send(&["WAIT", "5", "0"]).unwrap();
+    store.promote_to(1);
+    store.settle();
+    says(waiting.reply().unwrap(), "UNBLOCKED");
+    new.set("key", "value").unwrap();
+    assert_eq!(new.call(&["WAIT", "1", "0"]).unwrap(), Reply::Integer(1));
+    let role = |client: &mut Client| format!("{:?}", client.call(&["ROLE"]).unwrap());
+    let [old, new] = [&mut old, &mut new].map(role);
+    let master = format!("{:?}", b"master".to_vec());
+    assert!(
+        new.contains(&master) && !old.contains(&master),
+        "{old} {new}"
+    );
 }

@@ -29,6 +29,7 @@ mod shortfall;
 mod soak;
 mod spoiled;
 mod stalled_disk;
+mod stepping_down;
 mod steps;
 mod support;
 mod tidy;

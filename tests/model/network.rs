@@ -176,6 +176,7 @@ impl World<'_> {
             keep_from: Lsn::ZERO,
             sent_at: now,
             lease_ms: LEASE.as_millis() as u32,
+            time_ms: 0,
         };
         for connection in &mut self.state.connections {
             let Some((at, told)) = connection.stream else {

@@ -60,6 +60,8 @@ pub(crate) enum Bug {
     CountsOldPromises,
     /// The operator holds all leases of the last leader for void, whatever became of that.
     VoidsLeases,
+    /// Clients are shown a state that went back before it is where it was.
+    ShowsOlder,
     /// The operator forgets the set that a change of voters replaces.
     ForgetsReplaced,
 }

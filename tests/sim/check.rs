@@ -11,6 +11,8 @@ use super::machine::Machine;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) answers: u64,
+    /// Reads of followers.
+    pub(crate) reads: u64,
     /// States of replicas that operators took in.
     pub(crate) heard: u64,
     pub(crate) unknown: u64,
@@ -225,6 +227,7 @@ impl Checker {
 impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.answers += other.answers;
+        self.reads += other.reads;
         self.heard += other.heard;
         self.unknown += other.unknown;
         self.promotions += other.promotions;
@@ -241,7 +244,10 @@ impl Counts {
 
     /// The runs have exercised something.
     pub(crate) fn assert_busy(&self) {
-        let busy = self.answers > 2_000 && self.promotions > 100 && self.stops > 100;
+        let busy = self.answers > 2_000
+            && self.reads > 10_000
+            && self.promotions > 100
+            && self.stops > 100;
         assert!(
             busy && self.seeds > 10,
             "the runs exercise nothing: {self:?}"

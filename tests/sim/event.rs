@@ -19,6 +19,7 @@ pub(crate) enum Event {
     Install(usize, u64),
     Deliver(Peer, usize),
     Think(usize),
+    Look(usize),
     Request(OpId, usize),
     Response(OpId, Option<u64>),
     Timeout(OpId),

@@ -9,7 +9,7 @@ use replicated_store::env::durable_file::{read_small, write_small};
 use replicated_store::env::{Disk, SimDisk, Slots};
 use replicated_store::log::{Log, LogError, Options, Tip as LogTip};
 use replicated_store::replication::{
-    Configuration, Core, Epoch, HardState, Lsn, Recovered, ReplicaId,
+    Configuration, Core, Epoch, HardState, Lsn, Position, Recovered, ReplicaId,
 };
 use replicated_store::store::{Store, StoreOptions};
 
@@ -17,6 +17,7 @@ use super::bug::Bug;
 use super::clock::LocalClock;
 use super::cluster::Pod;
 use super::node::{Engine, Process, Shadow, Tip};
+use super::reads::Connection;
 
 /// A machine with its disk and clock.
 pub(crate) struct Machine {
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     replacement: Shadow,
     /// What this machine has said to be durable.
     pub(crate) told: Lsn,
+    /// What its process has shown to anybody.
+    pub(crate) shown: Option<Connection>,
 }
 
 impl Machine {
@@ -63,6 +66,7 @@ impl Machine {
             shadow: Shadow::from([(Lsn::ZERO, (0, 0))]),
             replacement: Shadow::new(),
             told: Lsn::ZERO,
+            shown: None,
         }
     }
 
@@ -115,6 +119,7 @@ impl Machine {
                 chain: found.tip.chain,
             },
             applied,
+            ahead: VecDeque::new(),
             cut: applied,
             store: complete.then_some(store),
             pending: Vec::new(),
@@ -126,6 +131,7 @@ impl Machine {
             jobs: VecDeque::new(),
             busy: None,
             reign: 0,
+            shown: Position::default(),
             flush: None,
             running: None,
             streams: BTreeMap::new(),

@@ -30,6 +30,7 @@ mod node;
 mod operator;
 mod planned;
 mod planted;
+mod reads;
 mod restore;
 mod run;
 mod seed;

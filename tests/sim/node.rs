@@ -9,7 +9,7 @@ use replicated_store::env::SimDisk;
 use replicated_store::log::{Frame, Log, LogWriter};
 use replicated_store::replication::admin::{PromiseAnswer, Settings, Shortfall};
 use replicated_store::replication::{
-    Configuration, Core, Epoch, EpochHistory, HardState, Input, Lsn, Peer, ReplicaId,
+    Configuration, Core, Epoch, EpochHistory, HardState, Input, Lsn, Peer, Position, ReplicaId,
 };
 use replicated_store::store::{FlushDone, FlushJob, MemoryEngine, Store};
 
@@ -45,7 +45,7 @@ pub(crate) enum Out {
     Promise(u64, PromiseAnswer),
     Refused(u64),
     /// What it rests on comes first.
-    Answer(Lsn, OpId, Option<u64>),
+    Answer(Lsn, OpId, Option<u64>, Position),
     /// A frame got its place in this log.
     Frame(Epoch, Lsn, u32),
     Committed(Lsn),
@@ -71,6 +71,8 @@ pub(crate) struct Tip {
 pub(crate) struct Waiter {
     pub(crate) op: OpId,
     pub(crate) need: Lsn,
+    /// What the answer shows.
+    pub(crate) at: Position,
     pub(crate) reign: u64,
     pub(crate) result: Option<u64>,
 }
@@ -93,6 +95,8 @@ pub(crate) struct Process {
     pub(crate) store: Option<Store>,
     pub(crate) tip: Tip,
     pub(crate) applied: Tip,
+    /// Ends of frames that a leader's state holds, from the newest committed one on.
+    pub(crate) ahead: VecDeque<Tip>,
     pub(crate) pending: Vec<u8>,
     pub(crate) records: u32,
     pub(crate) accepting: bool,
@@ -102,6 +106,8 @@ pub(crate) struct Process {
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) busy: Option<Job>,
     pub(crate) reign: u64,
+    /// The newest state that clients have seen here, while the present one has not come so far.
+    pub(crate) shown: Position,
     pub(crate) flush: Option<FlushJob>,
     /// The one that is under way: on the disk, and nobody has noticed yet.
     pub(crate) running: Option<(FlushDone, Lsn)>,
@@ -148,9 +154,11 @@ impl Process {
         let Some((result, need)) = self.run_command(command) else {
             return false;
         };
+        let at = need.max(self.core.commit());
         self.waiters.push(Waiter {
             op,
             need,
+            at: self.core.history().position(at),
             reign: self.reign,
             result,
         });

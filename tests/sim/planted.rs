@@ -90,6 +90,7 @@ planted! {
     answers_what_is_not_released: AnswersUnreleased in blocking(setup(3, 3, 2)), from 1;
     tells_what_is_not_released: TellsCommitted in blocking(setup(3, 3, 2)), from 1;
     counts_replicas_that_are_seeded: CountsSeeding in setup(3, 3, 1), from 1;
+    shows_what_is_older: ShowsOlder in restless(3, 1), from 1;
     applies_what_is_not_committed: AppliesUncommitted in restless(3, 1), from 1;
     // Around the plan of the shipped operator.
     plans_no_wait_for_leases: WaitsForNoLease in mixed(leased(1)), from 50;

@@ -72,7 +72,7 @@ impl Process {
             Effect::Hold => (self.holding, self.quiet_said) = (true, false),
             Effect::Resume => self.holding = false,
             Effect::Beat => self.jobs.push_back(Job::Beat),
-            Effect::Lead(_) => {}
+            Effect::Lead(_) => self.ahead = [self.applied].into(),
             Effect::StepDown => self.step_down(),
             Effect::Follow(leader) => self.follows = Some(leader),
             Effect::Unfollow => {
@@ -118,7 +118,7 @@ impl Process {
                 self.out.push(Out::Send(peer, Packet::SeedWanted));
             }
             Effect::Commit(lsn) => self.out.push(Out::Committed(lsn)),
-            Effect::Release(_) => {} // told with who has done it
+            Effect::Release(lsn) => self.released_ahead(lsn), // the rest is told with who has done it
         }
     }
 
@@ -186,15 +186,49 @@ impl Process {
         self.pending.clear();
         self.records = 0;
         if self.applied.end > self.core.commit() {
-            self.rewind();
+            if !self.take_back() {
+                self.rewind();
+            }
         } else if self.applied.end == self.tip.end {
             self.applied = self.tip; // the chain was not kept while it led
         }
         self.waiters.clear();
     }
 
+    pub(crate) fn released_ahead(&mut self, lsn: Lsn) {
+        while self.ahead.get(1).is_some_and(|next| next.end <= lsn) {
+            self.ahead.pop_front();
+        }
+        if let Some(store) = &mut self.store {
+            store.committed(lsn);
+        }
+    }
+
+    /// Takes back what the state holds beyond the commit LSN.
+    fn take_back(&mut self) -> bool {
+        let commit = self.core.commit();
+        // As if there had been too much of it, now and then.
+        let known = !self.applied.end.0.is_multiple_of(3);
+        let to = self.ahead.front().copied();
+        let Some(to) = to.filter(|to| known && to.end == commit) else {
+            return false;
+        };
+        self.going_back();
+        self.flush.take_if(|job| job.cut() > commit);
+        let taken = self
+            .store
+            .as_mut()
+            .is_some_and(|store| store.take_back(commit));
+        assert!(taken, "little is not committed");
+        self.applied = to;
+        let told = self.core.step(Input::Applied(commit), self.now);
+        assert!(told.is_empty(), "nothing rests on it");
+        true
+    }
+
     /// Brings the state back to what was flushed; the applier goes on from there.
     pub(crate) fn rewind(&mut self) {
+        self.going_back();
         self.flush = None;
         if let Some(store) = &mut self.store {
             let to = store.reset();
@@ -205,6 +239,8 @@ impl Process {
             };
             self.applied = if to == flushed.end { flushed } else { self.cut };
             assert_eq!(self.applied.end, to, "the state goes back to a cut");
+            let told = self.core.step(Input::Applied(to), self.now);
+            assert!(told.is_empty(), "nothing rests on it");
         }
     }
 
@@ -220,6 +256,7 @@ impl Process {
             self.barriers.insert(end, frame.start());
         }
         let barrier = barrier.map(|version| (version, at));
+        self.ahead.push_back(self.tip);
         self.drive_core(Input::Sealed { end, barrier });
     }
 
@@ -341,6 +378,7 @@ impl Process {
             keep_from: Lsn::ZERO,
             sent_at: self.now.as_micros() as u64,
             lease_ms: self.core.lease().as_millis() as u32,
+            time_ms: 0,
         }
     }
 
@@ -368,7 +406,8 @@ impl Process {
             let rests = waiter.need <= released || hasty;
             let given = leased && serves && rests && waiter.reign == reign;
             if given {
-                out.push(Out::Answer(waiter.need, waiter.op, waiter.result));
+                let (need, at) = (waiter.need, waiter.at);
+                out.push(Out::Answer(need, waiter.op, waiter.result, at));
             }
             !given
         });
@@ -398,7 +437,9 @@ impl Process {
         record.encode(&mut self.pending);
         self.records += 1;
         let end = self.tip.end.advance(self.pending.len() as u64);
-        store.apply(&record, end).expect("memory does not fail");
+        store
+            .apply_ahead(&record, end)
+            .expect("memory does not fail");
         self.applied.end = end;
         Some((Some(new), end))
     }

@@ -66,6 +66,7 @@ impl World {
             followers: followers(&view),
             seed: None,
             disk_used_percent: 0,
+            clock_skew_ms: 0,
             message: String::new(),
         })
     }
@@ -75,7 +76,7 @@ fn ready(process: &Process, view: &CoreView) -> bool {
     if view.leading {
         view.serving
     } else {
-        process.ready
+        process.shows()
     }
 }
 
@@ -90,7 +91,7 @@ fn state(process: &Process, view: &CoreView) -> ReplicaState {
     if process.store.is_none() || process.core.wants_seed() {
         return ReplicaState::Seeding;
     }
-    match (view.streaming, process.ready) {
+    match (view.streaming, process.shows()) {
         (true, true) => ReplicaState::Streaming,
         (true, false) => ReplicaState::CatchingUp,
         (false, _) => ReplicaState::Pending,

@@ -44,14 +44,22 @@ impl World {
 
     pub(crate) fn request(&mut self, op: OpId, slot: usize) {
         let now = self.local(slot);
-        let command = self.history[op].command;
+        let Op {
+            client, command, ..
+        } = self.history[op];
+        let connection = self.connection(client, slot);
         let process = self.machines[slot].process.as_mut();
-        let taken = process.is_some_and(|process| {
-            process.now = now;
-            let taken = process.execute(op, command);
-            process.answer_waiters();
-            taken
-        });
+        let taken = process
+            .zip(connection)
+            .is_some_and(|(process, connection)| {
+                process.now = now;
+                if process.accepting {
+                    connection.check(process);
+                }
+                let taken = process.execute(op, command);
+                process.answer_waiters();
+                taken
+            });
         if !taken {
             self.history[op].refused = true;
             self.waiting.remove(&op);
@@ -70,6 +78,7 @@ impl World {
 
     pub(crate) fn timeout(&mut self, op: OpId) {
         if self.waiting.remove(&op) {
+            self.connections.remove(&self.history[op].client);
             self.checker.counts.unknown += 1;
             self.next_thought(op);
         }

@@ -18,9 +18,10 @@ impl World {
             Out::Close(peer) => self.close(peer, slot),
             Out::Promise(ticket, answer) => self.promised(ticket, Some(answer), slot),
             Out::Refused(ticket) => self.promised(ticket, None, slot),
-            Out::Answer(need, op, result) => {
+            Out::Answer(need, op, result, at) => {
                 self.checker.answered(slot, &self.machines);
                 self.checker.shown(slot, need);
+                self.answered(self.history[op].client, slot, at);
                 let micros = self.rng.random_range(200..3_000);
                 self.at(micros, Event::Response(op, result));
             }

@@ -66,7 +66,7 @@ impl Process {
         let frame = Frame::seal(payload, 1, epoch, self.tip.end, 0, self.tip.chain);
         if let Some(store) = &mut self.store {
             store
-                .apply(&record, frame.end())
+                .apply_ahead(&record, frame.end())
                 .expect("memory does not fail");
         }
         self.applied = Tip {
@@ -74,6 +74,8 @@ impl Process {
             chain: frame.chain(),
         };
         self.accepting = true;
+        // Whoever leads has all: it goes on serving reads when another one leads.
+        self.ready = true;
         self.busy = Some(Job::Write(frame.clone()));
         self.seal(&frame, Some(version));
     }
@@ -117,6 +119,7 @@ impl Process {
                 self.replacing = Some(seed.shadow.clone());
                 self.log.reset(seed.at, seed.history.clone(), seed.chain)?;
                 self.replacing = None;
+                self.going_back();
                 self.store = None;
                 (self.flush, self.running) = (None, None);
                 let at = seed.at;
@@ -170,7 +173,8 @@ impl Process {
         self.now = now;
         let Some(seed) = self.seed.take() else { return };
         let store = open_store(&seed.engine);
-        let meta = store.meta();
+        let meta = store.meta().clone();
+        self.going_back();
         assert_eq!(meta.flushed, seed.at, "the copy is the state at its LSN");
         self.applied = Tip {
             end: meta.flushed,
@@ -233,23 +237,34 @@ impl Process {
             "frames are applied in order"
         );
         assert_eq!(frame.prev_chain(), self.applied.chain, "and continue it");
+        let leading = self.core.leading().is_some();
         let Some(store) = &mut self.store else { return };
         let payload = frame.payload();
         let (mut rest, mut lsn) = (&payload[..], frame.start());
         while !rest.is_empty() {
             let (record, used) = Record::decode(rest).expect("frames hold records");
             lsn = lsn.advance(used as u64);
-            store.apply(&record, lsn).expect("memory does not fail");
+            let applied = if leading {
+                store.apply_ahead(&record, lsn)
+            } else {
+                store.apply(&record, lsn)
+            };
+            applied.expect("memory does not fail");
             rest = &rest[used..];
         }
         self.applied = Tip {
             end: frame.end(),
             chain: frame.chain(),
         };
+        if leading {
+            self.ahead.push_back(self.applied);
+            self.released_ahead(self.core.released());
+        }
     }
 
     /// Judges anew whether this follower is ready.
     pub(crate) fn judge(&mut self) {
+        self.comes_forward();
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
     }
 

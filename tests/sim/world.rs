@@ -18,6 +18,7 @@ use super::event::Event;
 use super::faults::Menu;
 use super::machine::{Machine, write_hard};
 use super::network::Network;
+use super::reads::{Connection, READERS};
 
 /// How a run is set up.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,11 @@ pub(crate) struct World {
     pub(crate) history: Vec<Op>,
     pub(crate) waiting: BTreeSet<OpId>,
     pub(crate) clients: bool,
+    /// The clients' connections.
+    pub(crate) connections: BTreeMap<usize, Connection>,
+    pub(crate) readers: [Option<Connection>; READERS],
+    /// Theirs alone: who only looks changes nothing.
+    pub(crate) reader_rng: SmallRng,
     pub(crate) faults: bool,
     pub(crate) checker: Checker,
     pub(crate) trace: String,
@@ -115,6 +121,9 @@ impl World {
             history: Vec::new(),
             waiting: BTreeSet::new(),
             clients: true,
+            connections: BTreeMap::new(),
+            readers: [None; READERS],
+            reader_rng: SmallRng::seed_from_u64(!seed),
             faults: true,
             trace: String::new(),
         };
@@ -137,6 +146,9 @@ impl World {
         }
         for client in 0..4 {
             self.at(20_000, Event::Think(client));
+        }
+        for reader in 0..READERS {
+            self.at(30_000, Event::Look(reader));
         }
         self.at(500_000, Event::Fault);
     }
@@ -194,6 +206,7 @@ impl World {
             Event::Install(slot, _) => self.install(slot),
             Event::Deliver(peer, to) => self.deliver(peer, to),
             Event::Think(client) => self.think(client),
+            Event::Look(reader) => self.look(reader),
             Event::Request(op, slot) => self.request(op, slot),
             Event::Response(op, result) => self.response(op, result),
             Event::Timeout(op) => self.timeout(op),

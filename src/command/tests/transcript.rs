@@ -156,11 +156,11 @@ fn play(case: &Case) -> Vec<Vec<String>> {
             ("@wait", ms) => world.view.now_ms += ms.unwrap().parse::<u64>().unwrap(),
             ("@resp3", _) => world.session(client).protocol = Protocol::Resp3,
             ("@follower", _) => {
-                world.host.follows = true;
+                world.view.follows = true;
                 world.view.refuses_writes = Some(READONLY);
             }
             ("@loading", _) => {
-                world.host.loading = true;
+                world.view.loading = true;
                 world.view.refuses_writes = Some(LOADING);
                 world.view.refuses_reads = Some(LOADING);
             }

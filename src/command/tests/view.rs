@@ -1,6 +1,6 @@
 //! A state in memory, with a clock that the test sets.
 
-use crate::command::{EntryRef, View, ViewError};
+use crate::command::{EntryRef, Facts, Follower, Link, Replication, Role, View, ViewError};
 use std::collections::BTreeMap;
 
 #[derive(Debug, PartialEq)]
@@ -10,6 +10,9 @@ struct Entry {
     lsn: u64,
 }
 
+/// The only follower has the log up to here.
+const COPIED: u64 = 2;
+
 pub(super) struct TestView {
     entries: BTreeMap<Vec<u8>, Entry>,
     end_lsn: u64,
@@ -18,6 +21,8 @@ pub(super) struct TestView {
     pub(super) refuses_writes: Option<&'static str>,
     /// What `readable` answers.
     pub(super) refuses_reads: Option<&'static str>,
+    pub(super) follows: bool,
+    pub(super) loading: bool,
 }
 
 impl Default for TestView {
@@ -28,6 +33,8 @@ impl Default for TestView {
             now_ms: 1_700_000_000_000,
             refuses_writes: None,
             refuses_reads: None,
+            follows: false,
+            loading: false,
         }
     }
 }
@@ -115,5 +122,48 @@ impl View for TestView {
 
     fn end_lsn(&self) -> u64 {
         self.end_lsn
+    }
+
+    fn leads(&self) -> bool {
+        !self.follows
+    }
+
+    fn copies(&self, lsn: u64) -> u64 {
+        u64::from(lsn <= COPIED)
+    }
+
+    fn facts(&self) -> Facts {
+        let follower = Follower {
+            host: "b".to_owned(),
+            port: 6379,
+            online: true,
+            durable_lsn: COPIED,
+            lag_s: 0,
+        };
+        let role = if self.follows {
+            let link = Link::Connected;
+            Role::Follower {
+                host: "a".to_owned(),
+                port: 6379,
+                link,
+                last_io_s: Some(0),
+            }
+        } else {
+            Role::Leader {
+                followers: vec![follower],
+            }
+        };
+        Facts {
+            replication: Replication {
+                role,
+                history_id: "0123".to_owned(),
+                offset: 9,
+            },
+            loading: self.loading,
+            used_memory: 3 << 20,
+            maxmemory: 0,
+            keys_with_expiry: 0,
+            more: vec![("stats", "commit_lsn".to_owned(), "17".to_owned())],
+        }
     }
 }

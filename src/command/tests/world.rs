@@ -1,10 +1,7 @@
 //! A replica as far as commands see one: its state, its process, and some connections.
 
 use super::view::TestView;
-use crate::command::{
-    ClientInfo, Follower, Host, Link, Outcome, Replication, Role, ServerInfo, Session, Stats,
-    execute,
-};
+use crate::command::{ClientInfo, Host, Outcome, ServerInfo, Session, Stats, execute};
 use crate::resp::{OwnedArgs, Protocol, Writer};
 use std::cell::RefCell;
 
@@ -15,8 +12,6 @@ pub(super) const LOADING: &str = "LOADING Redis is loading the dataset in memory
 
 pub(super) struct TestHost {
     stats: Stats,
-    pub(super) follows: bool,
-    pub(super) loading: bool,
     pub(super) password: Option<&'static str>,
     pub(super) killed: RefCell<Vec<u64>>,
 }
@@ -26,38 +21,7 @@ impl Host for TestHost {
         ServerInfo {
             version: "1.2.3".to_owned(),
             port: 6379,
-            used_memory: 3 << 20,
-            loading: self.loading,
-            more: vec![("stats", "commit_lsn".to_owned(), "17".to_owned())],
             ..ServerInfo::default()
-        }
-    }
-
-    fn replication(&self) -> Replication {
-        let follower = Follower {
-            host: "b".to_owned(),
-            port: 6379,
-            online: true,
-            durable_lsn: 2,
-            lag_s: 0,
-        };
-        let role = if self.follows {
-            let link = Link::Connected;
-            Role::Follower {
-                host: "a".to_owned(),
-                port: 6379,
-                link,
-                last_io_s: Some(0),
-            }
-        } else {
-            Role::Leader {
-                followers: vec![follower],
-            }
-        };
-        Replication {
-            role,
-            history_id: "0123".to_owned(),
-            offset: 9,
         }
     }
 
@@ -119,8 +83,6 @@ impl Default for World {
     fn default() -> Self {
         let host = TestHost {
             stats: Stats::default(),
-            follows: false,
-            loading: false,
             password: None,
             killed: RefCell::default(),
         };

@@ -97,6 +97,7 @@ fn heartbeat(sent_at: u64, lease_ms: u32) -> Message {
         keep_from: Lsn(0),
         sent_at,
         lease_ms,
+        time_ms: 0,
     }
 }
 

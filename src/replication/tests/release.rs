@@ -115,6 +115,7 @@ fn a_new_leader_shows_what_it_has_heard_of() {
         keep_from: Lsn(0),
         sent_at: 1,
         lease_ms: 0,
+        time_ms: 0,
     };
     subject.give(Input::Received(7, news));
     subject.give(Input::Durable(Lsn(10)));

@@ -35,6 +35,7 @@ fn heartbeat(end: u64) -> Input {
         keep_from: Lsn(0),
         sent_at: 0,
         lease_ms: 0,
+        time_ms: 0,
     };
     Input::Received(7, heartbeat)
 }

@@ -199,7 +199,6 @@ impl Executor {
         if let Some(watched_bytes) = watched {
             let (queue, watches) = parts(raw, watched_bytes)?;
             self.session.adopt_transaction(queue, watches.into_iter());
-            self.host.refresh(view.inner());
             let exec: OwnedArgs = ["EXEC"].into_iter().collect();
             execute(
                 &mut self.session,
@@ -214,6 +213,7 @@ impl Executor {
                 ControlFlow::Continue(())
             })?;
         }
+        view.delete_overdue();
         if view.wrote {
             node.written(view.inner_mut());
         }
@@ -295,7 +295,9 @@ async fn wait(
     if !node.with(|inner| inner.accepting && !inner.gate.bars()) {
         return refused(id);
     }
-    let count = node.wait_for_followers(written, replicas, timeout_ms).await;
+    let Some(count) = node.wait_for_followers(written, replicas, timeout_ms).await else {
+        return refused(id);
+    };
     let mut out = Writer::new(Protocol::Resp2);
     out.integer(count as i64);
     Answer {

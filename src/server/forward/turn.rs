@@ -39,6 +39,9 @@ impl Connection {
         let before = self.out.len();
         match self.offer(batch, began).await {
             Answer::Done { at, reply } => {
+                if at.epoch > self.seen.epoch && at.lsn < self.seen.lsn {
+                    return Next::Close; // what this client has seen was given up
+                }
                 self.note_written(at);
                 self.out.raw(&reply);
                 let counter = &self.clients.forwarded;
@@ -109,14 +112,14 @@ impl Connection {
         Next::Used(used)
     }
 
-    /// Waits until this replica has applied what the client wrote; `false` if it takes too long.
+    /// Waits until this replica has applied what the client has seen; `false` if it takes too long.
     pub(in crate::server) async fn catch_up(&mut self) -> bool {
-        let caught_up = self.node.applied(self.written.lsn, &self.slot);
+        let caught_up = self.node.applied(self.seen, &self.slot);
         if tokio::time::timeout(PATIENCE, caught_up).await.is_ok() {
             return true;
         }
         let text = "LOADING this replica is far behind its leader and has not got what this connection \
-                    wrote, try another replica";
+                    has seen, try another replica";
         self.out.error(text.as_bytes());
         false
     }
@@ -136,9 +139,8 @@ impl Connection {
 
     /// The newest that this client has written, or has seen written.
     pub(in crate::server) fn note_written(&mut self, at: Position) {
-        if at.lsn > self.written.lsn {
-            self.written = at;
-        }
+        self.written = self.written.max(at);
+        self.seen = self.seen.max(at);
     }
 
     fn again(&mut self) -> Next {

@@ -192,10 +192,16 @@ async fn receive(node: &Node, peer: Peer, reader: &mut LinkReader) -> io::Result
                 has_room(inner)?;
                 take(node, inner, peer, frames)?;
             }
-            if let Message::Append { keep_from, .. } | Message::Heartbeat { keep_from, .. } =
-                &message
+            if let Message::Append {
+                keep_from, time_ms, ..
+            }
+            | Message::Heartbeat {
+                keep_from, time_ms, ..
+            } = &message
             {
                 inner.keep_from = *keep_from;
+                let (wall_ms, now) = (node.clock.wall_ms(), node.now());
+                inner.time.hear_leader(*time_ms, wall_ms, now);
             }
             node.drive(inner, Input::Received(peer, message));
             node.judge(inner);

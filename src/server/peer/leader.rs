@@ -189,12 +189,14 @@ impl Sender {
     fn news(&mut self, frame_bytes: Option<u32>) -> Message {
         let node = &self.node;
         let sent_at = node.now().as_micros() as u64;
-        let (commit, end, keep_from, lease) = node.with(|inner| {
+        let (commit, end, keep_from, lease, time_ms) = node.with(|inner| {
+            let time_ms = node.judged_ms(inner);
             (
                 inner.core.released(),
                 inner.tip.end,
                 keep_from(inner, node.id),
                 inner.core.lease(),
+                time_ms,
             )
         });
         let lease_ms = lease.as_millis() as u32;
@@ -206,6 +208,7 @@ impl Sender {
                 keep_from,
                 sent_at,
                 lease_ms,
+                time_ms,
                 frame_bytes,
             },
             None => Message::Heartbeat {
@@ -214,6 +217,7 @@ impl Sender {
                 keep_from,
                 sent_at,
                 lease_ms,
+                time_ms,
             },
         }
     }

@@ -187,7 +187,7 @@ pub(in crate::server) fn replay(
     while tip.end < to {
         let frames = log.read_from(tip.end, PIECE).map_err(io::Error::other)?;
         for frame in frames.iter().take_while(|frame| frame.end() <= to) {
-            apply_records(store, frame).map_err(io::Error::other)?;
+            apply_records(store, frame, false).map_err(io::Error::other)?;
             *tip = Tip {
                 end: frame.end(),
                 chain: frame.chain(),
@@ -270,21 +270,16 @@ fn swap(node: &Node, store: Store, tip: Tip) -> io::Result<Swap> {
             Stand::Foreign => return Err(io::Error::other(FOREIGN)),
         }
         let flushed = store.meta().flushed;
-        let old = inner.store.replace(store);
+        let old = inner.place(Some(store), tip);
         if let Some(old) = &old {
             old.engine().interrupt();
         }
         // What was read of the old one says nothing of this one.
         node.suspicion.lock().take();
-        inner.flush = None;
-        inner.flush_wanted = false;
-        inner.expiries_known = false;
         inner.seed = None;
         inner.message.clear();
         node.drive(inner, Input::Flushed(flushed));
         if shown != Some(tip) {
-            inner.applied = tip;
-            inner.rewinds += 1;
             inner.gate.applied(tip.end, &mut inner.to_wake);
             node.drive(inner, Input::Applied(tip.end));
             node.apply.notify_all();

@@ -229,14 +229,11 @@ impl SeedTarget {
         let store = opened.await.map_err(io::Error::other)??;
         let tip = flushed_tip(&store);
         let node = &self.node;
-        node.with(|inner| {
-            inner.applied = tip;
-            inner.store = Some(store);
+        let old = node.with(|inner| {
+            let old = inner.place(Some(store), tip);
             inner.damage = None;
             // What was read of an old one says nothing of this one.
             node.suspicion.lock().take();
-            inner.expiries_known = false;
-            inner.rewinds += 1;
             inner.seed = None;
             inner.message.clear();
             node.drive(inner, Input::SeedInstalled(lsn));
@@ -244,7 +241,9 @@ impl SeedTarget {
             node.judge(inner);
             node.acknowledge.notify_one();
             node.apply.notify_all();
+            old
         });
+        drop(old);
         node.changed();
         tracing::info!(%lsn, "the seed is installed, working off the log after it");
         Ok(())

@@ -13,9 +13,11 @@ fn ask(rig: &Rig) -> Answer {
     let (reply, answer) = oneshot::channel();
     rig.node.with(|inner| {
         let at_least = Some(inner.whole());
-        inner
-            .snapshot_requests
-            .push(SnapshotRequest { reply, at_least });
+        inner.snapshot_requests.push(SnapshotRequest {
+            reply,
+            by: None,
+            at_least,
+        });
     });
     answer
 }

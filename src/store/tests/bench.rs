@@ -59,6 +59,45 @@ fn put(store: &mut Store, number: u64, value: &[u8]) -> std::time::Duration {
     start.elapsed()
 }
 
+/// What it costs to be able to take changes back: the same keys are written again and again, in groups that are
+/// committed together, by turns so and so.
+#[test]
+#[ignore = "a measurement"]
+fn changes_that_can_be_taken_back() {
+    const SOME: u64 = 300_000;
+    const GROUP: u64 = 64;
+    let options = StoreOptions {
+        memory_bytes: 1 << 30,
+        ..StoreOptions::default()
+    };
+    let mut store = Store::open(Arc::new(MemoryEngine::default()), options).unwrap();
+    (0..SOME).for_each(|number| _ = put(&mut store, number, &[b'v'; 100]));
+    for round in 0..10_u8 {
+        let ahead = round % 2 == 1;
+        let what = if ahead { "ahead" } else { "committed" };
+        timed(what, SOME, || {
+            for number in 0..SOME {
+                let key = key(number * 7 % SOME);
+                let record = Record::Put {
+                    key: &key,
+                    value: &[round; 100],
+                    expire_at_ms: 0,
+                    created: false,
+                };
+                let lsn = store.applied().advance(1);
+                if ahead {
+                    store.apply_ahead(&record, lsn).unwrap();
+                    if number % GROUP == 0 {
+                        store.committed(lsn);
+                    }
+                } else {
+                    store.apply(&record, lsn).unwrap();
+                }
+            }
+        });
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn three_million_keys() {

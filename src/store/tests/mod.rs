@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod engines;
 mod model;
+mod ops;
 mod store;
 mod table;
 

@@ -1,97 +1,18 @@
 //! Goal: whatever happens in whatever order, the store shows what a map shows.
 //!
-//! Method: random operations on the store and on a [`BTreeMap`], with the map's state remembered
+//! Method: random operations on the store and on a map, with the map's state remembered
 //! at each cut; jobs run, fail to run, and finish in between; the store is reset and reopened. A
 //! scan and the index of expiries are followed all along.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::ops::{NOW, Op, Snapshot, any_op};
 use super::*;
 use crate::replication::{Epoch, EpochHistory, Lsn};
-
-#[derive(Clone, Debug)]
-enum Op {
-    Put(u8, usize, u64),
-    Delete(u8),
-    Clear,
-    Barrier,
-    Get(u8),
-    /// Some keys are read without the lock.
-    Warm(u8),
-    TakeWarm,
-    Seal,
-    Run,
-    DropJob,
-    Finish,
-    Settle,
-    Abort,
-    Evict,
-    Reset,
-    Reopen,
-    Compact,
-    Scan(usize),
-    /// What the next scan will read is read without the lock.
-    ReadPage(usize),
-    TakePage,
-    RepeatScan,
-    RandomKey(u64),
-    Expired(u64),
-    Checkpoint,
-}
-
-fn any_op() -> impl Strategy<Value = Op> {
-    let expiry = prop_oneof![3 => Just(0_u64), 1 => 1..10_u64];
-    prop_oneof![
-        30 => (0..60_u8, 0..200_usize, expiry).prop_map(|(key, len, at)| Op::Put(key, len, at)),
-        12 => (0..60_u8).prop_map(Op::Delete),
-        2 => Just(Op::Clear),
-        1 => Just(Op::Barrier),
-        12 => (0..60_u8).prop_map(Op::Get),
-        6 => (0..60_u8).prop_map(Op::Warm),
-        6 => Just(Op::TakeWarm),
-        6 => Just(Op::Seal),
-        6 => Just(Op::Run),
-        1 => Just(Op::DropJob),
-        6 => Just(Op::Finish),
-        4 => Just(Op::Settle),
-        2 => Just(Op::Abort),
-        2 => Just(Op::Evict),
-        2 => Just(Op::Reset),
-        2 => Just(Op::Reopen),
-        4 => Just(Op::Compact),
-        8 => (1..20_usize).prop_map(Op::Scan),
-        4 => (1..20_usize).prop_map(Op::ReadPage),
-        4 => Just(Op::TakePage),
-        2 => Just(Op::RepeatScan),
-        2 => any::<u64>().prop_map(Op::RandomKey),
-        3 => (0..12_u64).prop_map(Op::Expired),
-        1 => Just(Op::Checkpoint),
-    ]
-}
-
-/// A value, its expiry and the LSN of its record; `None` for what was deleted.
-type State = BTreeMap<Vec<u8>, (Option<(Vec<u8>, u64)>, Lsn)>;
-
-#[derive(Clone, Debug, Default)]
-struct Snapshot {
-    state: State,
-    at: Lsn,
-}
-
-impl Snapshot {
-    fn live(&self) -> impl Iterator<Item = (&Vec<u8>, &(Vec<u8>, u64))> {
-        let entries = self.state.iter();
-        entries.filter_map(|(key, (value, _))| Some((key, value.as_ref()?)))
-    }
-
-    fn len(&self) -> u64 {
-        self.live().count() as u64
-    }
-}
 
 #[derive(Debug, Default)]
 struct Scan {
@@ -117,6 +38,9 @@ struct Machine {
     warm: Warm,
     page: Option<Page>,
     checkpoints: usize,
+    leads: bool,
+    /// The committed state, and those after it.
+    ahead: Vec<Snapshot>,
 }
 
 const OPTIONS: StoreOptions = StoreOptions {
@@ -147,12 +71,21 @@ impl Machine {
             warm: Warm::default(),
             page: None,
             checkpoints: 0,
+            leads: false,
+            ahead: vec![Snapshot::default()],
         }
     }
 
     fn apply(&mut self, record: &Record<'_>) -> Lsn {
         let lsn = self.now.at.advance(3);
-        self.store.apply(record, lsn).unwrap();
+        if self.leads {
+            self.store.apply_ahead(record, lsn).unwrap();
+        } else {
+            // Whoever follows has taken back, or committed, what it had.
+            let last = self.ahead.len() - 1;
+            self.commit(last);
+            self.store.apply(record, lsn).unwrap();
+        }
         self.now.at = lsn;
         lsn
     }
@@ -195,13 +128,60 @@ impl Machine {
             Op::RandomKey(random) => self.random_key(random),
             Op::Expired(now) => self.expired(now),
             Op::Checkpoint => self.checkpoint(),
+            Op::Ahead(leads) => self.leads = leads,
+            Op::Commit(count) => self.commit(count),
+            Op::TakeBack(count) => self.take_back(count),
         }
+        self.follow();
         assert_eq!(self.store.len(), self.now.len());
         assert_eq!(self.store.applied(), self.now.at);
     }
 
+    /// Remembers the state, if it is another one.
+    fn follow(&mut self) {
+        if !self.leads {
+            self.ahead.clear();
+        }
+        if self.ahead.last().is_none_or(|last| last.at != self.now.at) {
+            self.ahead.push(self.now.clone());
+        }
+    }
+
+    fn commit(&mut self, count: usize) {
+        let count = count.min(self.ahead.len() - 1);
+        self.ahead.drain(..count);
+        self.store.committed(self.ahead[0].at);
+    }
+
+    fn take_back(&mut self, count: usize) {
+        let to = count.min(self.ahead.len() - 1);
+        let at = self.ahead[to].at;
+        // Where a flush of what is not committed waits, its job is dropped first.
+        let cut = self.sealed.as_ref().map_or(Lsn::ZERO, |sealed| sealed.at);
+        if cut > at && !self.started {
+            (self.job, self.done) = (None, None);
+        }
+        assert!(self.store.take_back(at), "{at} is known");
+        if cut > at {
+            self.sealed = None;
+        }
+        self.ahead.truncate(to + 1);
+        self.now = self.ahead[to].clone();
+        if let Some(scan) = &mut self.scan {
+            let there: BTreeSet<_> = self.now.shown().cloned().collect();
+            scan.due.retain(|key| there.contains(key));
+            scan.due_before.retain(|key| there.contains(key));
+        }
+    }
+
     fn put(&mut self, key: u8, len: usize, expire_at_ms: u64) {
         let key = name(key);
+        if let Some(scan) = &mut self.scan
+            && (1..=NOW).contains(&expire_at_ms)
+        {
+            scan.due.remove(&key);
+            scan.due_before.remove(&key);
+        }
         let value = vec![len as u8; len];
         let old = self.now.state.get(&key);
         let lsn = self.apply(&Record::Put {
@@ -284,6 +264,10 @@ impl Machine {
         if let Some(job) = self.job.take() {
             match job.run() {
                 Ok(done) => {
+                    // Only what is committed is flushed.
+                    let cut = self.sealed.as_ref().map_or(Lsn::ZERO, |sealed| sealed.at);
+                    let before = self.ahead.iter().filter(|it| it.at < cut).count();
+                    self.commit(before);
                     self.started = true;
                     self.done = Some(done);
                 }
@@ -310,7 +294,10 @@ impl Machine {
             assert!(matches!(result, Err(StoreError::FlushRunning)));
         } else {
             result.unwrap();
-            self.sealed = None;
+            if self.sealed.take().is_some() {
+                // Nothing before that is taken back.
+                self.ahead = vec![self.now.clone()];
+            }
         }
     }
 
@@ -322,6 +309,7 @@ impl Machine {
         self.now = self.sealed.as_ref().unwrap_or(&self.flushed).clone();
         assert_eq!(at, self.now.at);
         self.scan = None;
+        self.ahead = vec![self.now.clone()];
     }
 
     /// A crash: what was ingested is there, finished or not.
@@ -332,6 +320,7 @@ impl Machine {
         (self.sealed, self.job, self.done, self.scan) = (None, None, None, None);
         self.warm = Warm::default();
         self.now = self.flushed.clone();
+        self.ahead = vec![self.now.clone()];
         let nothing: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
         self.store = open_store(Arc::clone(&nothing));
         if let Some(dir) = &self.dir {
@@ -344,22 +333,21 @@ impl Machine {
             while let Some(found) = fill.step(5).unwrap() {
                 self.store.add_expiries(found);
             }
-            self.store.expiries_filled();
+            self.store.expiries_filled(&fill);
         }
     }
 
     fn scan(&mut self, count: usize) {
         let scan = self.scan.get_or_insert_with(|| Scan {
-            due: self.now.live().map(|(key, _)| key.clone()).collect(),
+            due: self.now.shown().cloned().collect(),
             ..Scan::default()
         });
         scan.due_before = scan.due.clone();
-        let (next, keys) = self.store.scan(scan.cursor, count).unwrap();
+        let (next, keys) = self.store.scan(scan.cursor, count, NOW).unwrap();
         scan.previous = Some(scan.cursor);
         scan.cursor = next;
         for key in keys {
-            let known = self.now.state.get(&key);
-            assert!(known.is_some_and(|entry| entry.0.is_some()), "{key:?}");
+            assert!(self.now.shown().any(|it| *it == key), "{key:?}");
             scan.due.remove(&key);
         }
         if next == 0 {
@@ -381,10 +369,10 @@ impl Machine {
     }
 
     fn random_key(&mut self, random: u64) {
-        let key = self.store.random_key(random).unwrap();
-        assert_eq!(key.is_none(), self.now.len() == 0);
+        let key = self.store.random_key(random, NOW).unwrap();
+        assert_eq!(key.is_none(), self.now.shown().count() == 0);
         if let Some(key) = key {
-            assert!(self.now.state[&key].0.is_some());
+            assert!(self.now.shown().any(|it| *it == key), "{key:?}");
         }
     }
 

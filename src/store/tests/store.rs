@@ -224,24 +224,24 @@ fn scans_that_were_forgotten_are_told_so() {
     for number in 0..100_u8 {
         writer.put(&[number], b"");
     }
-    let (first, _) = writer.store.scan(0, 10).unwrap();
+    let (first, _) = writer.store.scan(0, 10, 0).unwrap();
     assert!(first != 0 && first < 1 << 53);
     for _ in 0..200 {
-        let (other, _) = writer.store.scan(0, 10).unwrap();
+        let (other, _) = writer.store.scan(0, 10, 0).unwrap();
         assert_ne!(other, first);
     }
-    let result = writer.store.scan(first, 10);
+    let result = writer.store.scan(first, 10, 0);
     assert!(matches!(result, Err(StoreError::UnknownCursor(_))));
-    assert!(writer.store.scan(12345, 10).is_err());
-    let (cursor, _) = writer.store.scan(0, 10).unwrap();
+    assert!(writer.store.scan(12345, 10, 0).is_err());
+    let (cursor, _) = writer.store.scan(0, 10, 0).unwrap();
     writer.store.reset();
-    assert!(writer.store.scan(cursor, 10).is_err());
+    assert!(writer.store.scan(cursor, 10, 0).is_err());
 }
 
 #[test]
 fn a_random_key_is_any_key() {
     let mut writer = writer();
-    assert_eq!(writer.store.random_key(1).unwrap(), None);
+    assert_eq!(writer.store.random_key(1, 0).unwrap(), None);
     let mut seen = std::collections::BTreeSet::new();
     for number in 0..20_u8 {
         writer.put(&[number], b"");
@@ -250,14 +250,14 @@ fn a_random_key_is_any_key() {
         }
     }
     for random in 0..1000 {
-        seen.extend(writer.store.random_key(random).unwrap());
+        seen.extend(writer.store.random_key(random, 0).unwrap());
     }
     assert_eq!(seen.len(), 20);
     for number in 0..19_u8 {
         writer.delete(&[number]);
     }
     for random in 0..100 {
-        assert_eq!(writer.store.random_key(random).unwrap(), Some(vec![19]));
+        assert_eq!(writer.store.random_key(random, 0).unwrap(), Some(vec![19]));
     }
 }
 
@@ -293,7 +293,7 @@ fn a_scan_takes_its_page_from_what_was_read_without_the_lock() {
                 "it is there"
             );
         }
-        let (next, keys) = writer.store.scan(cursor, 20).unwrap();
+        let (next, keys) = writer.store.scan(cursor, 20, 0).unwrap();
         seen.extend(keys);
         cursor = next;
         if next == 0 {
@@ -316,10 +316,10 @@ fn who_knows_that_nothing_expires_does_not_look_for_it() {
         let (looked, mut found) = (fill.is_some(), 0);
         if let Some(mut fill) = fill {
             while let Some(expiries) = fill.step(10).unwrap() {
-                found += expiries.0.len();
+                found += expiries.hints.len();
                 writer.store.add_expiries(expiries);
             }
-            writer.store.expiries_filled();
+            writer.store.expiries_filled(&fill);
         }
         (looked, found)
     };
@@ -330,4 +330,167 @@ fn who_knows_that_nothing_expires_does_not_look_for_it() {
     assert_eq!(reopen(&mut writer, &plain), (true, 1));
     let gone = |writer: &mut Writer| writer.delete(b"b");
     assert_eq!(reopen(&mut writer, &gone), (false, 0));
+}
+
+/// Works a fill off.
+fn fill(writer: &mut Writer) {
+    if let Some(mut fill) = writer.store.expiry_fill() {
+        while let Some(found) = fill.step(10).unwrap() {
+            writer.store.add_expiries(found);
+        }
+        writer.store.expiries_filled(&fill);
+    }
+}
+
+#[test]
+fn what_a_clear_removed_does_not_come_back_into_the_index_of_expiries() {
+    let mut writer = writer();
+    writer.put_expiring(b"a", b"", 9);
+    writer.put_expiring(b"b", b"", 9);
+    writer.flush();
+    // A crash, after which the log is gone over.
+    let mut writer = Writer::new(Arc::clone(writer.store.engine()));
+    let mut early = writer.store.expiry_fill().unwrap();
+    let found = early.step(1).unwrap().unwrap();
+    writer.store.add_expiries(found);
+    assert_eq!(writer.store.expiring(), 1);
+    writer.apply(&Record::Clear);
+    // What was looked for before goes on, and another one begins.
+    let found = early.step(10).unwrap().unwrap();
+    writer.store.add_expiries(found);
+    writer.store.expiries_filled(&early);
+    fill(&mut writer);
+    assert_eq!(writer.store.expiring(), 0);
+    writer.put_expiring(b"c", b"", 9);
+    assert_eq!(writer.store.expiring(), 1);
+    // The `Clear` was not committed: what it removed is looked for anew.
+    writer.store.reset();
+    writer.store.expiries_filled(&early);
+    assert!(writer.store.expiry_fill().is_some());
+    fill(&mut writer);
+    assert!(writer.store.expiring() >= 2);
+    assert_eq!(writer.store.expired(9, 9).unwrap().len(), 2);
+}
+
+#[test]
+fn who_walks_over_keys_meets_none_that_has_expired() {
+    for flushed in [false, true] {
+        let mut writer = writer();
+        for number in 0..100_u8 {
+            writer.put_expiring(&[number], b"", u64::from(number % 3) * 10);
+        }
+        if flushed {
+            writer.flush();
+        }
+        for (now, left) in [(9, 100), (10, 67), (19, 67), (20, 34)] {
+            let mut found = std::collections::BTreeSet::new();
+            let mut cursor = 0;
+            loop {
+                // As a page that is read beforehand, and not.
+                if let Some(reader) = writer.store.page_reader(cursor, 7)
+                    && now % 2 == 0
+                {
+                    writer.store.take_page(reader.read().unwrap());
+                }
+                let (next, keys) = writer.store.scan(cursor, 7, now).unwrap();
+                found.extend(keys);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(found.len(), left, "at {now}");
+            for random in 0..50 {
+                let key = writer.store.random_key(random, now).unwrap().unwrap();
+                assert!(found.contains(&key), "at {now}");
+            }
+        }
+    }
+    let mut writer = writer();
+    writer.put_expiring(b"a", b"", 9);
+    assert_eq!(writer.store.random_key(1, 9).unwrap(), None);
+}
+
+#[test]
+fn what_is_not_committed_is_taken_back_with_a_flush_that_waits_for_it() {
+    let mut writer = writer();
+    writer.put_expiring(b"old", b"1", 9);
+    writer.put(b"gone", b"1");
+    writer.flush();
+    let committed = writer.store.applied();
+    let put = |key: &'static [u8], created| Record::Put {
+        key,
+        value: b"2",
+        expire_at_ms: 0,
+        created,
+    };
+    let ahead = [
+        put(b"old", false),
+        put(b"new", true),
+        Record::Delete { key: b"gone" },
+    ];
+    let mut at = committed;
+    for record in &ahead {
+        at = at.advance(1);
+        writer.store.apply_ahead(record, at).unwrap();
+    }
+    let job = writer.store.seal(Cut::default()).unwrap();
+    for record in [put(b"old", false), Record::Clear, put(b"new", true)] {
+        at = at.advance(1);
+        writer.store.apply_ahead(&record, at).unwrap();
+    }
+    assert!(!writer.store.take_back(committed), "its job is held");
+    assert_eq!((writer.store.len(), writer.store.applied()), (1, at));
+    drop(job);
+    assert!(writer.store.take_back(committed));
+    assert_eq!((writer.store.len(), writer.store.applied()), (2, committed));
+    assert!(!writer.store.is_flushing());
+    for key in [&b"old"[..], b"gone"] {
+        assert_eq!(writer.store.get(key).unwrap().value.unwrap().value, b"1");
+    }
+    assert_eq!(writer.store.get(b"new").unwrap().value, None);
+    assert_eq!(writer.store.expired(9, 9).unwrap(), [b"old".to_vec()]);
+    assert!(
+        !writer.store.take_back(Lsn(committed.0 - 1)),
+        "that is flushed"
+    );
+}
+
+#[test]
+fn what_can_be_taken_back_is_bounded_and_counts() {
+    let mut writer = writer();
+    writer.store.options.memory_bytes = 8 << 20;
+    let before = writer.store.bytes();
+    let value = vec![7; 10_000];
+    let put = |created| Record::Put {
+        key: b"k",
+        value: &value,
+        expire_at_ms: 0,
+        created,
+    };
+    let mut at = Lsn::ZERO;
+    let mut write = |writer: &mut Writer, times: u64| {
+        for _ in 0..times {
+            at = at.advance(1);
+            writer.store.apply_ahead(&put(at == Lsn(1)), at).unwrap();
+        }
+        at
+    };
+    let end = write(&mut writer, 30);
+    assert!(writer.store.bytes() > before + 300_000, "it counts");
+    assert!(writer.store.take_back(Lsn(20)), "{end}");
+    let end = {
+        let mut at = Lsn(20);
+        for _ in 0..200 {
+            at = at.advance(1);
+            writer.store.apply_ahead(&put(false), at).unwrap();
+        }
+        at
+    };
+    assert!(writer.store.bytes() < before + (2 << 20));
+    assert!(!writer.store.take_back(Lsn(20)), "that is too much");
+    assert!(writer.store.take_back(Lsn(end.0 - 10)));
+    writer.store.committed(Lsn(end.0 - 10));
+    assert_eq!(writer.store.reset(), Lsn::ZERO);
+    assert!(!writer.store.take_back(Lsn(1)), "it is not there");
 }
