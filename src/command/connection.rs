@@ -94,7 +94,9 @@ fn hello(call: &mut Call<'_>) -> Handled {
 
 /// The reply to HELLO.
 fn greet(call: &mut Call<'_>) {
-    let leads = matches!(call.host.replication().role, Role::Leader { .. });
+    // What is handed to the leader is answered as by the leader.
+    let leads =
+        call.session.at_leader || matches!(call.host.replication().role, Role::Leader { .. });
     let out = &mut *call.out;
     out.map(7);
     out.bulk(b"server");

@@ -58,6 +58,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         seed: None,
         disk_used_percent: 10,
         message: String::new(),
+        leader_port: 6381,
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             seed: inner.seed.clone(),
             disk_used_percent: inner.disk.used_percent,
             message: message(inner, &view),
+            leader_port: 0,
         }
     })
 }

@@ -65,6 +65,7 @@ impl World {
             seed: None,
             disk_used_percent: 0,
             message: String::new(),
+            leader_port: 0,
         })
     }
 }
