@@ -323,8 +323,8 @@ pub struct LastFailover {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub lost_bytes: Option<i64>,
-    /// In place of `lostBytes` while that is not known: what the old leader was heard to have had. It
-    /// may have had, and acknowledged, more.
+    /// What the old leader was heard to have had of that, while `lostBytes` is not known: it may have had,
+    /// and acknowledged, more. The same as `lostBytes` once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub lost_bytes_at_least: Option<i64>,

@@ -76,9 +76,11 @@ fn settle(findings: &Findings<'_>, mut failover: LastFailover) -> LastFailover {
         failover.outage_milliseconds = outage.and_then(|outage| i64::try_from(outage).ok());
     }
     failover.lost_bytes = failover.lost_bytes.or_else(|| tail(view, &failover));
-    if failover.lost_bytes.is_some() {
-        failover.lost_bytes_at_least = None;
-    }
+    // Not taken away: the one who wrote it with the register owns it, too, so it would stay as it was.
+    let known = failover.lost_bytes;
+    failover.lost_bytes_at_least = failover
+        .lost_bytes_at_least
+        .map(|least| known.unwrap_or(least));
     failover.message = unknown(view, &failover, current);
     failover
 }

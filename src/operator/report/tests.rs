@@ -290,7 +290,7 @@ fn what_a_silent_leader_had_is_told_when_it_is_back() {
         let told = fourth.last_failover.clone().unwrap();
         assert_eq!(
             (told.lost_bytes, told.lost_bytes_at_least),
-            (Some(lost), None)
+            (Some(lost), Some(lost))
         );
         let events = reasons(&second, &fourth);
         assert!(
