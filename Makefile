@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Runs what follows with the cluster's kubeconfig and programs.
 IN_CLUSTER = eval "$$($(CLUSTER)/env)";
 
-.PHONY: help demo test install uninstall fmt lint doc deny unit kills soak sim model e2e chart crd bench
+.PHONY: help demo test install uninstall fmt lint doc deny unit kills soak sim model e2e outages chart crd bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r target what; do \
@@ -60,6 +60,14 @@ model: ## all that may happen to the replication core within bounds; LONG=1 for 
 e2e: load ## end to end, on the cluster of `make cluster`; E2E=NAME for some of them
 	@$(IN_CLUSTER) E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) \
 	  cargo test --locked --test e2e -- --ignored --test-threads=2 $(E2E)
+
+outages: load ## how long clients cannot write when the lead moves, through either Service: the table in the README; about half an hour
+	@$(IN_CLUSTER) export E2E_KUBECONFIG=$$KUBECONFIG E2E_IMAGE=$$(cat $(TARGET)/image-tag) E2E_LONG=1; \
+	  for lease in 1000 200; do \
+	    echo "leases of $$lease ms"; \
+	    E2E_LEASE_MS=$$lease cargo test --locked --test e2e -- --ignored --test-threads=1 --nocapture outage:: 2>&1 \
+	      | grep -E '^measured|goal:|^test |panicked'; \
+	  done
 
 bench: ## speed beside others, about an hour for all of it; CASES=set,get for some, ROUNDS=5, ARGS=--quick to see that it works
 	cargo bench --locked --bench peers -- --pictures benches/results $(if $(CASES),--cases $(CASES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)

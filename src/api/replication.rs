@@ -36,8 +36,9 @@ pub struct Replication {
     #[serde(default)]
     pub on_shortfall: OnShortfall,
 
-    /// Whether a follower hands the writes of its clients on to the leader. Default true. If
-    /// false, it refuses them with -READONLY.
+    /// Whether a follower hands the writes of its clients on to the leader, and at the Service
+    /// NAME-leader the reads, too. Default true. If false, it refuses them with -READONLY and the
+    /// leader's name, and NAME-leader leads to the leader alone, but follows it later.
     #[serde(default = "yes")]
     pub forward_writes: bool,
 

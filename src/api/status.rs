@@ -304,21 +304,33 @@ pub struct LastFailover {
     pub reason: String,
     /// The Pod that led before.
     pub from: String,
+    /// Id of its data directory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from_id: String,
     /// The Pod that leads since.
     pub to: String,
     /// The epoch that began.
     #[schemars(schema_with = "schema::count")]
     pub epoch: i64,
-    /// Milliseconds from the moment at which the operator noticed until the new leader answered;
-    /// absent if that was not seen.
+    /// Milliseconds from the moment at which the old leader was last heard to lead until the new one
+    /// answered; absent if either was not heard, as `message` says then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub outage_milliseconds: Option<i64>,
-    /// Bytes of log that the old leader is known to have had and the new one has not: 0 unless
-    /// replication is asynchronous.
-    #[serde(default)]
+    /// Bytes of log that the old leader had and the new one has not: 0 unless replication is
+    /// asynchronous. Absent while nobody knows what the old leader had last; that is known when it
+    /// comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
-    pub lost_bytes: i64,
+    pub lost_bytes: Option<i64>,
+    /// What the old leader was heard to have had of that, while `lostBytes` is not known: it may have had,
+    /// and acknowledged, more. The same as `lostBytes` once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count")]
+    pub lost_bytes_at_least: Option<i64>,
+    /// What is not known of it, and why; empty if everything is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// Who was asked, and why it was chosen or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -94,7 +94,8 @@ fn hello(call: &mut Call<'_>) -> Handled {
 
 /// The reply to HELLO.
 fn greet(call: &mut Call<'_>) {
-    let leads = call.view.leads();
+    // What is handed to the leader is answered as by the leader.
+    let leads = call.session.at_leader || call.view.leads();
     let out = &mut *call.out;
     out.map(7);
     out.bulk(b"server");

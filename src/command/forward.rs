@@ -4,6 +4,7 @@
 use super::execute::resolve;
 use super::session::{Replies, Session, Transaction, Watched};
 use super::table::{Command, Group, flags};
+use super::transactions::{MAX_WATCHED, TOO_MANY_WATCHED};
 use crate::resp::{Args, OwnedArgs, parse_i64};
 
 /// Who executes a command that came to a follower.
@@ -15,10 +16,18 @@ pub enum Route {
         reads: bool,
     },
     /// The leader.
-    Leader,
+    Leader {
+        /// The command may change the state.
+        writes: bool,
+    },
     /// The leader, together with everything that was queued: the command is EXEC.
-    Transaction,
-    /// Nobody: the transaction both writes and speaks of the connection itself.
+    Transaction {
+        /// One of them may change the state.
+        writes: bool,
+    },
+    /// The leader looks the keys up that the session is to watch.
+    Watch,
+    /// Nobody: the transaction both needs the leader and speaks of the connection itself.
     Mixed,
     /// The leader waits for followers.
     Wait {
@@ -39,26 +48,38 @@ pub fn route(session: &Session, args: Args<'_>) -> Route {
         return here(false);
     }
     match &session.transaction {
-        Some(transaction) if command.name == "exec" => route_exec(transaction),
+        Some(transaction) if command.name == "exec" => route_exec(session, transaction),
         Some(_) if !command.has(flags::IMMEDIATE) => here(false), // it is queued
-        None if command.has(flags::WRITE) => Route::Leader,
+        None if command.has(flags::WRITE) => Route::Leader { writes: true },
         None if command.name == "wait" => route_wait(args).unwrap_or(here(false)),
+        None if session.at_leader && command.name == "watch" => Route::Watch,
+        None if session.at_leader && is_of_leader(command) => Route::Leader { writes: false },
         _ => here(!command.has(flags::LOADING)),
     }
 }
 
-fn route_exec(transaction: &Transaction) -> Route {
+fn route_exec(session: &Session, transaction: &Transaction) -> Route {
     if transaction.aborted {
         return Route::Here { reads: false };
     }
-    if transaction.flags & flags::WRITE == 0 {
+    let writes = transaction.flags & flags::WRITE != 0;
+    let mut queue = transaction.queue.iter().map(|(command, _)| command);
+    let there = writes
+        || session.at_leader
+            && (!session.watched.is_empty() || queue.clone().any(|command| is_of_leader(command)));
+    if !there {
         let reads = transaction.flags & flags::LOADING == 0;
         return Route::Here { reads };
     }
-    if transaction.queue.iter().any(|(command, _)| is_own(command)) {
+    if queue.any(|command| is_own(command)) {
         return Route::Mixed;
     }
-    Route::Transaction
+    Route::Transaction { writes }
+}
+
+/// Whether the command looks at the state, or tells of it and of whoever has it.
+fn is_of_leader(command: &Command) -> bool {
+    !command.has(flags::LOADING) || matches!(command.name, "info" | "role")
 }
 
 /// Whether the command is about the client's own connection, which the leader does not have.
@@ -87,6 +108,19 @@ impl Session {
         self.watched
             .iter()
             .map(|watched| (watched.key.as_slice(), watched.lsn))
+    }
+
+    /// Watches what the leader has looked up.
+    pub fn watch(
+        &mut self,
+        keys: impl ExactSizeIterator<Item = (Vec<u8>, Option<u64>)>,
+    ) -> Result<(), &'static str> {
+        if self.watched.len() + keys.len() > MAX_WATCHED {
+            return Err(TOO_MANY_WATCHED);
+        }
+        self.watched
+            .extend(keys.map(|(key, lsn)| Watched { key, lsn }));
+        Ok(())
     }
 
     /// EXEC is over, whoever executed it.
@@ -148,6 +182,7 @@ mod tests {
         route(session, args(line).as_args())
     }
 
+    const WRITES: Route = Route::Leader { writes: true };
     const READS: Route = Route::Here { reads: true };
     const IDLE: Route = Route::Here { reads: false };
 
@@ -155,8 +190,8 @@ mod tests {
     fn writes_go_to_the_leader_and_errors_are_answered_here() {
         let session = session();
         for (line, expected) in [
-            ("set a 1", Route::Leader),
-            ("FLUSHALL", Route::Leader),
+            ("set a 1", WRITES),
+            ("FLUSHALL", WRITES),
             ("GET a", READS),
             ("WATCH a", READS),
             ("PING", IDLE),
@@ -186,11 +221,76 @@ mod tests {
             assert_eq!(way(&session, "SET a 1"), IDLE, "it is queued");
             way(&session, "EXEC")
         };
-        assert_eq!(exec_of(&["GET a", "SET a 1"]), Route::Transaction);
-        assert_eq!(exec_of(&["PING", "SET a 1"]), Route::Transaction);
+        let transaction = Route::Transaction { writes: true };
+        assert_eq!(exec_of(&["GET a", "SET a 1"]), transaction);
+        assert_eq!(exec_of(&["PING", "SET a 1"]), transaction);
         assert_eq!(exec_of(&["CLIENT ID", "SET a 1"]), Route::Mixed);
         assert_eq!(exec_of(&["GET a"]), READS);
         assert_eq!(exec_of(&["PING"]), IDLE);
         assert_eq!(exec_of(&["NOTHING", "SET a 1"]), IDLE);
+    }
+
+    #[test]
+    fn at_the_leaders_address_whatever_looks_at_the_state_goes_to_the_leader() {
+        let mut session = session();
+        session.at_leader = true;
+        let there = Route::Leader { writes: false };
+        for (line, expected) in [
+            ("SET a 1", WRITES),
+            ("GET a", there),
+            ("DBSIZE", there),
+            ("SCAN 0", there),
+            ("OBJECT ENCODING a", there),
+            ("INFO replication", there),
+            ("ROLE", there),
+            ("WATCH a", Route::Watch),
+            ("UNWATCH", IDLE),
+            ("PING", IDLE),
+            ("CLIENT ID", IDLE),
+            ("CONFIG GET port", IDLE),
+            ("MULTI", IDLE),
+            ("GET", IDLE),
+            ("OBJECT", IDLE),
+        ] {
+            assert_eq!(way(&session, line), expected, "{line}");
+        }
+        session.reset(true);
+        assert_eq!(way(&session, "GET a"), there, "RESET does not move it");
+        for command in super::super::all() {
+            let state = command.has(flags::READONLY) && !command.has(flags::LOADING);
+            assert!(!state || is_of_leader(command), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn at_the_leaders_address_a_transaction_goes_there_if_it_must_know_the_state() {
+        let exec_of = |lines: &[&str], watched: &[&str]| {
+            let mut session = session();
+            session.at_leader = true;
+            let queue = lines.iter().map(|line| args(line)).collect();
+            let watched = watched.iter().map(|key| (key.as_bytes().to_vec(), Some(1)));
+            session.adopt_transaction(queue, watched);
+            way(&session, "EXEC")
+        };
+        let reads = Route::Transaction { writes: false };
+        assert_eq!(exec_of(&["GET a"], &[]), reads);
+        assert_eq!(exec_of(&["ROLE"], &[]), reads);
+        assert_eq!(exec_of(&["PING"], &["a"]), reads);
+        assert_eq!(exec_of(&["PING"], &[]), IDLE);
+        assert_eq!(exec_of(&["CLIENT ID", "GET a"], &[]), Route::Mixed);
+        assert_eq!(
+            exec_of(&["GET a", "SET a 1"], &[]),
+            Route::Transaction { writes: true }
+        );
+    }
+
+    #[test]
+    fn keys_that_the_leader_looked_up_are_watched_up_to_a_bound() {
+        let mut session = session();
+        let keys = |count: usize| vec![(b"a".to_vec(), None); count].into_iter();
+        assert_eq!(session.watch(keys(MAX_WATCHED - 1)), Ok(()));
+        assert_eq!(session.watch(keys(2)), Err(TOO_MANY_WATCHED));
+        assert_eq!(session.watch(keys(1)), Ok(()));
+        assert_eq!(session.watches().count(), MAX_WATCHED);
     }
 }

@@ -28,6 +28,9 @@ pub struct Session {
     pub reads_followers: bool,
     /// `CLIENT CAPA redirect` was given.
     pub takes_redirects: bool,
+    /// What looks at the state is handed to the leader, reads as well as writes. The shell sets it before
+    /// commands are routed.
+    pub at_leader: bool,
     /// The last command's full name.
     pub last_command: &'static str,
     /// Set whenever something changes that other connections see in CLIENT LIST; the shell clears it.
@@ -104,6 +107,7 @@ impl Session {
             lib_version: String::new(),
             reads_followers: false,
             takes_redirects: false,
+            at_leader: false,
             last_command: "NULL",
             changed: true,
             collected: None,
@@ -138,13 +142,17 @@ impl Session {
         }
     }
 
-    /// RESET: as new, but with its id and addresses.
+    /// RESET: as new, but with its id, its addresses and where it is served.
     pub(super) fn reset(&mut self, authenticated: bool) {
-        *self = Self::new(
+        let fresh = Self::new(
             self.id,
             std::mem::take(&mut self.address),
             std::mem::take(&mut self.local_address),
             authenticated,
         );
+        *self = Self {
+            at_leader: self.at_leader,
+            ..fresh
+        };
     }
 }

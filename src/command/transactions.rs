@@ -19,7 +19,8 @@ rows! { Transactions;
 }
 
 /// Keys that a connection may watch: every one is looked up at EXEC, under the lock of the state.
-const MAX_WATCHED: usize = 100_000;
+pub(super) const MAX_WATCHED: usize = 100_000;
+pub(super) const TOO_MANY_WATCHED: &str = "ERR too many watched keys";
 
 fn multi(call: &mut Call<'_>) -> Handled {
     if call.session.transaction.is_some() {
@@ -90,7 +91,7 @@ fn watch(call: &mut Call<'_>) -> Handled {
     for key in call.args.skip(1).iter() {
         // A key watched twice is compared twice: the first watch, which has seen more, decides.
         if call.session.watched.len() == MAX_WATCHED {
-            return Err(Error::text("ERR too many watched keys"));
+            return Err(Error::text(TOO_MANY_WATCHED));
         }
         let lsn = call.view.get(key)?.map(|entry| entry.lsn);
         call.session.watched.push(Watched {

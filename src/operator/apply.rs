@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::build;
+use super::build::{self, Recipe};
 use super::context::{ChildKey, Context, Seen, StoreKey};
 use super::error::{Error, request, status_code};
 use super::plan::follow::{Follow, Label};
@@ -53,8 +53,8 @@ pub async fn children(
     context: &Context,
     key: &StoreKey,
     store: &ValidatedStore,
-    image: &str,
-    replicas: u32,
+    recipe: Recipe<'_>,
+    follow: &Follow,
 ) -> Result<(), Error> {
     let children = Children {
         context,
@@ -65,11 +65,13 @@ pub async fn children(
     children.apply(&build::service_account(store)).await?;
     children.apply(&build::headless(store)).await?;
     children.apply(&build::everybody(store)).await?;
-    children.apply(&build::leader(store)).await?;
+    children
+        .apply(&build::leader(store, follow.leader_port))
+        .await?;
     children.apply(&build::followers(store)).await?;
     children.apply(&build::disruption_budget(store)).await?;
     children
-        .apply(&build::stateful_set(store, image, replicas))
+        .apply(&build::stateful_set(store, recipe, follow.replicas))
         .await
 }
 
@@ -167,7 +169,11 @@ pub async fn swap(
         "status": {"configuration": register::write(to)},
     });
     if let Some(failover) = failover {
-        let mut told = json!({"outageMilliseconds": null, "candidates": []});
+        // A merge keeps what is not named, which would be the last one's.
+        let mut told = json!({
+            "outageMilliseconds": null, "lostBytes": null, "lostBytesAtLeast": null, "fromId": null,
+            "message": null, "candidates": [],
+        });
         put(&mut told, json!(failover));
         patch["status"]["lastFailover"] = told;
     }

@@ -123,6 +123,8 @@ pub struct LeaderChange {
     pub planned: bool,
     /// When it was noticed that nobody led.
     pub noticed: Instant,
+    /// Its end was told.
+    pub told: bool,
 }
 
 #[derive(Debug)]

@@ -163,6 +163,7 @@ async fn conclude(
             record,
             planned,
             noticed,
+            told: false,
         },
     );
     Ok(Outcome::NewReign)

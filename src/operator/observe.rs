@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, PodSpec};
 use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
@@ -215,10 +215,19 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
         terminating: pod.metadata.deletion_timestamp.is_some(),
         revision: label("controller-revision-hash").unwrap_or_default(),
         role: label(labels::ROLE),
+        leader_port: spec.is_some_and(has_leader_port),
         terminated: terminated(pod),
         problem: problem(pod),
         heard: None::<Heard>,
     }
+}
+
+/// Whether Pods of this specification have the leader's port.
+fn has_leader_port(spec: &PodSpec) -> bool {
+    let ports = spec.containers.iter().filter_map(|it| it.ports.as_ref());
+    ports
+        .flatten()
+        .any(|port| port.name.as_deref() == Some(build::LEADER_PORT_NAME))
 }
 
 /// Whether its container has ended and does not run now.
@@ -277,12 +286,8 @@ async fn workload(context: &Context, key: &StoreKey) -> Result<Option<StatefulSe
 fn describe_workload(set: &StatefulSet) -> Workload {
     let status = set.status.as_ref();
     let current = status.is_some_and(|it| it.observed_generation == set.metadata.generation);
-    let container = set
-        .spec
-        .template
-        .spec
-        .as_ref()
-        .and_then(|pod| pod.containers.first());
+    let pod = set.spec.template.spec.as_ref();
+    let container = pod.and_then(|pod| pod.containers.first());
     Workload {
         replicas: set.spec.replicas.unwrap_or(1).max(0) as u32,
         image: container
@@ -291,6 +296,7 @@ fn describe_workload(set: &StatefulSet) -> Workload {
         revision: status
             .filter(|_| current)
             .and_then(|it| it.update_revision.clone()),
+        leader_port: pod.is_some_and(has_leader_port),
     }
 }
 

@@ -12,6 +12,7 @@ use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
 use super::apply;
+use super::build::Recipe;
 use super::context::{Context, StoreKey, reference};
 use super::error::Error;
 use super::lead;
@@ -91,9 +92,16 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         lead::Outcome::Failed(waiting) => (Some(waiting), true),
         lead::Outcome::Changed => (None, true),
         lead::Outcome::NewReign => {
-            // Nobody leads until it is told; all the rest can wait for the next time.
+            // Nobody leads until it is told, and nobody finds the leader by its label until it has one; all
+            // the rest can wait for the next time.
             let follow = follow::follow(&view);
-            apply::tell(context, key, &view, &follow).await;
+            let (_, relabelled) = tokio::join!(
+                apply::tell(context, key, &view, &follow),
+                apply::relabel(context, key, &view, &follow)
+            );
+            if let Err(error) = relabelled {
+                tracing::warn!(store = %key, %error, "labels are put right the next time");
+            }
             return Ok(Action::requeue(Duration::ZERO));
         }
     };
@@ -131,7 +139,11 @@ async fn kubernetes(
     follow: &Follow,
 ) -> Result<(), Error> {
     let image = image(context, view);
-    apply::children(context, key, &view.store, &image, follow.replicas).await?;
+    let recipe = Recipe {
+        image: &image,
+        leader_port: leader_port(view, &image),
+    };
+    apply::children(context, key, &view.store, recipe, follow).await?;
     match follow.replace {
         Some(ordinal) => apply::replace(context, key, view, ordinal).await,
         None => Ok(()),
@@ -148,6 +160,13 @@ fn image(context: &Context, view: &View) -> String {
     let pinned = pinned.filter(|image| !image.is_empty());
     let chosen = view.store.image.clone().or(pinned);
     chosen.unwrap_or_else(|| context.default_image.clone())
+}
+
+/// Whether Pods are made with the leader's port. A store of an older release gets it together with its
+/// next image: its Pods are replaced then in any case.
+fn leader_port(view: &View, image: &str) -> bool {
+    let workload = view.workload.as_ref();
+    workload.is_none_or(|it| it.leader_port || it.image != image)
 }
 
 /// Reports, and says when to look again.
@@ -169,6 +188,10 @@ async fn conclude(
     let change = context.memory.change(key);
     let new = report::status(&Findings {
         change: change.as_ref().map(|it| (&it.record, it.planned)),
+        outage: view
+            .register
+            .as_ref()
+            .and_then(|register| context.supervisor.outage(key, register.epoch)),
         view,
         follow,
         waiting: outcome.waiting.as_ref(),
@@ -206,11 +229,13 @@ fn finish(context: &Context, key: &StoreKey, view: &View) {
     };
     let epoch = register.epoch.0 as i64;
     let answers = failover::outage(view).is_none();
-    if change.record.outage_milliseconds.is_some() || change.record.epoch != epoch || !answers {
+    if std::mem::replace(&mut change.told, true) || change.record.epoch != epoch || !answers {
         return;
     }
-    let outage = change.noticed.elapsed().as_millis();
-    change.record.outage_milliseconds = i64::try_from(outage).ok();
+    // What is planned is heard from beginning to end; the rest may have begun before this operator did.
+    let heard = context.supervisor.outage(key, register.epoch);
+    let outage = heard.or_else(|| change.planned.then(|| change.noticed.elapsed()));
+    change.record.outage_milliseconds = outage.and_then(|it| i64::try_from(it.as_millis()).ok());
     let event = report::events::leader_changed(&key.namespace, &change.record, change.planned);
     context.memory.tell_later(key, event);
     context.memory.changed(key, change);

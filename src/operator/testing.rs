@@ -61,6 +61,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         disk_used_percent: 10,
         clock_skew_ms: 0,
         message: String::new(),
+        leader_port: 6381,
     }
 }
 

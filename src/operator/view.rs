@@ -79,6 +79,8 @@ pub struct Workload {
     /// Revision that Pods should have; `None` while its controller has not looked at the newest
     /// template yet.
     pub revision: Option<String>,
+    /// Whether its Pods are made with [`LEADER_PORT`](super::build::LEADER_PORT).
+    pub leader_port: bool,
 }
 
 /// One Pod.
@@ -102,6 +104,8 @@ pub struct PodView {
     pub revision: String,
     /// Its role label.
     pub role: Option<String>,
+    /// Whether it was made with [`LEADER_PORT`](super::build::LEADER_PORT).
+    pub leader_port: bool,
     /// Whether Kubernetes says that its container has ended and does not run now.
     pub terminated: bool,
     /// What keeps it from running, for people; empty if nothing does.
@@ -153,6 +157,13 @@ impl PodView {
     pub fn stale(&self) -> bool {
         let heard = self.heard.as_ref();
         heard.is_some_and(|it| it.silence >= it.stale_after())
+    }
+
+    /// Whether its replica answers there as the leader does: one of an older release does not, whatever
+    /// its Pod was made with.
+    pub fn has_leader_port(&self) -> bool {
+        let said = self.heard.as_ref().map(|heard| heard.status.leader_port);
+        self.leader_port && said != Some(0)
     }
 
     /// The replica's words, if they are of now.

@@ -397,6 +397,9 @@ pub struct ReplicaStatus {
     pub clock_skew_ms: i64,
     /// For people: what is wrong, empty if nothing is.
     pub message: String,
+    /// Port at which clients are answered as by the leader itself, 0 if there is none.
+    #[serde(default)]
+    pub leader_port: u16,
 }
 
 fn one_second_ms() -> u64 {

@@ -72,11 +72,24 @@ pub enum ForwardOutcome {
     Done {
         /// What the replies rest on: a later read of that client must not be older.
         at: Position,
+        /// How many, from the first on: reads end where their replies have grown large.
+        commands: u32,
     },
     /// The receiver does not lead, or is cut off: nothing was executed.
     Refused,
     /// They were executed by a leader that was deposed since: nobody knows.
     Unknown,
+}
+
+/// What is handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ForwardKind {
+    /// Commands, one after the other.
+    Commands,
+    /// Those of a transaction: the reply is EXEC's. Watched keys come before them.
+    Transaction,
+    /// A WATCH: the reply is `+` and [`Watches`], encoded as a message is, or an error.
+    Watch,
 }
 
 /// One message, see the module's table.
@@ -245,14 +258,16 @@ pub enum Message {
         /// Its identity.
         id: ReplicaId,
     },
-    /// Commands to execute in one step; the watched keys and the commands follow this message.
+    /// Commands to execute, in one step if they write; the watched keys and the commands follow this message.
     Forward {
         /// Names the batch on this connection.
         id: u64,
         /// Replies in RESP3 instead of RESP2.
         resp3: bool,
-        /// The commands are those of a transaction: the reply is EXEC's.
-        transaction: bool,
+        /// What the commands are.
+        kind: ForwardKind,
+        /// One of them may change the state.
+        writes: bool,
         /// Bytes of watched keys that follow: [`Watches`], encoded as this message is.
         watched_bytes: u32,
         /// Bytes that follow in all; the commands are in RESP.

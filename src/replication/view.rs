@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Phase};
+use super::core::{Core, Following, Phase};
 use super::types::{Configuration, Epoch, EpochHistory, Lsn, Position, ReplicaId};
 use super::words::{HardState, Peer};
 
@@ -137,6 +137,14 @@ impl Core {
             let at = following.heard_at;
             at.is_some_and(|at| self.now.saturating_sub(at) < following.patience)
         })
+    }
+
+    /// Whether this follower's leader has been silent for a lease's time on a connection that seems to be up.
+    pub fn leader_silent(&self) -> bool {
+        let streaming = |following: &Following| {
+            following.phase == Phase::Streaming && following.heard_at.is_some()
+        };
+        self.following.as_ref().is_some_and(streaming) && !self.leader_heard()
     }
 
     /// The highest epoch promised durably.

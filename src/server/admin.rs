@@ -51,6 +51,8 @@ pub(super) struct Admin {
     pub(super) node: Arc<Node>,
     pub(super) name: String,
     pub(super) incarnation: u64,
+    /// 0 for none.
+    pub(super) leader_port: u16,
     pub(super) stats: Arc<Stats>,
     pub(super) clients: Arc<Clients>,
     pub(super) snapshots: Arc<super::snapshots::Snapshots>,
@@ -91,7 +93,10 @@ pub(super) async fn serve(
 
 impl Admin {
     pub(super) fn status(&self) -> ReplicaStatus {
-        status(&self.node, &self.name, self.incarnation)
+        ReplicaStatus {
+            leader_port: self.leader_port,
+            ..status(&self.node, &self.name, self.incarnation)
+        }
     }
 
     /// What an operator is told by a replica that takes orders from nobody.

@@ -41,6 +41,9 @@ const FIRST_READ_SIZE: usize = 2 << 10;
 /// In the place of replies that would rest on what too few followers hold. The connection ends with it.
 const IN_DOUBT: &str = "INDOUBT what this reply rests on is on fewer followers than replication.syncReplicas \
      asks for: what was written may or may not be kept. Try again when followers are back";
+/// Said at the leader's address by one that is to lead, and does not yet.
+const HELD_TOO_LONG: &str =
+    "CLUSTERDOWN this replica is to lead and cannot yet: nothing was done, try again";
 /// A client gets this long to take its last replies when this replica stops.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -129,6 +132,8 @@ pub(super) struct Connection {
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
+    /// It came to the leader's address: whatever is answered here is as the leader's own answer.
+    pub(super) strict: bool,
     /// Commands at the beginning of the input whose keys have been read from the disk.
     read_ahead: usize,
     /// For the KEYS at the beginning of the input.
@@ -144,6 +149,7 @@ impl Connection {
         host: NodeHost,
         session: Session,
         stream: TcpStream,
+        strict: bool,
     ) -> Self {
         let out = Writer::new(session.protocol);
         Self {
@@ -161,6 +167,7 @@ impl Connection {
             life: 0,
             handing_since: None,
             slot: Slot::new(),
+            strict,
             read_ahead: 0,
             walked: None,
             read_size: FIRST_READ_SIZE,
@@ -198,7 +205,11 @@ impl Connection {
                 .received
                 .fetch_add(read as u64, Ordering::Relaxed);
             loop {
-                let mut turn = self.turn().await;
+                let Some(mut turn) = self.turn().await else {
+                    self.out.error(HELD_TOO_LONG.as_bytes());
+                    self.flush().await?;
+                    return self.close().await;
+                };
                 self.input.drain(..turn.consumed);
                 if !self.answer(&mut turn).await? {
                     return Ok(());
@@ -262,11 +273,18 @@ impl Connection {
     }
 
     /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
-    /// lock. A switchover holds everybody for a moment.
-    async fn turn(&mut self) -> Turn {
+    /// lock. A switchover holds everybody for a moment. `None` if it lasts too long for the leader's
+    /// address, where nobody is to wait without end for a leader that never begins.
+    async fn turn(&mut self) -> Option<Turn> {
         let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let node = Arc::clone(&self.node);
-        node.once_relieved(|| self.try_turn(&node, &waker)).await
+        let strict = self.strict;
+        let turn = node.once_relieved(|| self.try_turn(&node, &waker));
+        if strict {
+            tokio::time::timeout(forward::PATIENCE, turn).await.ok()
+        } else {
+            Some(turn.await)
+        }
     }
 
     /// `None` if clients are held.
@@ -278,9 +296,11 @@ impl Connection {
         let replied = self.out.len();
         let mut view = StoreView::new(node, inner);
         let (follows, forwards) = (view.follows(), view.forwards());
-        let lacks = follows && view.lacks(self.seen);
+        let lacks = follows && !self.strict && view.lacks(self.seen);
         let parted = self.parted(&view);
         let mut reads = false;
+        view.strict = self.strict;
+        self.session.at_leader = self.strict && forwards;
         let mut consumed = 0;
         let mut commands = 0;
         let end = loop {
@@ -406,17 +426,19 @@ impl Connection {
     fn elsewhere(&mut self, way: Route, at: usize, used: usize) -> End {
         let rest = self.input.get(at..).unwrap_or_default();
         match way {
-            Route::Transaction => match forward::transaction(&self.session, used) {
-                Some(batch) => End::HandOver(batch),
-                None => End::Refuse(
-                    used,
-                    "it is too large to be handed to the leader, connect to the leader itself",
-                ),
-            },
+            Route::Transaction { writes } => {
+                match forward::transaction(&self.session, used, writes) {
+                    Some(batch) => End::HandOver(batch),
+                    None => End::Refuse(
+                        used,
+                        "it is too large to be handed to the leader, connect to the leader itself",
+                    ),
+                }
+            }
             Route::Mixed => End::Refuse(
                 used,
-                "commands about the connection and writes in one transaction are only executed by \
-                 the leader itself, connect to it",
+                "commands about the connection cannot be handed to the leader in one transaction with \
+                 others, connect to the leader itself",
             ),
             Route::Wait {
                 replicas,
@@ -426,10 +448,13 @@ impl Connection {
                 replicas,
                 timeout_ms,
             },
-            Route::Leader | Route::Here { .. } => {
+            Route::Watch => End::HandOver(forward::watch(rest, used)),
+            Route::Leader { writes } => {
                 let session = &self.session;
-                End::HandOver(forward::gather(&mut self.decoder, rest, used, session))
+                let batch = forward::gather(&mut self.decoder, rest, used, session, writes);
+                End::HandOver(batch)
             }
+            Route::Here { .. } => End::More,
         }
     }
 

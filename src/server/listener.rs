@@ -25,6 +25,8 @@ pub(super) struct ClientContext {
     /// Cancelled when no more clients are taken.
     pub(super) drain: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// They come to the leader's address.
+    pub(super) strict: bool,
 }
 
 /// Accepts until clients are drained.
@@ -88,8 +90,14 @@ fn admit(stream: TcpStream, context: &ClientContext) {
         Arc::clone(&context.stats),
         Arc::clone(&context.process),
     );
-    let mut connection =
-        Connection::new(Arc::clone(node), Arc::clone(clients), host, session, stream);
+    let mut connection = Connection::new(
+        Arc::clone(node),
+        Arc::clone(clients),
+        host,
+        session,
+        stream,
+        context.strict,
+    );
     let task = context.tasks.spawn(async move {
         let _listed = listed;
         if let Err(error) = connection.serve().await {

@@ -14,6 +14,10 @@ pub struct RunOptions {
     /// Address for clients (Redis protocol).
     #[arg(long, env = "REPLICA_LISTEN", default_value = "127.0.0.1:6379")]
     pub listen: SocketAddr,
+    /// Another address for clients, at which every answer is as the leader's own: what this replica cannot
+    /// answer as the leader is handed to the leader, reads as well as writes. Default: none.
+    #[arg(long, env = "REPLICA_LEADER_LISTEN")]
+    pub leader_listen: Option<SocketAddr>,
     /// Address for other replicas; port 0 takes any free one.
     #[arg(long, env = "REPLICA_PEER_LISTEN", default_value = "127.0.0.1:0")]
     pub peer_listen: SocketAddr,

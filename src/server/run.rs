@@ -89,6 +89,14 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         listener.with_context(|| format!("listening on {address} for {what}"))
     };
     let clients_listener = bind(options.listen, "clients").await?;
+    let leader_listener = match options.leader_listen {
+        Some(address) => Some(bind(address, "clients of the leader").await?),
+        None => None,
+    };
+    let leader_port = match &leader_listener {
+        Some(listener) => listener.local_addr()?.port(),
+        None => 0,
+    };
     let peer_listener = bind(options.peer_listen, "other replicas").await?;
     let admin_listener = bind(options.admin_listen, "administration").await?;
     let process = Arc::new(Process {
@@ -208,6 +216,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         clients: Arc::clone(&clients),
         snapshots,
         standalone: options.standalone,
+        leader_port,
         stop: stop.clone(),
     });
     tasks.spawn(admin::serve(admin_listener, admin, stop.clone()));
@@ -224,7 +233,16 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         process,
         drain: drain.clone(),
         tasks: tasks.clone(),
+        strict: false,
     };
+    if let Some(listener) = leader_listener {
+        let strict = true;
+        let context = ClientContext {
+            strict,
+            ..clients_context.clone()
+        };
+        tasks.spawn(listener::listen(listener, context));
+    }
     tasks.spawn(listener::listen(clients_listener, clients_context));
 
     let patience = Duration::from_secs(options.leave_timeout);

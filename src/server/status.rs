@@ -62,6 +62,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             disk_used_percent: inner.disk.used_percent,
             clock_skew_ms: inner.time.skew_ms(),
             message: message(inner, &view),
+            leader_port: 0,
         }
     })
 }

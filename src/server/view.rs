@@ -28,6 +28,8 @@ pub(super) struct StoreView<'a> {
     pub(super) wrote: bool,
     /// Whether a leader's state was looked at or changed: an answer needs its leases.
     pub(super) touched: bool,
+    /// The client came to the leader's address: it is told nothing that only a follower knows.
+    pub(super) strict: bool,
 }
 
 impl<'a> StoreView<'a> {
@@ -42,6 +44,7 @@ impl<'a> StoreView<'a> {
             need: Lsn::ZERO,
             wrote: false,
             touched: false,
+            strict: false,
         }
     }
 
@@ -137,6 +140,9 @@ fn hidden(why: Hidden) -> ViewError {
 impl View for StoreView<'_> {
     fn get(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ViewError> {
         let leading = self.inner.accepting;
+        if self.strict && !leading {
+            return Err(ViewError::Refused(self.not_here()));
+        }
         let Some(store) = &mut self.inner.store else {
             return Err(loading());
         };
@@ -259,6 +265,14 @@ impl View for StoreView<'_> {
 
     fn readable(&self) -> Result<(), ViewError> {
         let inner = &*self.inner;
+        if self.strict && !inner.accepting && !inner.gate.bars() {
+            // What is queued here is executed by the leader.
+            return if self.forwards() {
+                Ok(())
+            } else {
+                Err(ViewError::Refused(self.not_here()))
+            };
+        }
         if inner.store.is_none() {
             return Err(loading());
         }
@@ -348,17 +362,27 @@ impl StoreView<'_> {
     }
 
     fn read_only(&self) -> String {
+        let whose = self.whose();
+        format!("READONLY You can't write against a read only replica. {whose}")
+    }
+
+    /// At the leader's address, where reads are refused as well.
+    #[cold]
+    fn not_here(&self) -> String {
+        let whose = self.whose();
+        format!(
+            "READONLY this replica does not lead, and replication.forwardWrites is off. {whose}"
+        )
+    }
+
+    /// Who leads, in words.
+    fn whose(&self) -> String {
         let view = self.inner.core.view();
         let leader = view.leader.filter(|id| *id != self.node.id);
         let known = leader.and_then(|id| self.inner.members.get(&id));
         match known {
-            Some(member) => format!(
-                "READONLY You can't write against a read only replica. The leader is {} at {}",
-                member.name, member.client_address
-            ),
-            None => "READONLY You can't write against a read only replica. \
-                     There is no leader at the moment"
-                .to_owned(),
+            Some(member) => format!("The leader is {} at {}", member.name, member.client_address),
+            None => "There is no leader at the moment".to_owned(),
         }
     }
 }

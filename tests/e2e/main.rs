@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `E2E_KUBECONFIG` | the cluster: a kind cluster of `make cluster`, whose Pods this machine reaches |
 //! | `E2E_IMAGE` | the image under test, which the cluster can run |
+//! | `E2E_LEASE_MS=200` | leases of stores whose leaders are lost; a second without it |
 //! | `E2E_LONG=1` | faults are repeated more often, and last longer |
 //! | `E2E_KEEP=1` | namespaces of tests that failed are left for a look |
 
@@ -22,6 +23,7 @@ mod failover;
 mod installation;
 mod lag;
 mod operator;
+mod outage;
 mod partition;
 mod restarts;
 mod scaling;

@@ -25,7 +25,12 @@ fn an_isolated_leader_stops_answering() {
         let hosts = store.hosts(&before.leader).await;
         let old = store.replica(&before.leader).await.expect("its status");
         let history = History::<ReplicaStatus>::of_replica(&store, &before.leader);
-        let sessions = Sessions::start(&hosts, Habit::HASTY);
+        let mut sessions = Sessions::start(&hosts, Habit::HASTY);
+        let one = Habit {
+            clients: 1,
+            ..Habit::HASTY
+        };
+        sessions.also(&store.leader_ports(&before.leader).await, one);
         sessions.acknowledges(500, secs(30)).await;
 
         let begun = Instant::now();

@@ -35,7 +35,12 @@ async fn switch(world: &World, changes: &Value) {
     let store = synchronous(world, 3, changes).await;
     let failover = store.status().await.last_failover;
     let first = store.reign().await;
-    let sessions = Sessions::start(&[store.service("").await], Habit::FULL);
+    let mut sessions = Sessions::start(&[store.service("").await], Habit::FULL);
+    let one = Habit {
+        clients: 1,
+        ..Habit::FULL
+    };
+    sessions.also(&store.leader_ports(&first.leader).await, one);
     let begin = Instant::now();
     sessions.acknowledges(5000, secs(60)).await;
     sessions.tell_gap("nothing happens", begin);

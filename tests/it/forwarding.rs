@@ -241,6 +241,37 @@ fn a_write_waits_for_the_next_leader() {
     }
 }
 
+/// Goal: a leader that falls silent holds nobody up for longer than there is no other.
+/// Method: the leader stands still, with a write of a follower's client on its way to it; once the follower
+/// knows that it hears nothing, another client writes. As soon as another one leads, the second write is
+/// answered, and the first client is told by the end of its connection that nobody knows.
+#[test]
+fn what_was_not_sent_to_a_silent_leader_waits_for_the_next_one() {
+    let mut store = TestStore::start(3);
+    store.vote_all(1);
+    store.settle();
+    let (mut first, mut second) = (store.replicas[1].client(), store.replicas[1].client());
+    first.set("a", "1").unwrap();
+    store.replicas[0].freeze();
+    store.away.insert(0);
+    first.send(&["SET", "a", "2"]).unwrap();
+    eventually("the follower hears nothing", || {
+        (!store.replicas[1].status()?.leader_heard).then_some(())
+    });
+    second.send(&["SET", "b", "1"]).unwrap();
+    store.promote();
+    store.leader_serves();
+    let led = Instant::now();
+    assert_eq!(second.reply().unwrap(), ok());
+    let took = led.elapsed();
+    assert!(took < Duration::from_secs(2), "answered after {took:?}");
+    assert!(first.reply().is_err(), "nobody knows");
+    let took = led.elapsed();
+    assert!(took < Duration::from_secs(3), "told after {took:?}");
+    store.replicas[0].thaw();
+    store.away.clear();
+}
+
 /// What one writer knows: the increments that were acknowledged, and those of which it heard nothing.
 #[derive(Default)]
 struct Tally {

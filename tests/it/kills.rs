@@ -17,9 +17,11 @@ use replicated_store::resp::reply::Reply;
 
 use self::history::{Event, History, Seen};
 use self::session::{LARGE, SHARED, Session, counter, head, is_leader, nanos, own};
-use super::support::{Replica, SmallDisk, TestStore, how_long, link_to, seed};
+use super::support::{SmallDisk, TestStore, how_long, link_to, seed};
 
 const CLIENTS: usize = 6;
+/// Of these, who come to the leader's port of any replica: all that they see must be linearizable.
+const STRICT: usize = 3;
 /// Kills between two judgements.
 const KILLS: usize = 4;
 /// Judgements between two comparisons of whole states: these flush everything, which it should do by
@@ -52,8 +54,8 @@ struct Done {
 
 /// Goal: a store survives any kills: nothing acknowledged is lost, and nobody sees what cannot be.
 /// Method: three replicas, a write is on two of them. Some or all are killed at random moments, when some
-/// stood still before, and started again, while clients read and write at all of them; the histories are
-/// judged round by round.
+/// stood still before, and started again, while clients read and write at all of them, half of them at
+/// the leader's ports, where reads must be as the leader's; the histories are judged round by round.
 #[test]
 fn a_store_survives_being_killed_again_and_again() {
     let length = how_long("IT_KILLS", Duration::from_secs(8));
@@ -67,17 +69,29 @@ fn a_store_survives_being_killed_again_and_again() {
     store.vote_all(1);
     store.settle();
     let begin = Instant::now();
-    let addresses = store.replicas.iter().map(Replica::client_address);
-    let addresses = Arc::new(addresses.collect::<Vec<_>>());
+    let addresses = |strict: bool| {
+        let replicas = store.replicas.iter();
+        let each = replicas.map(|replica| {
+            if strict {
+                replica.leader_address()
+            } else {
+                replica.client_address()
+            }
+        });
+        Arc::new(each.collect::<Vec<_>>())
+    };
+    let (any, leaders) = (addresses(false), addresses(true));
     let mut sessions: Vec<Session> = (0..CLIENTS)
         .map(|number| Session {
             number,
             begin,
-            addresses: Arc::clone(&addresses),
+            addresses: Arc::clone(if number < STRICT { &leaders } else { &any }),
+            strict: number < STRICT,
             random: SmallRng::seed_from_u64(seed.wrapping_add(number as u64 + 1)),
             count: 0,
             connection: None,
             floor: 0,
+            strict_reads: 0,
         })
         .collect();
     let (mut history, mut done) = (History::default(), Done::default());
@@ -109,6 +123,8 @@ fn a_store_survives_being_killed_again_and_again() {
     store.assert_same();
     tell(&store, begin, &done, &history);
     assert!(history.operations > 0 && history.at_followers > 0);
+    let strict = sessions.iter().map(|session| session.strict_reads);
+    assert!(strict.sum::<usize>() > 0);
 }
 
 fn tell(store: &TestStore, begin: Instant, done: &Done, history: &History) {

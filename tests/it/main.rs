@@ -21,6 +21,7 @@ mod gate;
 mod handover;
 mod keys;
 mod kills;
+mod leader_address;
 mod memory;
 mod parent;
 mod replication;

@@ -110,6 +110,7 @@ impl World {
                 replicas,
                 image: "image".to_owned(),
                 revision: Some(cluster.revision.to_string()),
+                leader_port: true,
             }),
             pods: pods
                 .map(|(slot, _)| (slot as u32, self.describe_pod(slot)))
@@ -128,6 +129,7 @@ impl World {
             node: format!("node-{slot}"),
             ready: self.status(slot).is_some_and(|status| status.ready),
             terminating: pod.terminating,
+            leader_port: true,
             revision: pod.revision.to_string(),
             role: None,
             terminated: pod.terminated,

@@ -213,6 +213,7 @@ impl Planned {
     fn report(&mut self, view: &View, follow: &follow::Follow, reading: &Reading) -> Option<Chore> {
         let old = reading.object.status.clone().unwrap_or_default();
         let new = report::status(&Findings {
+            outage: None,
             view,
             follow,
             change: None,

@@ -68,6 +68,7 @@ impl World {
             disk_used_percent: 0,
             clock_skew_ms: 0,
             message: String::new(),
+            leader_port: 0,
         })
     }
 }

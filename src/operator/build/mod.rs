@@ -24,12 +24,16 @@ pub use access::service_account;
 pub use config::config_map;
 pub use disruption::disruption_budget;
 pub use services::{everybody, followers, headless, leader};
-pub use workload::stateful_set;
+pub use workload::{Recipe, stateful_set};
 
 /// Port on which replicas answer clients.
 pub const CLIENT_PORT: u16 = 6379;
 /// Port on which replicas talk to each other.
 pub const PEER_PORT: u16 = 6380;
+/// Port on which replicas answer clients as the leader does, whoever they are.
+pub const LEADER_PORT: u16 = 6381;
+/// Its name.
+pub const LEADER_PORT_NAME: &str = "leader";
 /// Port of probes, metrics and the operator.
 pub const ADMIN_PORT: u16 = 8080;
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{ADMIN_PORT, CLIENT_PORT, PEER_PORT, headless_name, metadata};
+use super::{ADMIN_PORT, CLIENT_PORT, LEADER_PORT_NAME, PEER_PORT, headless_name, metadata};
 use crate::api::labels;
 use crate::operator::validate::ValidatedStore;
 
@@ -12,13 +12,23 @@ pub fn everybody(store: &ValidatedStore) -> Service {
     service(store, store.name.clone(), None)
 }
 
-/// `<name>-leader`: who takes the writes. It follows the role label, which is never on two Pods.
-pub fn leader(store: &ValidatedStore) -> Service {
-    service(
-        store,
-        format!("{}-leader", store.name),
-        Some(labels::LEADER),
-    )
+/// `<name>-leader`: every answer is the leader's. Each ready replica will do, as it hands on what it
+/// cannot answer as the leader: so nothing has to change here when the lead does, which takes the
+/// cluster longer than an election. Where replicas hand nothing on, it follows the role label, ready or
+/// not, as who leads is not a question of probes. `has_port`: all Pods have the port for this; until
+/// then it leads to the port of everybody, at the Pod with the label, which is never on two.
+pub fn leader(store: &ValidatedStore, has_port: bool) -> Service {
+    let anybody = has_port && store.settings.forward_writes;
+    let role = (!anybody).then_some(labels::LEADER);
+    let mut service = service(store, format!("{}-leader", store.name), role);
+    if let Some(spec) = service.spec.as_mut().filter(|_| has_port) {
+        spec.ports = Some(vec![ServicePort {
+            target_port: Some(IntOrString::String(LEADER_PORT_NAME.to_owned())),
+            ..port("redis", CLIENT_PORT)
+        }]);
+        spec.publish_not_ready_addresses = (!anybody).then_some(true);
+    }
+    service
 }
 
 /// `<name>-followers`: for reads that may be a little old.

@@ -32,15 +32,22 @@ fn plain() -> ValidatedStore {
     validate(&testing::store("orders")).unwrap()
 }
 
+fn recipe(image: &str) -> super::Recipe<'_> {
+    super::Recipe {
+        image,
+        leader_port: true,
+    }
+}
+
 #[test]
 fn a_plain_store() {
     let store = plain();
     golden(
         "statefulset.yaml",
-        &super::stateful_set(&store, "example/store:1", 3),
+        &super::stateful_set(&store, recipe("example/store:1"), 3),
     );
     golden("service.yaml", &super::everybody(&store));
-    golden("service-leader.yaml", &super::leader(&store));
+    golden("service-leader.yaml", &super::leader(&store, true));
     golden("service-followers.yaml", &super::followers(&store));
     golden("service-replicas.yaml", &super::headless(&store));
     golden("configmap.yaml", &super::config_map(&store));
@@ -60,9 +67,31 @@ fn a_store_with_everything() {
     let store = validate(&store).unwrap();
     golden(
         "statefulset-full.yaml",
-        &super::stateful_set(&store, "example/store:1", 5),
+        &super::stateful_set(&store, recipe("example/store:1"), 5),
     );
     golden("configmap-full.yaml", &super::config_map(&store));
+}
+
+/// What stood in these files before there was the leader's port: a new operator changes nothing of it.
+#[test]
+fn a_store_of_a_release_without_the_leaders_port() {
+    let store = plain();
+    let recipe = super::Recipe {
+        leader_port: false,
+        ..recipe("example/store:1")
+    };
+    let set = super::stateful_set(&store, recipe, 3);
+    golden("statefulset-before.yaml", &set);
+    golden("service-leader-before.yaml", &super::leader(&store, false));
+}
+
+#[test]
+fn where_nothing_is_handed_on_the_leaders_address_follows_the_label() {
+    let mut store = plain();
+    store.settings.forward_writes = false;
+    golden("service-leader-direct.yaml", &super::leader(&store, true));
+    let before = super::leader(&store, false);
+    assert_eq!(before, super::leader(&plain(), false));
 }
 
 #[test]
@@ -71,14 +100,14 @@ fn settings_do_not_touch_the_pods() {
     let mut other = store.clone();
     other.settings.max_lag = 1;
     other.settings.log_retention = 2;
-    let template = |store: &ValidatedStore| super::stateful_set(store, "image", 3);
+    let template = |store: &ValidatedStore| super::stateful_set(store, recipe("image"), 3);
     assert_eq!(template(&store), template(&other));
     assert_ne!(super::config_map(&store), super::config_map(&other));
 }
 
 #[test]
 fn pods_meet_the_restricted_standard() {
-    let set: StatefulSet = super::stateful_set(&plain(), "image", 3);
+    let set: StatefulSet = super::stateful_set(&plain(), recipe("image"), 3);
     let pod = set.spec.template.spec.unwrap();
     let context = pod.security_context.unwrap();
     assert_eq!(context.run_as_non_root, Some(true));
@@ -97,7 +126,7 @@ fn pods_meet_the_restricted_standard() {
 
 #[test]
 fn the_role_is_not_part_of_the_template() {
-    let set = super::stateful_set(&plain(), "image", 3);
+    let set = super::stateful_set(&plain(), recipe("image"), 3);
     let labels = set.spec.template.metadata.unwrap().labels.unwrap();
     assert!(
         !labels.contains_key(labels::ROLE),
@@ -110,7 +139,7 @@ fn spreading_can_be_turned_off() {
     let mut store = plain();
     store.pod.topology_spread.node = Spread::Disabled;
     store.pod.topology_spread.zone = Spread::Disabled;
-    let set = super::stateful_set(&store, "image", 3);
+    let set = super::stateful_set(&store, recipe("image"), 3);
     assert_eq!(
         set.spec.template.spec.unwrap().topology_spread_constraints,
         None

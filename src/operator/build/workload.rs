@@ -16,8 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    ADMIN_PORT, CLIENT_PORT, DATA, PEER_PORT, PROCESS_PORT, account_name, config_name,
-    headless_name, metadata,
+    ADMIN_PORT, CLIENT_PORT, DATA, LEADER_PORT, LEADER_PORT_NAME, PEER_PORT, PROCESS_PORT,
+    account_name, config_name, headless_name, metadata,
 };
 use crate::api::{RetentionPolicy, Spread, labels};
 use crate::operator::validate::ValidatedStore;
@@ -29,8 +29,18 @@ const DATA_DIR: &str = "/data";
 /// Where the settings are.
 const CONFIG_DIR: &str = "/etc/replicated-store";
 
-/// The StatefulSet with so many replicas of this image.
-pub fn stateful_set(store: &ValidatedStore, image: &str, replicas: u32) -> StatefulSet {
+/// What the Pods are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe<'a> {
+    /// The container's image.
+    pub image: &'a str,
+    /// With [`LEADER_PORT`], which Pods of older releases do not have: it comes with a new image, so that
+    /// a new operator restarts nobody.
+    pub leader_port: bool,
+}
+
+/// The StatefulSet with so many replicas made like this.
+pub fn stateful_set(store: &ValidatedStore, recipe: Recipe<'_>, replicas: u32) -> StatefulSet {
     let selector = labels::selector(&store.name);
     StatefulSet {
         metadata: metadata(store, store.name.clone()),
@@ -63,7 +73,7 @@ pub fn stateful_set(store: &ValidatedStore, image: &str, replicas: u32) -> State
                     )])),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(store, image)),
+                spec: Some(pod(store, recipe)),
             },
             volume_claim_templates: Some(vec![claim(store)]),
             ..StatefulSetSpec::default()
@@ -102,7 +112,7 @@ fn claim(store: &ValidatedStore) -> PersistentVolumeClaim {
     }
 }
 
-fn pod(store: &ValidatedStore, image: &str) -> PodSpec {
+fn pod(store: &ValidatedStore, recipe: Recipe<'_>) -> PodSpec {
     let settings = &store.pod;
     let priority = Some(settings.priority_class_name.clone());
     PodSpec {
@@ -128,7 +138,7 @@ fn pod(store: &ValidatedStore, image: &str) -> PodSpec {
         tolerations: Some(settings.tolerations.clone()).filter(|list| !list.is_empty()),
         node_selector: Some(settings.node_selector.clone()).filter(|map| !map.is_empty()),
         priority_class_name: priority.filter(|name| !name.is_empty()),
-        containers: vec![container(store, image)],
+        containers: vec![container(store, recipe)],
         volumes: Some(vec![Volume {
             name: "settings".to_owned(),
             config_map: Some(ConfigMapVolumeSource {
@@ -178,22 +188,33 @@ fn constraint(
     })
 }
 
-fn container(store: &ValidatedStore, image: &str) -> Container {
+fn container(store: &ValidatedStore, recipe: Recipe<'_>) -> Container {
+    let mut env = vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+    ];
+    let mut ports = vec![
+        port("redis", CLIENT_PORT),
+        port("peer", PEER_PORT),
+        port("admin", ADMIN_PORT),
+        port("process", PROCESS_PORT),
+    ];
+    if recipe.leader_port {
+        // Not an argument: an older image would not start with one that it does not know.
+        env.push(EnvVar {
+            name: "REPLICA_LEADER_LISTEN".to_owned(),
+            value: Some(format!("0.0.0.0:{LEADER_PORT}")),
+            ..EnvVar::default()
+        });
+        ports.push(port(LEADER_PORT_NAME, LEADER_PORT));
+    }
     Container {
         name: "replica".to_owned(),
-        image: Some(image.to_owned()),
+        image: Some(recipe.image.to_owned()),
         command: Some(texts(&["/usr/local/bin/replica", "supervise"])),
         args: Some(args(store)),
-        env: Some(vec![
-            field("POD_NAME", "metadata.name"),
-            field("POD_NAMESPACE", "metadata.namespace"),
-        ]),
-        ports: Some(vec![
-            port("redis", CLIENT_PORT),
-            port("peer", PEER_PORT),
-            port("admin", ADMIN_PORT),
-            port("process", PROCESS_PORT),
-        ]),
+        env: Some(env),
+        ports: Some(ports),
         resources: store.pod.resources.clone(),
         // Recovery answers /healthz; these bounds are for a process that answers nothing at all.
         startup_probe: Some(probe("/healthz", 1, 3, 600)),

@@ -11,7 +11,7 @@ use crate::replication::types::Configuration;
 
 use super::{Waiting, scale, update};
 use crate::operator::build;
-use crate::operator::view::{self, PodView, View};
+use crate::operator::view::{PodView, View};
 
 /// A replica that was told and does not show it is told again after this.
 const REPEAT: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub struct Follow {
     pub elevate: Option<Label>,
     /// Ordinal of the Pod that is to be replaced.
     pub replace: Option<u32>,
+    /// Whether every Pod answers at the leader's port.
+    pub leader_port: bool,
 }
 
 /// A change of a role label.
@@ -68,7 +70,15 @@ pub fn follow(view: &View) -> Follow {
         replace: update::next(view)
             .filter(|pod| settled && !update::hands_over(view, pod))
             .map(|pod| pod.ordinal),
+        leader_port: leader_port(view),
     }
+}
+
+/// Whether every Pod answers at the leader's port. A Service that leads there would not lead to the
+/// others, and a store made by an older release has some until all of them are replaced.
+fn leader_port(view: &View) -> bool {
+    let made = view.workload.as_ref().is_none_or(|it| it.leader_port);
+    made && view.pods.values().all(PodView::has_leader_port)
 }
 
 /// The register with all that is needed to act on it. A member whose Pod is away for a moment
@@ -154,17 +164,16 @@ pub fn unfinished(view: &View) -> bool {
     })
 }
 
-/// The changes of role labels. A Pod that is not heard keeps its label, as nobody knows better,
-/// unless another one leads.
+/// The changes of role labels. Who the register names is the leader, from the moment on at which it
+/// does: clients that come to it earlier than it begins wait there. A Pod that is not heard keeps its
+/// label, as nobody knows better, unless another one leads.
 fn relabel(view: &View) -> (Vec<Label>, Option<Label>) {
     let wanted = |pod: &PodView, status: &ReplicaStatus| {
         if view.is_fenced(pod.ordinal) {
             return None;
         }
-        let leads = view
-            .register
-            .as_ref()
-            .is_some_and(|register| view::leads(register, status));
+        let register = view.register.as_ref();
+        let leads = register.is_some_and(|register| register.leader == Some(status.id));
         match (leads, status.role) {
             (true, _) => Some(labels::LEADER),
             (false, Role::Follower) => Some(labels::FOLLOWER),

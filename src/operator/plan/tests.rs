@@ -378,6 +378,66 @@ fn the_leader_label_is_taken_away_before_it_is_given() {
 }
 
 #[test]
+fn a_new_leader_is_labelled_before_it_has_begun() {
+    let mut world = World::running(3);
+    world.look();
+    let old = world.register().leader;
+    let successor = world.id(1);
+    let register = world.view.register.as_mut().unwrap();
+    register.leader = Some(successor);
+    register.epoch = register.epoch.next();
+    register.version += 1;
+    assert_ne!(old, Some(successor));
+    let follow = follow::follow(&world.view);
+    let elevated = Label {
+        ordinal: 1,
+        to: Some("leader"),
+    };
+    assert_eq!(
+        follow.elevate,
+        Some(elevated),
+        "it has heard of nothing yet"
+    );
+    assert!(follow.demote.iter().any(|label| label.ordinal == 0));
+    // Where the old one is not heard any more it is no different.
+    world.view.pods.get_mut(&0).unwrap().heard = None;
+    let follow = follow::follow(&world.view);
+    assert_eq!(follow.elevate, Some(elevated));
+    let demoted = Label {
+        ordinal: 0,
+        to: None,
+    };
+    assert!(follow.demote.contains(&demoted), "{:?}", follow.demote);
+}
+
+#[test]
+fn the_leaders_port_is_used_once_every_pod_has_it() {
+    let mut world = World::running(3);
+    world.look();
+    let has = |world: &World| follow::follow(&world.view).leader_port;
+    assert!(has(&world));
+    world.view.pods.get_mut(&2).unwrap().leader_port = false;
+    assert!(!has(&world), "a Pod of an older template");
+    world.view.pods.get_mut(&2).unwrap().leader_port = true;
+    let heard = |world: &mut World, port, connected| {
+        let pod = world.view.pods.get_mut(&1).unwrap();
+        let heard = pod.heard.as_mut().unwrap();
+        (heard.status.leader_port, heard.connected) = (port, connected);
+    };
+    heard(&mut world, 0, true);
+    assert!(!has(&world), "an older image in a newer Pod");
+    heard(&mut world, 6381, false);
+    assert!(has(&world), "one that is away for a moment changes nothing");
+    world.view.pods.get_mut(&1).unwrap().heard = None;
+    assert!(has(&world));
+    world.view.workload.as_mut().unwrap().leader_port = false;
+    assert!(!has(&world), "Pods that are made anew will not have it");
+    world.view.pods.clear();
+    world.view.workload = None;
+    assert!(has(&world), "a store that begins");
+}
+
+#[test]
 fn members_are_told_again_after_a_restart_and_after_a_change_of_settings() {
     let mut world = World::running(3);
     world.look();

@@ -400,6 +400,7 @@ impl World {
         let mut acted = false;
         let before = self.view.workload.clone();
         let workload = self.view.workload.get_or_insert_default();
+        workload.leader_port = true;
         workload.replicas = follow.replicas;
         acted |= before.is_none_or(|before| before.replicas != follow.replicas);
         for ordinal in &follow.tell {
@@ -508,6 +509,7 @@ impl World {
 /// For tests of one decision: a workload that is there.
 pub(in crate::operator) fn workload(replicas: u32) -> Workload {
     Workload {
+        leader_port: true,
         replicas,
         image: "image".into(),
         revision: Some("1".into()),

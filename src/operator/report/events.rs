@@ -35,6 +35,7 @@ pub fn events(
             None,
         ));
     }
+    events.extend(loss_known(old, new));
     shortfall(old, new, &mut events);
     refused(
         ConditionType::SpecValid,
@@ -155,6 +156,26 @@ fn shortfall(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus, events: &
     events.push(event(type_, reason, "Supervise", &message, None));
 }
 
+/// Tells what a failover has lost, when the old leader has come back with what it had.
+fn loss_known(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> Option<Event> {
+    let (before, now) = (old.last_failover.as_ref()?, new.last_failover.as_ref()?);
+    let lost = now.lost_bytes?;
+    if before.epoch != now.epoch || before.lost_bytes.is_some() {
+        return None;
+    }
+    let type_ = if lost > 0 {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    };
+    let note = format!(
+        "{} is back: the failover of epoch {} has lost {lost} bytes of what it had",
+        now.from, now.epoch
+    );
+    let action = format!("PromoteEpoch{}", now.epoch);
+    Some(event(type_, "FailoverLossKnown", &action, &note, None))
+}
+
 /// Tells of a change of leader, once the new one answers.
 pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> Event {
     let LastFailover {
@@ -162,15 +183,23 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
         to,
         epoch,
         reason,
-        lost_bytes,
         ..
     } = change;
-    let outage = change.outage_milliseconds.unwrap_or_default();
+    let outage = match change.outage_milliseconds {
+        Some(outage) => format!("{outage} ms"),
+        None => "an unknown time".to_owned(),
+    };
+    let lost = match (change.lost_bytes, change.lost_bytes_at_least) {
+        (Some(lost), _) => format!("{lost} bytes lost"),
+        (None, Some(least)) => {
+            format!("at least {least} bytes lost, how many is known when {from} is back")
+        }
+        (None, None) => "nobody knows what was lost".to_owned(),
+    };
     let action = format!("PromoteEpoch{epoch}");
     let about = Some(pod(namespace, to));
     if planned {
-        let note =
-            format!("{from} has handed the lead over to {to} in {outage} ms (epoch {epoch})");
+        let note = format!("{from} has handed the lead over to {to} in {outage} (epoch {epoch})");
         return event(
             EventType::Normal,
             "SwitchoverFinished",
@@ -189,8 +218,8 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
         })
         .collect();
     let note = format!(
-        "{to} leads epoch {epoch} after {from} ({reason}): {outage} ms without a leader, \
-         {lost_bytes} bytes lost; {}",
+        "{to} leads epoch {epoch} after {from} ({reason}): {outage} without a leader, \
+         {lost}; {}",
         candidates.join(", ")
     );
     event(EventType::Normal, "FailoverFinished", &action, &note, about)

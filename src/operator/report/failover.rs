@@ -16,35 +16,116 @@ use crate::replication::types::{Configuration, ReplicaId};
 /// A change of leader, before it is known how long it takes. `view` is what it was decided by.
 pub fn record(view: &View, campaign: &Campaign, elected: &Elected, now: Timestamp) -> LastFailover {
     let leader = campaign.base.as_ref().and_then(|base| base.leader);
+    let (lost_bytes, lost_bytes_at_least) = match lost(view, campaign, elected, leader) {
+        Lost::Bytes(bytes) => (Some(bytes as i64), None),
+        Lost::AtLeast(bytes) => (None, Some(bytes as i64)),
+    };
     LastFailover {
         // The API server keeps whole seconds; anything finer would look like a change.
         time: Timestamp::from_second(now.as_second()).ok(),
         reason: campaign.cause.name().to_owned(),
         from: leader.map(|id| view.name_of(id)).unwrap_or_default(),
+        from_id: leader.map(|id| id.to_string()).unwrap_or_default(),
         to: view.name_of(elected.leader),
         epoch: campaign.epoch.0 as i64,
         outage_milliseconds: None,
-        lost_bytes: lost(view, campaign, elected, leader) as i64,
+        lost_bytes,
+        lost_bytes_at_least,
+        message: String::new(),
         candidates: candidates(view, campaign, elected),
     }
 }
 
-/// Bytes that the old leader is known to have had beyond the end of the new one's log. With
-/// synchronous replication none of them was acknowledged.
-fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<ReplicaId>) -> u64 {
-    if campaign.sync > 0 {
-        return 0;
+/// What the old leader had beyond the end of the new one's log.
+enum Lost {
+    Bytes(u64),
+    /// It did not say what it had last.
+    AtLeast(u64),
+}
+
+/// With synchronous replication nothing that was lost was acknowledged. Else only the promise of the old
+/// leader itself tells what it had: what was heard of it is from before it fell silent.
+fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<ReplicaId>) -> Lost {
+    if campaign.sync > 0 || leader.is_none() {
+        return Lost::Bytes(0);
+    }
+    let beyond = |end: u64| end.saturating_sub(elected.end);
+    let mut answers = elected.verdicts.iter();
+    if let Some((own, _)) = answers.find(|(answer, _)| Some(answer.id) == leader) {
+        return Lost::Bytes(beyond(own.last.lsn.0));
     }
     let heard = view.pods.values().filter_map(|pod| pod.heard.as_ref());
     let said = heard
         .filter(|heard| Some(heard.status.id) == leader)
         .map(|heard| heard.status.last.lsn.0);
-    let answers = elected.verdicts.iter();
-    let answered = answers
-        .filter(|(answer, _)| Some(answer.id) == leader)
-        .map(|(answer, _)| answer.last.lsn.0);
-    let end = said.chain(answered).max().unwrap_or(0);
-    end.saturating_sub(elected.end)
+    Lost::AtLeast(beyond(said.max().unwrap_or(0)))
+}
+
+/// Puts in what has come to be known of a failover: how long it took, and what it lost once the old
+/// leader has come back; and says what is not known.
+fn settle(findings: &Findings<'_>, mut failover: LastFailover) -> LastFailover {
+    let old = findings.old.last_failover.as_ref();
+    if let Some(known) = old.filter(|old| old.epoch == failover.epoch) {
+        failover.outage_milliseconds = failover.outage_milliseconds.or(known.outage_milliseconds);
+        failover.lost_bytes = failover.lost_bytes.or(known.lost_bytes);
+    }
+    let view = findings.view;
+    let current = view.register.as_ref().map(|it| it.epoch.0 as i64) == Some(failover.epoch);
+    if failover.outage_milliseconds.is_none() && current {
+        let outage = findings.outage.map(|outage| outage.as_millis());
+        failover.outage_milliseconds = outage.and_then(|outage| i64::try_from(outage).ok());
+    }
+    failover.lost_bytes = failover.lost_bytes.or_else(|| tail(view, &failover));
+    // Not taken away: the one who wrote it with the register owns it, too, so it would stay as it was.
+    let known = failover.lost_bytes;
+    failover.lost_bytes_at_least = failover
+        .lost_bytes_at_least
+        .map(|least| known.unwrap_or(least));
+    failover.message = unknown(view, &failover, current);
+    failover
+}
+
+/// What the old leader had to give up, if it has come back to the new one's history.
+fn tail(view: &View, failover: &LastFailover) -> Option<i64> {
+    let (_, status) = view.find(failover.from_id.parse().ok()?)?;
+    if (status.last.epoch.0 as i64) < failover.epoch {
+        return None;
+    }
+    let chosen = |it: &&Candidate| it.verdict == Verdict::Elected;
+    let end = failover.candidates.iter().find(chosen)?.lsn;
+    let divergent = status.divergent.as_ref();
+    let of_this = |epoch: u64, after: u64| {
+        (epoch as i64) < failover.epoch && i64::try_from(after).is_ok_and(|after| after >= end)
+    };
+    let bytes = divergent
+        .filter(|it| of_this(it.epoch.0, it.after.0))
+        .map_or(0, |it| it.bytes);
+    Some(bytes as i64)
+}
+
+/// What is not known of a failover, and why.
+fn unknown(view: &View, failover: &LastFailover, current: bool) -> String {
+    let mut words = Vec::new();
+    if failover.outage_milliseconds.is_none() {
+        let answers = matches!(plan::leadership(view), Leadership::Leads(_, it) if it.answers);
+        words.push(if current && !answers {
+            "the new leader does not answer yet".to_owned()
+        } else {
+            "this operator did not hear the old leader, or not the new one, so nobody knows how long it took"
+                .to_owned()
+        });
+    }
+    if failover.lost_bytes.is_none() {
+        words.push(if failover.from_id.is_empty() {
+            "what the old leader had is not known".to_owned()
+        } else {
+            format!(
+                "{} did not say what it had last, so what was lost is known when it comes back with its disk",
+                failover.from
+            )
+        });
+    }
+    words.join("; ")
 }
 
 fn candidates(view: &View, campaign: &Campaign, elected: &Elected) -> Vec<Candidate> {
@@ -71,6 +152,10 @@ fn candidates(view: &View, campaign: &Campaign, elected: &Elected) -> Vec<Candid
 /// The last failover of a store: the one that was made here; else what was known, unless the
 /// register has moved on without us.
 pub(super) fn last(findings: &Findings<'_>) -> Option<LastFailover> {
+    made(findings).map(|failover| settle(findings, failover))
+}
+
+fn made(findings: &Findings<'_>) -> Option<LastFailover> {
     let (view, old) = (findings.view, findings.old);
     let register = view.register.as_ref()?;
     let epoch = register.epoch.0 as i64;

@@ -13,6 +13,8 @@ pub mod failover;
 mod members;
 mod phase;
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::plan::follow::Follow;
@@ -30,6 +32,9 @@ pub struct Findings<'a> {
     pub follow: &'a Follow,
     /// The last change of leader that was made here, and whether it was planned.
     pub change: Option<(&'a LastFailover, bool)>,
+    /// For how long nobody was heard to answer clients before the leader of the register's epoch, if that
+    /// was heard.
+    pub outage: Option<Duration>,
     /// What is waited for.
     pub waiting: Option<&'a Waiting>,
     /// What went wrong; empty if nothing did.

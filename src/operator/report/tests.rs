@@ -21,6 +21,16 @@ fn report_with(
     second: i64,
     change: Option<(&LastFailover, bool)>,
 ) -> ReplicatedStoreStatus {
+    report_heard(world, old, second, change, None)
+}
+
+fn report_heard(
+    world: &mut World,
+    old: &ReplicatedStoreStatus,
+    second: i64,
+    change: Option<(&LastFailover, bool)>,
+    outage: Option<Duration>,
+) -> ReplicatedStoreStatus {
     world.look();
     let follow = follow::follow(&world.view);
     let decision = plan::decide(&world.view);
@@ -31,6 +41,7 @@ fn report_with(
     status(&Findings {
         view: &world.view,
         follow: &follow,
+        outage,
         change,
         waiting,
         problem: "",
@@ -205,7 +216,9 @@ fn a_failover_is_told_with_who_could_have_led_and_what_it_lost() {
         (record.from.as_str(), record.to.as_str()),
         ("orders-0", "orders-1")
     );
-    assert_eq!(record.lost_bytes, 10, "the write that nobody else had");
+    assert_eq!(record.lost_bytes, None, "nobody knows what it had last");
+    let heard = record.lost_bytes_at_least;
+    assert_eq!(heard, Some(10), "the write that nobody else had");
     let verdicts: Vec<(&str, Verdict)> = record
         .candidates
         .iter()
@@ -222,11 +235,14 @@ fn a_failover_is_told_with_who_could_have_led_and_what_it_lost() {
     assert_eq!(event.reason, "FailoverFinished");
     let note = event.note.unwrap();
     assert!(
-        note.contains("42 ms without a leader, 10 bytes lost"),
+        note.contains("42 ms without a leader, at least 10 bytes lost"),
         "{note}"
     );
     let second = report_with(&mut world, &first, 600, Some((&record, false)));
-    assert_eq!(second.last_failover.as_ref(), Some(&record));
+    let told = second.last_failover.clone().unwrap();
+    assert!(told.message.starts_with("orders-0 did not say"), "{told:?}");
+    let message = String::new();
+    assert_eq!(LastFailover { message, ..told }, record);
     // Another operator comes to work, and knows nothing of it.
     let third = report(&mut world, &second, 700);
     assert_eq!(third.last_failover, second.last_failover);
@@ -239,6 +255,132 @@ fn a_failover_is_told_with_who_could_have_led_and_what_it_lost() {
     // One that was planned is none.
     let planned = report_with(&mut world, &first, 600, Some((&record, true)));
     assert_eq!(planned.last_failover, None);
+}
+
+/// A failover of an asynchronous store from a leader that is gone, as it is told.
+fn failed_over(world: &mut World, first: &ReplicatedStoreStatus) -> LastFailover {
+    world.tick_data(true, false);
+    world.look();
+    world.kill(0);
+    let before = world.view.clone();
+    world.converge();
+    let (campaign, elected) = world.elected.clone().unwrap();
+    let now = Timestamp::from_second(550).unwrap();
+    let record = failover::record(&before, &campaign, &elected, now);
+    let status = report_with(world, first, 600, Some((&record, false)));
+    status.last_failover.unwrap()
+}
+
+#[test]
+fn what_a_silent_leader_had_is_told_when_it_is_back() {
+    // What it has in `divergent/`: nothing, the tail of this failover, that of an earlier one.
+    for (before_the_end, lost) in [(None, 0), (Some(0), 77), (Some(1), 0)] {
+        let (mut world, first) = running();
+        let failover = failed_over(&mut world, &first);
+        let second = ReplicatedStoreStatus {
+            last_failover: Some(failover.clone()),
+            ..first.clone()
+        };
+        assert_eq!(
+            (failover.lost_bytes, failover.lost_bytes_at_least),
+            (None, Some(10))
+        );
+        // It is there, and has not come to the new leader's history.
+        let replica = world.replica(0);
+        (replica.up, replica.frozen) = (true, false);
+        let third = report(&mut world, &second, 700);
+        assert_eq!(third.last_failover.unwrap().lost_bytes, None);
+        world.converge();
+        world.replica(0).status.divergent = before_the_end.map(|before| Divergent {
+            epoch: Epoch(1),
+            after: Lsn(elected_end(&failover) - before),
+            bytes: 77,
+            file: "divergent/0-0".into(),
+        });
+        let fourth = report(&mut world, &second, 800);
+        let told = fourth.last_failover.clone().unwrap();
+        assert_eq!(
+            (told.lost_bytes, told.lost_bytes_at_least),
+            (Some(lost), Some(lost))
+        );
+        let events = reasons(&second, &fourth);
+        assert!(
+            events.contains(&"FailoverLossKnown".to_owned()),
+            "{events:?}"
+        );
+        // It is known once and for all, whoever is away then.
+        world.kill(0);
+        let fifth = report_with(&mut world, &fourth, 900, Some((&failover, false)));
+        assert_eq!(fifth.last_failover.clone().unwrap().lost_bytes, Some(lost));
+        assert!(!reasons(&fourth, &fifth).contains(&"FailoverLossKnown".to_owned()));
+    }
+}
+
+fn elected_end(failover: &LastFailover) -> u64 {
+    let mut candidates = failover.candidates.iter();
+    let elected = candidates.find(|it| it.verdict == Verdict::Elected);
+    elected.unwrap().lsn as u64
+}
+
+#[test]
+fn a_disk_that_is_gone_tells_nothing_of_what_was_lost() {
+    let (mut world, first) = running();
+    let failover = failed_over(&mut world, &first);
+    let second = ReplicatedStoreStatus {
+        last_failover: Some(failover),
+        ..first
+    };
+    world.lose_disk(0);
+    world.converge();
+    let third = report(&mut world, &second, 700).last_failover.unwrap();
+    assert_eq!(
+        (third.lost_bytes, third.lost_bytes_at_least),
+        (None, Some(10))
+    );
+    assert!(third.message.contains("with its disk"), "{third:?}");
+}
+
+#[test]
+fn a_failover_of_a_synchronous_store_loses_nothing() {
+    let mut world = World::synchronous(3, 1);
+    let first = report(&mut world, &ReplicatedStoreStatus::default(), 100);
+    let failover = failed_over(&mut world, &first);
+    assert_eq!(
+        (failover.lost_bytes, failover.lost_bytes_at_least),
+        (Some(0), None)
+    );
+}
+
+#[test]
+fn each_failover_has_its_own_outage_or_says_why_not() {
+    let (mut world, first) = running();
+    let failover = failed_over(&mut world, &first);
+    assert_eq!(failover.outage_milliseconds, None);
+    assert!(
+        failover.message.contains("nobody knows how long"),
+        "{failover:?}"
+    );
+    // Whoever made it, it is enough to have heard it.
+    let second = ReplicatedStoreStatus {
+        last_failover: Some(failover.clone()),
+        ..first
+    };
+    let heard = Some(Duration::from_millis(31_000));
+    let third = report_heard(&mut world, &second, 700, None, heard);
+    let told = third.last_failover.clone().unwrap();
+    assert_eq!(told.outage_milliseconds, Some(31_000));
+    assert!(!told.message.contains("how long"), "{told:?}");
+    // It stays, when the operator that heard it is gone, and is not that of the next one.
+    let fourth = report(&mut world, &third, 800).last_failover.unwrap();
+    assert_eq!(fourth.outage_milliseconds, Some(31_000));
+    let next = LastFailover {
+        epoch: failover.epoch + 1,
+        ..failover
+    };
+    let register = world.view.register.as_mut().unwrap();
+    register.epoch = register.epoch.next();
+    let fifth = report_with(&mut world, &third, 900, Some((&next, false)));
+    assert_eq!(fifth.last_failover.unwrap().outage_milliseconds, None);
 }
 
 #[test]

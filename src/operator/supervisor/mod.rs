@@ -7,6 +7,7 @@
 //! themselves every second, and a repetition wakes nobody ([`significance`]). Lag alone wakes a
 //! store at most every two seconds ([`wake`]).
 
+pub mod reigns;
 pub mod significance;
 pub mod wake;
 
@@ -26,6 +27,8 @@ use super::context::StoreKey;
 use super::replica_client::{CallError, ReplicaAdmin};
 use super::view::{Heard, Led};
 use crate::replication::admin::{ReplicaStatus, Role};
+use crate::replication::types::Epoch;
+use reigns::Reigns;
 use significance::Significance;
 use wake::Wake;
 
@@ -56,6 +59,8 @@ pub struct Supervisor {
     admin: Arc<dyn ReplicaAdmin>,
     port: u16,
     stores: Mutex<HashMap<StoreKey, BTreeMap<u32, Watched>>>,
+    /// When leaders were heard: this outlives their Pods.
+    reigns: Arc<Mutex<HashMap<StoreKey, Reigns>>>,
     wake: Arc<Wake>,
 }
 
@@ -109,6 +114,7 @@ impl Supervisor {
             admin,
             port,
             stores: Mutex::default(),
+            reigns: Arc::default(),
             wake,
         }
     }
@@ -128,7 +134,14 @@ impl Supervisor {
     /// Hears nobody of a store any more.
     pub fn forget(&self, store: &StoreKey) {
         self.stores.lock().remove(store);
+        self.reigns.lock().remove(store);
         self.wake.forget(store);
+    }
+
+    /// For how long nobody was heard to answer clients before the leader of this epoch; `None` if that was
+    /// not heard.
+    pub fn outage(&self, store: &StoreKey, epoch: Epoch) -> Option<Duration> {
+        self.reigns.lock().get(store)?.outage(epoch)
     }
 
     /// What was heard last, by ordinal.
@@ -159,6 +172,7 @@ impl Supervisor {
             address: SocketAddr::new(target.ip, self.port),
             parent: SocketAddr::new(target.ip, PROCESS_PORT),
             heard: Arc::clone(&heard),
+            reigns: Arc::clone(&self.reigns),
             wake: Arc::clone(&self.wake),
             store: store.clone(),
         };
@@ -176,6 +190,7 @@ struct Listener {
     address: SocketAddr,
     parent: SocketAddr,
     heard: Arc<Mutex<Option<Hearing>>>,
+    reigns: Arc<Mutex<HashMap<StoreKey, Reigns>>>,
     wake: Arc<Wake>,
     store: StoreKey,
 }
@@ -185,7 +200,7 @@ impl Listener {
         let mut backoff = BACKOFF_MIN;
         loop {
             let error = self.listen(&mut backoff).await;
-            if self.lost() {
+            if self.lost(&error) {
                 tracing::info!(store = %self.store, at = %self.address, %error, "lost a replica");
                 for pause in PARENT_PAUSES {
                     if self.ask_parent().await {
@@ -251,6 +266,7 @@ impl Listener {
             Some(before) => significance::compare(&before.status, &status),
             None => Significance::Hard,
         };
+        self.note_reign(&status);
         let heard = heard(before, status);
         *hearing = Some(Hearing {
             heard,
@@ -264,12 +280,26 @@ impl Listener {
         }
     }
 
+    /// Notes when a leader answers.
+    fn note_reign(&self, status: &ReplicaStatus) {
+        if reigns::answers(status) {
+            let mut reigns = self.reigns.lock();
+            let reigns = reigns.entry(self.store.clone()).or_default();
+            reigns.note(status.epoch, Instant::now());
+        }
+    }
+
     /// Notes that it is not heard any more; says whether it was.
-    fn lost(&self) -> bool {
+    fn lost(&self, error: &CallError) -> bool {
         let mut heard = self.heard.lock();
-        let was = heard
-            .as_mut()
-            .is_some_and(|it| std::mem::take(&mut it.heard.connected));
+        let mut was = false;
+        if let Some(hearing) = heard.as_mut() {
+            was = std::mem::take(&mut hearing.heard.connected);
+            // A connection that breaks has been up until then; one that was silent is given up late.
+            if was && !matches!(error, CallError::Timeout) {
+                self.note_reign(&hearing.heard.status);
+            }
+        }
         drop(heard);
         if was {
             self.wake.now(&self.store);

@@ -24,6 +24,8 @@ pub(in crate::server) enum Kind {
     Commands,
     /// Execute the commands as EXEC does, if the keys that come before them are unchanged.
     Transaction { watched_bytes: u32 },
+    /// Look up the keys of a WATCH.
+    Watch,
     /// Wait for followers.
     Wait {
         written: Position,
@@ -36,6 +38,8 @@ pub(in crate::server) enum Kind {
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Batch {
     pub(super) kind: Kind,
+    /// It may change the state. If not, it can be offered again whatever became of it.
+    pub(super) writes: bool,
     pub(super) resp3: bool,
     pub(super) raw: Bytes,
     /// Commands that the client gets a reply to.
@@ -44,19 +48,22 @@ pub(in crate::server) struct Batch {
     pub(super) used: usize,
 }
 
-/// The writes at the beginning of `input`, of which the first takes `first` bytes and has been
-/// decoded. The decoder is left behind them.
+/// The commands for the leader at the beginning of `input`, all of which write or none, as the first
+/// does, which takes `first` bytes and has been decoded. The decoder is left behind them.
 pub(in crate::server) fn gather(
     decoder: &mut Decoder,
     input: &[u8],
     first: usize,
     session: &Session,
+    writes: bool,
 ) -> Batch {
     let (mut used, mut commands) = (first, 1);
     while !session.mutes_once() && commands < MAX_COMMANDS && used < MAX_BYTES {
         let rest = input.get(used..).unwrap_or_default();
         match decoder.decode(rest) {
-            Ok(Decoded::Command { args, consumed }) if route(session, args) == Route::Leader => {
+            Ok(Decoded::Command { args, consumed })
+                if route(session, args) == (Route::Leader { writes }) =>
+            {
                 used += consumed;
                 commands += 1;
             }
@@ -67,6 +74,7 @@ pub(in crate::server) fn gather(
     *decoder = Decoder::default();
     Batch {
         kind: Kind::Commands,
+        writes,
         resp3: session.protocol == Protocol::Resp3,
         raw: Bytes::copy_from_slice(input.get(..used).unwrap_or_default()),
         commands,
@@ -74,9 +82,37 @@ pub(in crate::server) fn gather(
     }
 }
 
+/// The WATCH at the beginning of `input`, which takes `used` bytes.
+pub(in crate::server) fn watch(input: &[u8], used: usize) -> Batch {
+    Batch {
+        kind: Kind::Watch,
+        writes: false,
+        resp3: false,
+        raw: Bytes::copy_from_slice(input.get(..used).unwrap_or_default()),
+        commands: 1,
+        used,
+    }
+}
+
+/// Bytes of the first so many commands of `raw`, which holds whole ones.
+pub(super) fn bytes_of(raw: &[u8], commands: usize) -> usize {
+    let (mut decoder, mut used) = (Decoder::default(), 0);
+    for _ in 0..commands {
+        match decoder.decode(raw.get(used..).unwrap_or_default()) {
+            Ok(Decoded::Command { consumed, .. }) => used += consumed,
+            _ => break,
+        }
+    }
+    used
+}
+
 /// The transaction of a session whose EXEC takes `used` bytes of the input; `None` if it is too
 /// large.
-pub(in crate::server) fn transaction(session: &Session, used: usize) -> Option<Batch> {
+pub(in crate::server) fn transaction(
+    session: &Session,
+    used: usize,
+    writes: bool,
+) -> Option<Batch> {
     let watches: Watches = session
         .watches()
         .map(|(key, lsn)| (key.to_vec(), lsn))
@@ -95,6 +131,7 @@ pub(in crate::server) fn transaction(session: &Session, used: usize) -> Option<B
     }
     Some(Batch {
         kind: Kind::Transaction { watched_bytes },
+        writes,
         resp3: session.protocol == Protocol::Resp3,
         raw: out.take().into(),
         commands: 1,
@@ -156,9 +193,22 @@ mod tests {
         let mut decoder = Decoder::default();
         let input = b"SET a 1\r\nINCR b\r\nGET a\r\nSET c 1\r\n";
         let used = first(&mut decoder, input);
-        let batch = gather(&mut decoder, input, used, &session());
+        let batch = gather(&mut decoder, input, used, &session(), true);
         assert_eq!((batch.commands, &batch.raw[..]), (2, &input[..17]));
         assert_eq!(batch.used, 17);
+    }
+
+    #[test]
+    fn reads_for_the_leader_travel_together_and_not_with_writes() {
+        let (mut decoder, mut session) = (Decoder::default(), session());
+        session.at_leader = true;
+        let input = b"GET a\r\nMGET b c\r\nSET a 1\r\n";
+        let used = first(&mut decoder, input);
+        let batch = gather(&mut decoder, input, used, &session, false);
+        assert_eq!((batch.commands, batch.used, batch.writes), (2, 17, false));
+        assert_eq!(bytes_of(&batch.raw, 1), 7);
+        assert_eq!(bytes_of(&batch.raw, 2), 17);
+        assert_eq!(bytes_of(&batch.raw, 3), 17);
     }
 
     #[test]
@@ -166,7 +216,7 @@ mod tests {
         let mut decoder = Decoder::default();
         let input = b"*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n*2\r\n$4\r\nINCR\r\n$1";
         let used = first(&mut decoder, input);
-        let batch = gather(&mut decoder, input, used, &session());
+        let batch = gather(&mut decoder, input, used, &session(), true);
         assert_eq!((batch.commands, batch.used), (1, 21));
         assert_eq!(first(&mut decoder, input), 21);
     }
@@ -177,7 +227,7 @@ mod tests {
         let queue = ["SET a 1", "GET a"].map(|line| line.split(' ').collect::<OwnedArgs>());
         let watched = [(b"a".to_vec(), Some(7)), (b"b".to_vec(), None)];
         sent.adopt_transaction(queue.to_vec(), watched.clone().into_iter());
-        let batch = transaction(&sent, 9).unwrap();
+        let batch = transaction(&sent, 9, true).unwrap();
         let Kind::Transaction { watched_bytes } = batch.kind else {
             panic!("{batch:?}")
         };

@@ -16,7 +16,7 @@ use super::BEAT;
 use super::batch::Kind;
 use super::queue::{Answer, Request};
 use crate::replication::ReplicaId;
-use crate::replication::message::{ForwardOutcome, Message, PROTOCOL_VERSION};
+use crate::replication::message::{ForwardKind, ForwardOutcome, Message, PROTOCOL_VERSION};
 use crate::server::node::Node;
 use crate::server::peer::SILENCE;
 use crate::server::peer::link::{self, LinkReader, LinkWriter};
@@ -28,8 +28,14 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 const GOOD: Duration = Duration::from_secs(1);
 /// Batches are written together up to about this many bytes.
 const PIECE: usize = 1 << 20;
-/// How often an old connection looks whether everything is answered.
+/// How often an old connection looks whether everything is answered, and asks whether anybody is there.
 const DRAIN_PACE: Duration = Duration::from_millis(20);
+/// An old leader that says nothing for so long while it is asked is gone: what it has not answered is of
+/// unknown outcome. Else its clients would wait for as long as for a leader that is only slow.
+const DRAIN_SILENCE: Duration = Duration::from_millis(200);
+/// While nothing is heard of the leader, what has not been sent is kept: it would be lost with it. It is
+/// looked so often whether there is another.
+const HEARD_PACE: Duration = Duration::from_millis(5);
 
 /// Keeps a connection to the leader, until `stop`.
 pub(in crate::server) async fn run(node: Arc<Node>, stop: CancellationToken) {
@@ -96,7 +102,7 @@ async fn connect(node: &Node, leader: ReplicaId, retired: CancellationToken) -> 
     let sent = Sent::default();
     tokio::select! {
         ended = send(node, &mut writer, &sent, &retired) => ended,
-        ended = receive(&mut reader, &sent) => ended,
+        ended = receive(&mut reader, &sent, &retired) => ended,
     }
 }
 
@@ -112,7 +118,7 @@ async fn send(
         let first = tokio::select! {
             biased;
             () = retired.cancelled() => break,
-            request = node.forward.next() => request,
+            request = node.forward.next(|| is_heard(node), HEARD_PACE) => request,
             _ = beat.tick() => {
                 writer.send(&Message::ForwardBeat).await?;
                 continue;
@@ -139,18 +145,25 @@ async fn send(
     Ok(())
 }
 
+/// Whether the leader may be there.
+fn is_heard(node: &Node) -> bool {
+    node.with(|inner| !inner.core.leader_silent())
+}
+
 fn push(writer: &mut LinkWriter, id: u64, request: &Request) -> io::Result<()> {
     let batch = &request.batch;
-    let commands = |transaction, watched_bytes| Message::Forward {
+    let commands = |kind, watched_bytes| Message::Forward {
         id,
         resp3: batch.resp3,
-        transaction,
+        kind,
+        writes: batch.writes,
         watched_bytes,
         bytes: batch.raw.len() as u32,
     };
     writer.push(&match batch.kind {
-        Kind::Commands => commands(false, 0),
-        Kind::Transaction { watched_bytes } => commands(true, watched_bytes),
+        Kind::Commands => commands(ForwardKind::Commands, 0),
+        Kind::Transaction { watched_bytes } => commands(ForwardKind::Transaction, watched_bytes),
+        Kind::Watch => commands(ForwardKind::Watch, 0),
         Kind::Wait {
             written,
             replicas,
@@ -166,9 +179,20 @@ fn push(writer: &mut LinkWriter, id: u64, request: &Request) -> io::Result<()> {
     Ok(())
 }
 
-async fn receive(reader: &mut LinkReader, sent: &Sent) -> io::Result<()> {
+async fn receive(
+    reader: &mut LinkReader,
+    sent: &Sent,
+    retired: &CancellationToken,
+) -> io::Result<()> {
     loop {
-        let message = tokio::time::timeout(SILENCE, reader.message()).await??;
+        let message = {
+            let mut next = std::pin::pin!(reader.message());
+            let patient = tokio::time::timeout(SILENCE, &mut next);
+            match retired.run_until_cancelled(patient).await {
+                Some(message) => message??,
+                None => tokio::time::timeout(DRAIN_SILENCE, next).await??,
+            }
+        };
         let (id, outcome, bytes) = match message {
             Message::Forwarded { id, outcome, bytes } => (id, outcome, bytes),
             Message::ForwardBeat => continue,
@@ -178,7 +202,11 @@ async fn receive(reader: &mut LinkReader, sent: &Sent) -> io::Result<()> {
         let request = sent.lock().remove(&id);
         let request = request.ok_or_else(|| io::Error::other("an answer to nothing"))?;
         request.answer(match outcome {
-            ForwardOutcome::Done { at } => Answer::Done { at, reply },
+            ForwardOutcome::Done { at, commands } => Answer::Done {
+                at,
+                commands: commands as usize,
+                reply,
+            },
             ForwardOutcome::Refused => Answer::Again,
             ForwardOutcome::Unknown => Answer::Unknown,
         });

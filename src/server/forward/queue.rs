@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ use crate::server::node::Node;
 pub(super) enum Answer {
     Done {
         at: Position,
+        /// How many, from the first on.
+        commands: usize,
         reply: Bytes,
     },
     /// Nothing was executed: offer it again, or execute it here by now.
@@ -88,10 +91,15 @@ impl Queue {
         self.waiting.lock().pop_first().map(|(_, request)| request)
     }
 
-    /// Waits for the next batch.
-    pub(super) async fn next(&self) -> Request {
+    /// Waits for the next batch, and for `ready` if there is one.
+    pub(super) async fn next(&self, ready: impl Fn() -> bool, pace: Duration) -> Request {
         loop {
             let arrived = self.arrived.notified();
+            let waiting = !self.waiting.lock().is_empty();
+            if waiting && !ready() {
+                tokio::time::sleep(pace).await;
+                continue;
+            }
             if let Some(request) = self.take() {
                 return request;
             }

@@ -13,9 +13,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::batch::{commands, parts};
+use super::read::Reader;
 use super::{BEAT, ROOM, cost};
 use crate::command::{Session, execute};
-use crate::replication::message::{ForwardOutcome, Message};
+use crate::replication::message::{ForwardKind, ForwardOutcome, Message};
 use crate::replication::{Lsn, Position};
 use crate::resp::{OwnedArgs, Protocol, Writer};
 use crate::server::gate::Slot;
@@ -28,14 +29,62 @@ use crate::server::peer::{PeerContext, SILENCE};
 use crate::server::view::StoreView;
 
 /// Replies that are larger cannot travel.
-const MAX_REPLY: usize = 1 << 30;
+pub(super) const MAX_REPLY: usize = 1 << 30;
 
 /// An answer as it goes out.
-struct Answer {
+pub(super) struct Answer {
     id: u64,
+    is_beat: bool,
     outcome: ForwardOutcome,
     reply: Vec<u8>,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Answer {
+    /// It was executed; the room that the reply takes is free again with the answer.
+    pub(super) fn done(
+        id: u64,
+        at: Position,
+        commands: u32,
+        reply: Vec<u8>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            id,
+            is_beat: false,
+            outcome: ForwardOutcome::Done { at, commands },
+            reply,
+            _room: room,
+        }
+    }
+
+    /// To nothing but a sign of life.
+    fn beat() -> Self {
+        Self {
+            is_beat: true,
+            ..Self::refused(0)
+        }
+    }
+
+    /// Nothing was executed, as far as anybody can tell.
+    pub(super) fn refused(id: u64) -> Self {
+        Self::without_reply(id, ForwardOutcome::Refused)
+    }
+
+    /// Nobody knows whether it was executed.
+    pub(super) fn unknown(id: u64) -> Self {
+        Self::without_reply(id, ForwardOutcome::Unknown)
+    }
+
+    fn without_reply(id: u64, outcome: ForwardOutcome) -> Self {
+        Self {
+            id,
+            is_beat: false,
+            outcome,
+            reply: Vec::new(),
+            _room: None,
+        }
+    }
 }
 
 type Waiting = BoxFuture<'static, Answer>;
@@ -49,18 +98,25 @@ pub(in crate::server) async fn serve(
     let node = context.node;
     writer.send(&Message::ForwardReady { id: node.id }).await?;
     let (waiting, inbox) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(ROOM));
     let host = NodeHost::new(
         Arc::clone(&node),
-        context.clients,
-        context.stats,
-        context.process,
+        Arc::clone(&context.clients),
+        Arc::clone(&context.stats),
+        Arc::clone(&context.process),
+    );
+    let reads = Reader::new(
+        Arc::clone(&node),
+        (context.clients, context.stats, context.process),
+        Arc::clone(&room),
     );
     let mut executor = Executor {
         node,
         host,
         session: Session::new(0, String::new(), String::new(), true),
-        room: Arc::new(Semaphore::new(ROOM)),
+        room,
         waiting,
+        reader: reads,
     };
     tokio::select! {
         ended = executor.run(&mut reader) => ended,
@@ -94,6 +150,9 @@ async fn answer(
 }
 
 fn push(writer: &mut LinkWriter, answer: &Answer) -> io::Result<()> {
+    if answer.is_beat {
+        return writer.push(&Message::ForwardBeat);
+    }
     let (id, outcome) = (answer.id, answer.outcome);
     let bytes = answer.reply.len() as u32;
     writer.push(&Message::Forwarded { id, outcome, bytes })?;
@@ -109,6 +168,7 @@ struct Executed {
     /// There if the reply rests on a leader's state.
     slot: Option<Slot>,
     at: Position,
+    commands: u32,
     /// Since when what it wrote is on its way.
     wrote: Option<Instant>,
 }
@@ -121,6 +181,7 @@ struct Executor {
     /// For replies that wait.
     room: Arc<Semaphore>,
     waiting: mpsc::UnboundedSender<Waiting>,
+    reader: Reader,
 }
 
 impl Executor {
@@ -131,17 +192,26 @@ impl Executor {
                 Message::Forward {
                     id,
                     resp3,
-                    transaction,
+                    kind,
+                    writes,
                     watched_bytes,
                     bytes,
                 } => {
                     let raw = reader.raw(bytes as usize).await?;
-                    self.session.end_transaction();
-                    self.session.protocol = if resp3 {
+                    let protocol = if resp3 {
                         Protocol::Resp3
                     } else {
                         Protocol::Resp2
                     };
+                    if !writes {
+                        let reading = self.reader.begin(protocol, kind, &raw, watched_bytes);
+                        let reading = reading.map_err(io::Error::other)?;
+                        let _ = self.waiting.send(reading.run(id).boxed());
+                        continue;
+                    }
+                    self.session.end_transaction();
+                    self.session.protocol = protocol;
+                    let transaction = kind == ForwardKind::Transaction;
                     let watched = transaction.then_some(watched_bytes);
                     let commands = raw.get(watched.unwrap_or(0) as usize..).unwrap_or_default();
                     hold::read_ahead(&self.node, &self.session, commands).await;
@@ -154,7 +224,7 @@ impl Executor {
                     replicas,
                     timeout_ms,
                 } => wait(Arc::clone(&self.node), id, written, replicas, timeout_ms).boxed(),
-                Message::ForwardBeat => continue,
+                Message::ForwardBeat => std::future::ready(Answer::beat()).boxed(),
                 other => return Err(io::Error::other(format!("unexpected {other:?}"))),
             };
             let _ = self.waiting.send(waiting); // its receiver ends together with this task
@@ -196,6 +266,7 @@ impl Executor {
         let node = Arc::clone(&self.node);
         let mut out = Writer::new(self.session.protocol);
         let mut view = StoreView::new(&node, inner);
+        let mut executed = 0;
         if let Some(watched_bytes) = watched {
             let (queue, watches) = parts(raw, watched_bytes)?;
             self.session.adopt_transaction(queue, watches.into_iter());
@@ -207,8 +278,10 @@ impl Executor {
                 &self.host,
                 &mut out,
             );
+            executed += 1;
         } else {
             commands(raw, |args| {
+                executed += 1;
                 execute(&mut self.session, args, &mut view, &self.host, &mut out);
                 ControlFlow::Continue(())
             })?;
@@ -219,26 +292,21 @@ impl Executor {
         }
         let (need, mut slot) = (view.need, Slot::new());
         let waits = view.begin_wait(&mut slot, Waker::noop());
-        // What it saw besides is released: so the client's later reads are no older than this.
-        let core = &view.inner().core;
-        let seen = need.max(core.released());
         Ok(Executed {
             reply: out.take(),
             need,
             reign: view.reign(),
             slot: waits.then_some(slot),
             wrote: view.wrote.then(Instant::now),
-            at: Position {
-                epoch: core.history().epoch_at(seen),
-                lsn: seen,
-            },
+            at: seen(view.inner(), need),
+            commands: executed,
         })
     }
 
     /// What is to wait for before the batch is answered.
     async fn settle(&self, id: u64, executed: Option<Executed>) -> Waiting {
         let Some(executed) = executed else {
-            return std::future::ready(refused(id)).boxed();
+            return std::future::ready(Answer::refused(id)).boxed();
         };
         let Ok(room) = Arc::clone(&self.room)
             .acquire_many_owned(cost(executed.reply.len()))
@@ -258,29 +326,23 @@ impl Executor {
             {
                 node.courtesy.wrote(begun);
             }
-            let unknown = lost || executed.reply.len() > MAX_REPLY;
-            let (outcome, reply) = if unknown {
-                (ForwardOutcome::Unknown, Vec::new())
-            } else {
-                (ForwardOutcome::Done { at: executed.at }, executed.reply)
-            };
-            Answer {
-                id,
-                outcome,
-                reply,
-                _room: Some(room),
+            if lost || executed.reply.len() > MAX_REPLY {
+                return Answer::unknown(id);
             }
+            let (at, commands) = (executed.at, executed.commands);
+            Answer::done(id, at, commands, executed.reply, Some(room))
         };
         settled.boxed()
     }
 }
 
-fn refused(id: u64) -> Answer {
-    Answer {
-        id,
-        outcome: ForwardOutcome::Refused,
-        reply: Vec::new(),
-        _room: None,
+/// The newest that a batch has seen, which rests on `need`: what it saw besides is released, so the
+/// client's later reads must be no older than this.
+pub(super) fn seen(inner: &Inner, need: Lsn) -> Position {
+    let lsn = need.max(inner.core.released());
+    Position {
+        epoch: inner.core.history().epoch_at(lsn),
+        lsn,
     }
 }
 
@@ -293,17 +355,12 @@ async fn wait(
     timeout_ms: u64,
 ) -> Answer {
     if !node.with(|inner| inner.accepting && !inner.gate.bars()) {
-        return refused(id);
+        return Answer::refused(id);
     }
     let Some(count) = node.wait_for_followers(written, replicas, timeout_ms).await else {
-        return refused(id);
+        return Answer::refused(id);
     };
     let mut out = Writer::new(Protocol::Resp2);
     out.integer(count as i64);
-    Answer {
-        id,
-        outcome: ForwardOutcome::Done { at: written },
-        reply: out.take(),
-        _room: None,
-    }
+    Answer::done(id, written, 1, out.take(), None)
 }

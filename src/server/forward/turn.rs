@@ -8,9 +8,10 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::PATIENCE;
-use super::batch::{Batch, Kind};
+use super::batch::{Batch, Kind, bytes_of};
 use super::queue::Answer;
 use crate::replication::Position;
+use crate::replication::message::Watches;
 use crate::resp::{Decoder, Protocol, parse_i64};
 use crate::server::connection::{Connection, Waiting};
 
@@ -34,25 +35,55 @@ impl Connection {
     /// Hands a batch to the leader, and takes the replies.
     pub(in crate::server) async fn hand_over(&mut self, batch: Batch) -> Next {
         let began = *self.handing_since.get_or_insert_with(Instant::now);
-        let (used, commands) = (batch.used, batch.commands);
+        let (mut used, commands, writes) = (batch.used, batch.commands, batch.writes);
         let exec = matches!(batch.kind, Kind::Transaction { .. });
+        let watch = batch.kind == Kind::Watch;
+        let raw = batch.raw.clone();
         let before = self.out.len();
         match self.offer(batch, began).await {
-            Answer::Done { at, reply } => {
+            Answer::Done {
+                at,
+                commands: done,
+                reply,
+            } => {
                 if at.epoch > self.seen.epoch && at.lsn < self.seen.lsn {
                     return Next::Close; // what this client has seen was given up
                 }
                 self.note_written(at);
-                self.out.raw(&reply);
+                if watch {
+                    self.take_watches(&reply);
+                } else {
+                    self.out.raw(&reply);
+                }
+                if done < commands {
+                    used = bytes_of(&raw, done);
+                }
                 let counter = &self.clients.forwarded;
-                counter.fetch_add(commands as u64, std::sync::atomic::Ordering::Relaxed);
+                counter.fetch_add(done as u64, std::sync::atomic::Ordering::Relaxed);
             }
             Answer::Again => return self.again(),
-            Answer::Late => self.refuse_late(commands),
-            Answer::Unknown => return Next::Close,
+            // What only reads can be asked again.
+            Answer::Unknown if !writes && began.elapsed() < PATIENCE => return self.again(),
+            Answer::Unknown if writes => return Next::Close,
+            Answer::Late | Answer::Unknown => self.refuse_late(commands),
         }
         self.handed_over(exec, before);
         Next::Used(used)
+    }
+
+    /// Watches what the leader has looked up.
+    fn take_watches(&mut self, reply: &[u8]) {
+        let watches = reply
+            .strip_prefix(b"+")
+            .map(postcard::from_bytes::<Watches>);
+        match watches {
+            None => self.out.raw(reply),
+            Some(Ok(watches)) => match self.session.watch(watches.into_iter()) {
+                Ok(()) => self.out.ok(),
+                Err(text) => self.out.error(text.as_bytes()),
+            },
+            Some(Err(error)) => self.out.error(format!("ERR {error}").as_bytes()),
+        }
     }
 
     /// Waits at the leader until followers have what this client wrote.
@@ -78,6 +109,7 @@ impl Connection {
                     replicas,
                     timeout_ms: (piece.as_micros().div_ceil(1000) as u64).max(1),
                 },
+                writes: false,
                 resp3: self.session.protocol == Protocol::Resp3,
                 raw: Bytes::new(),
                 commands: 1,
@@ -149,8 +181,12 @@ impl Connection {
     }
 
     fn refuse_late(&mut self, commands: usize) {
-        let text = "READONLY You can't write against a read only replica. There is no leader at the \
-                    moment, try again";
+        let text = if self.strict {
+            "CLUSTERDOWN no leader has taken this: nothing was done, try again"
+        } else {
+            "READONLY You can't write against a read only replica. There is no leader at the \
+             moment, try again"
+        };
         for _ in 0..commands {
             self.out.error(text.as_bytes());
         }

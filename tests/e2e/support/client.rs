@@ -7,16 +7,23 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 
 /// Port for clients.
 pub(crate) const PORT: u16 = 6379;
+/// A Pod's port at which every answer is the leader's.
+pub(crate) const LEADER_PORT: u16 = 6381;
 
-/// Connects. A command that is not answered within `patience` fails.
+/// Connects to a host, or to a host's port. A command that is not answered within `patience` fails.
 pub(crate) async fn connect_within(
     host: &str,
     patience: Duration,
 ) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_connection_timeout(Some(patience.min(Duration::from_secs(2))))
         .set_response_timeout(Some(patience));
-    let client = Client::open(format!("redis://{host}:{PORT}/"))?;
+    let address = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{PORT}")
+    };
+    let client = Client::open(format!("redis://{address}/"))?;
     client
         .get_multiplexed_async_connection_with_config(&config)
         .await

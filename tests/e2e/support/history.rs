@@ -1,6 +1,7 @@
 //! What happened meanwhile: every version of a store's object and of its Pods that the API server
 //! told, and every status that a replica streamed, each with the time at which it was seen.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
-use replicated_store::api::{MemberState, ReplicatedStore};
+use replicated_store::api::{MemberState, ReplicatedStore, labels};
 use replicated_store::replication::admin::{ReplicaState, ReplicaStatus};
 use serde::de::DeserializeOwned;
 use tokio::task::AbortHandle;
@@ -125,6 +126,32 @@ impl History<Pod> {
     /// Watches a Pod, which need not be there yet.
     pub(crate) fn of_pod(store: &Store<'_>, pod: &str) -> Self {
         watch(store.pods_api(), named(pod))
+    }
+
+    /// Watches all Pods of a store.
+    pub(crate) fn of_pods(store: &Store<'_>) -> Self {
+        let of = labels::selector_text(&store.name);
+        watch(store.pods_api(), watcher::Config::default().labels(&of))
+    }
+
+    /// The Pods that were labelled as the leader at one time, with the times.
+    pub(crate) fn labelled(&self) -> Vec<(Instant, Vec<String>)> {
+        let mut leaders = BTreeSet::new();
+        let mut all = Vec::new();
+        for (at, pod) in self.all() {
+            let name = pod.name_any();
+            if pod
+                .labels()
+                .get(labels::ROLE)
+                .is_some_and(|role| role == labels::LEADER)
+            {
+                leaders.insert(name);
+            } else {
+                leaders.remove(&name);
+            }
+            all.push((at, leaders.iter().cloned().collect()));
+        }
+        all
     }
 
     /// When it was Ready first.

@@ -9,7 +9,7 @@ use replicated_store::api::{ConditionStatus, ConditionType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::client::connect;
+use super::client::{LEADER_PORT, connect};
 use super::fault::{self, Way};
 use super::store::{Store, merge};
 use super::wait::{eventually, expect, secs};
@@ -164,6 +164,12 @@ impl Store<'_> {
             }
         }
         hosts
+    }
+
+    /// The leader's ports of its Pods, in the order of [`Self::hosts`].
+    pub(crate) async fn leader_ports(&self, first: &str) -> Vec<String> {
+        let hosts = self.hosts(first).await.into_iter();
+        hosts.map(|host| format!("{host}:{LEADER_PORT}")).collect()
     }
 
     /// Cuts a Pod off from its peers and the operator, but not from its clients and its kubelet.

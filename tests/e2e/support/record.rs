@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::client::{connect, get_all};
+use super::client::{LEADER_PORT, connect, get_all};
 use super::register::{Event, Time, check};
 
 /// What a client asked for, and saw.
@@ -104,8 +104,18 @@ impl Record {
         );
     }
 
-    /// What was seen of each shared key could have happened one after the other.
+    /// What was seen of each shared key could have happened one after the other; and whatever was read at
+    /// a leader's port was read as at the leader.
     pub(crate) fn is_linearizable(&self) {
+        let strict = format!(":{LEADER_PORT}");
+        let at_leaders = self
+            .operations
+            .iter()
+            .filter(|it| it.host.ends_with(&strict));
+        for operation in at_leaders.filter(|it| it.outcome == Outcome::Done) {
+            let stale = matches!(operation.action, Action::Get { leader: false, .. });
+            assert!(!stale, "a leader's port is a follower's: {operation:?}");
+        }
         let mut keys: BTreeMap<&str, Vec<Event>> = BTreeMap::new();
         let mut reads = 0;
         for operation in self

@@ -320,7 +320,13 @@ impl Client {
 }
 
 /// Codes of errors that say that nothing was done.
-const REFUSALS: [&str; 4] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN"];
+const REFUSALS: [&str; 5] = [
+    "READONLY",
+    "NOREPLICAS",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+];
 
 fn is_leader(role: &Value) -> bool {
     let Value::Array(parts) = role else {

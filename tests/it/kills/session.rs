@@ -43,6 +43,10 @@ pub(super) struct Session {
     pub(super) number: usize,
     pub(super) begin: Instant,
     pub(super) addresses: Arc<Vec<String>>,
+    /// They are leader's ports.
+    pub(super) strict: bool,
+    /// Reads that were answered there.
+    pub(super) strict_reads: usize,
     pub(super) random: SmallRng,
     /// Values that it wrote.
     pub(super) count: u64,
@@ -129,8 +133,13 @@ impl Session {
             }
         }
         let leader = is_leader(&replies[0]) && is_leader(&replies[2]);
+        // Whoever answered, what a leader's port answers is as its leader's.
+        let leader = leader || self.strict;
         match replies.swap_remove(1) {
-            Reply::Bulk(value) => Some((Some(value), leader)),
+            Reply::Bulk(value) => {
+                self.strict_reads += usize::from(self.strict);
+                Some((Some(value), leader))
+            }
             Reply::Null => Some((None, leader)),
             _ => {
                 self.connection = None;

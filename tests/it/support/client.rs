@@ -101,11 +101,12 @@ pub(crate) enum Answer {
 }
 
 /// Codes of errors that say that nothing was done.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 6] = [
     "READONLY",
     "NOREPLICAS",
     "LOADING",
     "MASTERDOWN",
+    "CLUSTERDOWN",
     "EXECABORT",
 ];
 

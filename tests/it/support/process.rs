@@ -21,7 +21,7 @@ pub(crate) struct Replica {
     pub(crate) name: String,
     pub(crate) dir: PathBuf,
     arguments: Vec<String>,
-    ports: [u16; 3],
+    ports: [u16; 4],
     child: Option<Child>,
     /// What it said of itself last: a frozen one says nothing.
     id: Cell<Option<ReplicaId>>,
@@ -51,7 +51,7 @@ impl Replica {
             name: name.to_owned(),
             dir: root.join(name),
             arguments: texts(&[arguments, &["--leave-timeout", "0"]].concat()),
-            ports: [free_port(), free_port(), free_port()],
+            ports: [(); 4].map(|()| free_port()),
             child: None,
             id: Cell::new(None),
         }
@@ -59,6 +59,11 @@ impl Replica {
 
     pub(crate) fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Where it answers as the leader does.
+    pub(crate) fn leader_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[3])
     }
 
     fn peer_address(&self) -> String {
@@ -100,6 +105,7 @@ impl Replica {
             .args(["run", "--name", &self.name, "--data-dir"])
             .arg(&self.dir)
             .args(["--listen", &self.client_address()])
+            .args(["--leader-listen", &self.leader_address()])
             .args(["--peer-listen", &self.peer_address()])
             .args(["--admin-listen", &self.admin_address()])
             .args(&self.arguments)

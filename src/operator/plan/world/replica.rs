@@ -446,6 +446,7 @@ impl Replica {
             terminating: false,
             revision: self.revision.to_string(),
             role: self.label.clone(),
+            leader_port: true,
             terminated: false,
             problem: String::new(),
             heard: self.said.clone().map(|status| Heard {
