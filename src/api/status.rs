@@ -156,6 +156,10 @@ pub struct HeldLog {
     /// The end of its log.
     #[schemars(schema_with = "schema::count")]
     pub lsn: i64,
+    /// Epoch of the last record in it, as far as that is known.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub newest: i64,
 }
 
 /// One replica.

@@ -191,7 +191,7 @@ impl Memory {
             let told = pods.values().flat_map(PodView::held);
             for (id, held) in noted.into_iter().chain(told) {
                 let known = memory.held.entry(id).or_default();
-                *known = held.max(*known);
+                *known = known.join(held);
             }
             memory.held.clone()
         })

@@ -136,6 +136,7 @@ pub fn held(object: &ReplicatedStore) -> BTreeMap<ReplicaId, Held> {
         let held = Held {
             epoch: Epoch(noted.epoch.max(0) as u64),
             lsn: Lsn(noted.lsn.max(0) as u64),
+            newest: Epoch(noted.newest.max(0) as u64),
         };
         Some((member.id.parse().ok()?, held))
     });

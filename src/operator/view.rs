@@ -1,5 +1,6 @@
 //! What the operator sees of one store, as plain data: the input of [`super::plan`].
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,12 +49,30 @@ pub struct View {
 
 /// What a replica is known to have had on disk. It may have less later only if a leader of a later
 /// epoch had it cut its log; else its volume was put back to what it was before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Epoch of the leader that it followed, or was, then.
     pub epoch: Epoch,
     /// The end of its log.
     pub lsn: Lsn,
+    /// Epoch of its last record, as far as that was told: a log that was put back may be longer, and older.
+    pub newest: Epoch,
+}
+
+impl Held {
+    /// All that is known by both: while it follows one leader, a log only grows.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        match self.epoch.cmp(&other.epoch) {
+            Ordering::Less => other,
+            Ordering::Greater => self,
+            Ordering::Equal => Self {
+                epoch: self.epoch,
+                lsn: self.lsn.max(other.lsn),
+                newest: self.newest.max(other.newest),
+            },
+        }
+    }
 }
 
 /// What a replica was told last.
@@ -179,13 +198,14 @@ impl PodView {
             return Vec::new();
         };
         let epoch = status.matched;
-        let of = |lsn| Held { epoch, lsn };
-        let own = (epoch > Epoch(0)).then(|| (status.id, of(status.last.lsn)));
+        let of = |lsn, newest| Held { epoch, lsn, newest };
+        let last = status.last;
+        let own = (epoch > Epoch(0)).then(|| (status.id, of(last.lsn, last.epoch)));
         let followers = status
             .followers
             .iter()
             .filter(|it| it.connected && it.heard);
-        let followers = followers.map(|it| (it.id, of(it.durable_lsn)));
+        let followers = followers.map(|it| (it.id, of(it.durable_lsn, Epoch(0))));
         own.into_iter().chain(followers).collect()
     }
 

@@ -113,6 +113,9 @@ impl Core {
         }
         for ticket in std::mem::take(&mut self.tickets) {
             let granted = ticket.epoch == self.hard.promised;
+            if granted {
+                self.pledged = Some(ticket.epoch);
+            }
             let leases = self.grants.below(ticket.epoch, self.now);
             out.push(Effect::AnswerPromise {
                 ticket: ticket.number,
@@ -250,9 +253,11 @@ impl Core {
         out.push(Effect::Follow(leader));
     }
 
-    /// Begins `epoch` as leader: first the durable mark, then the wait, then the barrier. Only a disk that
-    /// has promised just this epoch begins it: one that has not has been put back since, and does not hold
-    /// what it was chosen for.
+    /// Begins `epoch` as leader: first the durable mark, then the wait, then the barrier. Only the process
+    /// that promised just this epoch begins it. Another one may run on a copy of the disk, or on one that was
+    /// put back to what it was between promise and mark: it marks the epoch, which ends it, and does not lead.
+    /// A disk that has not promised it has been put back to before that, and does not hold what it was chosen
+    /// for.
     fn begin(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
         let quiet = self.durable == self.end && !self.truncating;
         if !self.complete || !quiet || !self.tickets.is_empty() {
@@ -267,7 +272,7 @@ impl Core {
             }
         } else {
             self.stop_following(out);
-            self.begin_mark = Some(epoch);
+            self.begin_mark = self.pledged.filter(|it| *it == epoch);
             self.save(
                 HardState {
                     promised: epoch,

@@ -44,6 +44,8 @@ pub struct Core {
     pub(super) following: Option<Following>,
     /// The log is being cut: until that is done, nothing is said about its end.
     pub(super) truncating: bool,
+    /// The epoch that an operator was promised by this very process: the only one that it may begin.
+    pub(super) pledged: Option<Epoch>,
     /// The epoch whose mark this process is making, or made, and has not led in yet.
     pub(super) begin_mark: Option<Epoch>,
     /// Promise requests that wait for the log to be quiet and the promise to be durable.
@@ -145,6 +147,7 @@ impl Core {
             leader: None,
             following: None,
             truncating: false,
+            pledged: None,
             begin_mark: None,
             tickets: Vec::new(),
             grants: Grants::restarted(now, Duration::from_millis(found.hard.lease_ms.into())),

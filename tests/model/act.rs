@@ -54,8 +54,11 @@ impl World<'_> {
                 self.tell(slot, Input::Configure(register));
             }
             Action::Ask(slot) => {
-                let (epoch, ticket) = (state.register.epoch.next(), state.register.version);
+                let (epoch, ticket) = (state.next_epoch(), state.campaign());
                 state.asked[slot] = true;
+                if state.unsettled() {
+                    state.recovering = epoch;
+                }
                 let to = Addressee::default();
                 self.tell(slot, Input::Promise { epoch, ticket, to });
             }
@@ -73,7 +76,7 @@ impl World<'_> {
             }
             Action::Add(_) | Action::Remove(_) | Action::Sync(_) => self.change(action),
             Action::Switchover(slot, target) => {
-                let (epoch, ticket) = (state.register.epoch.next(), state.register.version);
+                let (epoch, ticket) = (state.register.epoch.next(), state.campaign());
                 let within = LEASE;
                 let input = Input::Switchover {
                     epoch,
@@ -85,9 +88,10 @@ impl World<'_> {
                 self.tell(slot, input);
             }
             Action::Restore => {
-                state.put_back = true;
+                state.in_doubt = true;
                 state.swap(state.older.as_ref().clone());
             }
+            Action::Gone => state.forget_register(),
             _ => self.act_below(action),
         }
     }
@@ -146,7 +150,7 @@ impl World<'_> {
             Action::Flush(slot) => self.flush(slot),
             Action::Trim(slot) => self.trim(slot),
             Action::Install(slot) => self.install(slot),
-            _ => {}
+            _ => self.befall(action),
         }
     }
 
@@ -156,7 +160,10 @@ impl World<'_> {
             self.blame(|| format!("{leader} is to lead without all that was committed"));
         }
         let id = self.state.replicas[leader].id;
-        if !self.state.register.voters.contains(&id) {
+        if self.state.unsettled() {
+            mark(Reached::Recovered);
+        }
+        if !self.state.base().voters.contains(&id) {
             mark(Reached::Recalled);
         }
         self.state.elect(leader, wait, given_up);
@@ -200,6 +207,12 @@ impl Budget {
             Action::Lose(_) => &mut self.losses,
             Action::Flush(_) => &mut self.flushes,
             Action::Trim(_) => &mut self.trims,
+            Action::Gone => &mut self.gone,
+            Action::Save(_) => &mut self.rollbacks,
+            Action::Copy(..) => &mut self.copies,
+            Action::Foreign(..) => &mut self.foreign,
+            Action::Stop(_) => &mut self.stops,
+            Action::Stray(_) => &mut self.strays,
             _ => return,
         };
         *spent -= 1;

@@ -23,7 +23,10 @@ pub(crate) enum Action {
     Remove(ReplicaId),
     Sync(u32),
     Switchover(usize, ReplicaId),
+    /// The register is what it was before.
     Restore,
+    /// The register is deleted.
+    Gone,
     /// A follower connects to its leader; messages to either end may be slow.
     Connect(usize, [bool; 2]),
     Break(usize, usize),
@@ -43,20 +46,30 @@ pub(crate) enum Action {
     /// And the log below it is freed.
     Trim(usize),
     Install(usize),
+    Stop(usize),
+    Start(usize),
+    /// A copy of a disk is kept.
+    Save(usize),
+    /// It is put back.
+    PutBack(usize),
+    /// A copy of the first one's disk takes the place of the second one's.
+    Copy(usize, usize),
+    /// The disk of another store takes the place; it remembers whose it is, or does not.
+    Foreign(usize, bool),
+    /// A request for a promise that was meant for another.
+    Stray(usize),
 }
 
 impl State {
     /// Everything that may happen now.
     pub(crate) fn actions(&self) -> Vec<Action> {
         let mut found = Vec::new();
-        // Before a register can have been put back nothing need be looked at.
-        if self.put_back && self.restored() {
-            mark(Reached::Refused);
-        } else {
-            self.of_operators(&mut found);
-        }
+        self.of_operators(&mut found);
         for slot in 0..self.replicas.len() {
-            self.of_replica(slot, &mut found);
+            if self.replicas[slot].up {
+                self.of_replica(slot, &mut found);
+            }
+            self.of_fate(slot, &mut found);
         }
         for index in 0..self.connections.len() {
             self.of_connection(index, &mut found);
@@ -68,8 +81,21 @@ impl State {
     }
 
     fn of_operators(&self, found: &mut Vec<Action>) {
+        if self.left.restores > 0 && self.older.version < self.register.version {
+            found.push(Action::Restore);
+        }
+        if self.left.gone > 0 && self.register.version > 0 {
+            found.push(Action::Gone);
+        }
+        if self.duplicate() {
+            return;
+        }
         if self.left.promotions > 0 {
             self.elections(found);
+        }
+        if self.unsettled() {
+            mark(Reached::Refused);
+            return;
         }
         if self.may_forget() {
             found.push(Action::Forget);
@@ -92,23 +118,20 @@ impl State {
                 found.push(if self.register.sync == 1 { two } else { one });
             }
         }
-        if self.left.restores > 0 && self.older.version < self.register.version {
-            found.push(Action::Restore);
-        }
     }
 
     fn of_replica(&self, slot: usize, found: &mut Vec<Action>) {
         let replica = &self.replicas[slot];
         let (core, left) = (&replica.core, &self.left);
         let known = core.configuration().version;
-        if known < self.register.version {
+        if known < self.register.version && self.may_be_told(slot) {
             found.push(Action::Configure(slot));
         }
         if left.stale > 0 && known != self.older.version {
             found.push(Action::ConfigureOlder(slot));
         }
-        let asked = left.promotions > 0 && self.named().contains(&replica.id);
-        if asked && !self.asked[slot] && self.answers[slot].is_none() {
+        let wanted = left.promotions > 0 && self.is_asked(replica.id);
+        if wanted && !self.asked[slot] && self.answers[slot].is_none() {
             found.push(Action::Ask(slot));
         }
         self.of_process(slot, found);

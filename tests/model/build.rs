@@ -22,8 +22,10 @@ fn main() {
     fs::create_dir_all(&target).expect("OUT_DIR can be written");
     for entry in fs::read_dir(&source).expect("the core's source") {
         let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            copy(&path, &target);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => copy(&path, &target),
+            Some("md") => document(&path, &target),
+            _ => {}
         }
     }
     for mutant in MUTANTS {
@@ -36,6 +38,12 @@ fn main() {
     let module = module.to_str().expect("paths are UTF-8");
     let module = format!("#[path = {module:?}]\npub(crate) mod replication;\n");
     fs::write(target.join("include.rs"), module).expect("OUT_DIR can be written");
+}
+
+/// The protocol's text is part of the module's.
+fn document(from: &Path, target: &Path) {
+    let name = from.file_name().expect("a file has a name");
+    fs::copy(from, target.join(name)).expect("OUT_DIR can be written");
 }
 
 fn copy(from: &Path, target: &Path) {

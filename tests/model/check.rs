@@ -1,15 +1,19 @@
 //! What must hold in every state.
 
+use std::rc::Rc;
+
+use crate::fate::STRAY;
 use crate::reached::{Reached, mark};
 use crate::replication::Epoch;
 use crate::scope::Scope;
-use crate::state::{Record, State};
+use crate::state::{Record, Replica, State};
 use crate::world::{Violation, local};
 
 pub(crate) fn state(state: &State, scope: &Scope) -> Result<(), Violation> {
     one_leader(state, scope)?;
     leads_above_its_log(state)?;
     shows_nothing_else(state, scope)?;
+    nothing_astray(state)?;
     logs_match(state)
 }
 
@@ -89,16 +93,35 @@ fn leads_above_its_log(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Nobody has promised what no operator has asked of it.
+fn nothing_astray(state: &State) -> Result<(), Violation> {
+    let foreign = |it: &Rc<Replica>| is_foreign(it) && it.core.view().streaming;
+    if let Some(slot) = state.replicas.iter().position(foreign) {
+        return Err(format!("{slot} follows with another store's log"));
+    }
+    let astray = |replica: &Rc<Replica>| replica.core.view().hard.promised >= STRAY;
+    match state.replicas.iter().position(astray) {
+        Some(slot) => Err(format!("{slot} promises what was asked of another")),
+        None => Ok(()),
+    }
+}
+
 /// Two logs that hold a record of the same epoch and LSN are equal up to it.
 fn logs_match(state: &State) -> Result<(), Violation> {
     for (first, one) in state.replicas.iter().enumerate() {
         for (second, other) in state.replicas.iter().enumerate().skip(first + 1) {
-            if !matched(&one.log, &other.log) {
+            let foreign = [one, other].iter().any(|it| is_foreign(it));
+            if !foreign && !matched(&one.log, &other.log) {
                 return Err(format!("the logs of {first} and {second} part in an epoch"));
             }
         }
     }
     Ok(())
+}
+
+/// Whether this disk holds what another store wrote; then it is no part of this one.
+fn is_foreign(replica: &Replica) -> bool {
+    replica.log.iter().any(Record::is_foreign)
 }
 
 fn matched(one: &[Record], other: &[Record]) -> bool {

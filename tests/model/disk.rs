@@ -1,13 +1,15 @@
 //! What replicas do with their disks, and how they start on them.
 
 use std::rc::Rc;
-
-use crate::reached::{Reached, mark};
 use std::time::Duration;
 
-use crate::replication::{Core, Input, Lsn, Peer, Recovered, ReplicaId};
-use crate::state::{Disk, Job, LEADER, Replica, history};
+use crate::reached::{Reached, mark};
+use crate::replication::{Addressee, Core, Effect, Epoch, Input, Lsn, Peer, Recovered, ReplicaId};
+use crate::state::{self, Disk, Job, LEADER, Replica, history};
+use crate::switch::{number, on};
 use crate::world::{LEASE, World, local};
+
+const ANY_SEED: usize = number("a seed goes on with a log that parts from the leader's");
 
 impl Replica {
     pub(crate) fn new(id: ReplicaId, complete: bool, block: u32) -> Self {
@@ -27,6 +29,20 @@ impl Replica {
             life: 0,
             follows: None,
             seed: None,
+            up: true,
+        }
+    }
+
+    /// What it takes to be chosen.
+    pub(crate) fn promise(&mut self, epoch: Epoch) {
+        let (ticket, to) = (u64::MAX, Addressee::default());
+        let ask = Input::Promise { epoch, ticket, to };
+        let start = std::time::Duration::ZERO;
+        for effect in self.core.step(ask, start) {
+            if let Effect::Save(hard) = effect {
+                self.disk.hard = hard;
+                self.core.step(Input::Saved(hard), start);
+            }
         }
     }
 
@@ -136,7 +152,10 @@ impl World<'_> {
     }
 
     /// A snapshot of what the leader has released, if it leads still; one at a time.
-    pub(crate) fn fetch_seed(&mut self, slot: usize, peer: Peer) {
+    pub(crate) fn fetch_seed(&mut self, slot: usize, peer: Peer, point: Lsn, chain: Option<u32>) {
+        if self.goes_on(slot, point, chain) {
+            return;
+        }
         let mut connections = self.state.connections.iter();
         let Some(connection) = connections.find(|it| it.peer == peer) else {
             return;
@@ -148,6 +167,27 @@ impl World<'_> {
             let log = source.log[..source.core.released().0 as usize].to_vec();
             self.state.replica(slot).jobs.push_back(Job::Reset(log));
         }
+    }
+
+    /// A snapshot that is being copied, under an earlier leader perhaps, goes on with the log that came
+    /// meanwhile, if this leader has all of that.
+    fn goes_on(&mut self, slot: usize, point: Lsn, chain: Option<u32>) -> bool {
+        let replica = self.state.replica(slot);
+        let (at, oldest) = (replica.core.end(), replica.disk.oldest);
+        let quiet = replica.seed.is_some() && replica.jobs.is_empty();
+        let same = point == at && chain == Some(state::chain(&replica.log));
+        if !quiet || !(same || on(ANY_SEED)) {
+            return false;
+        }
+        mark(Reached::SeedGoesOn);
+        let history = history(&replica.log);
+        let input = Input::LogReset {
+            at,
+            oldest,
+            history,
+        };
+        self.tell(slot, input);
+        true
     }
 
     /// The snapshot is copied.

@@ -40,6 +40,32 @@ const fn edit(
     }
 }
 
+/// A follower takes any log for its leader's.
+const ANY_LOG: Edit = edit(
+    "follower.rs",
+    "compared",
+    "if equal {
+            following.phase = Phase::Resuming(point);
+            self.go_on(out);
+        } else {
+            following.phase = Phase::Told;
+            out.push(Effect::Send(peer, Message::Parted));
+        }",
+    "let _ = equal;
+        following.phase = Phase::Resuming(point);
+        self.go_on(out);",
+);
+
+/// A configuration is adopted in memory only.
+const ADOPTED_IN_MEMORY: Edit = edit(
+    "configure.rs",
+    "configure",
+    "self.adopting = Some(configuration.clone());
+                out.push(Effect::Adopt(configuration));",
+    "self.adopted = configuration.clone();
+                self.act(configuration, out);",
+);
+
 /// All of them.
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -114,12 +140,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a voter counts once for each of its connections",
         scope: "voters=4 sync=2 twice promotions=1",
-        edits: &[edit(
-            "progress.rs",
-            "of_each",
-            "best.iter_mut().find(|(id, _)| *id == follower.id)",
-            "best.iter_mut().find(|_| false)",
-        )],
+        edits: &[
+            edit(
+                "progress.rs",
+                "of_each",
+                "best.iter_mut().find(|(id, _)| *id == follower.id)",
+                "best.iter_mut().find(|_| false)",
+            ),
+            edit("leader.rs", "hello", "known.id == id", "false"),
+        ],
     },
     Mutant {
         name: "what a follower has counts before the histories are matched",
@@ -127,30 +156,42 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[edit(
             "leader.rs",
             "follower_history",
-            "out.push(Effect::Send(peer, answer));",
-            "let leader = self.leader.as_mut();
-            if let Some(it) = leader.and_then(|leader| leader.followers.get_mut(&peer)) {
-                it.matched = true;
-                it.durable = end.min(self.end);
-            }
-            out.push(Effect::Send(peer, answer));
-            self.advance(out);",
+            "complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO",
+            "{
+                let leader = self.leader.as_mut();
+                if let Some(it) = leader.and_then(|leader| leader.followers.get_mut(&peer)) {
+                    it.matched = true;
+                    it.durable = end.min(self.end);
+                }
+                self.advance(out);
+                complete && point >= self.oldest && point >= flushed && end > Lsn::ZERO
+            }",
         )],
     },
     Mutant {
         name: "a follower does not truncate",
         scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
-        edits: &[edit("follower.rs", "resume", "point < end", "false")],
+        edits: &[edit(
+            "follower.rs",
+            "go_on",
+            "following.phase = Phase::Truncating;
+                self.truncating = true;
+                out.push(Effect::Truncate(point));",
+            "self.begin_streaming(point, out);",
+        )],
     },
     Mutant {
         name: "histories are matched by their ends",
         scope: "voters=2 promotions=1 writes=1 slow=1 crashes=1",
-        edits: &[edit(
-            "leader.rs",
-            "follower_history",
-            "self.history.common_point(self.end, history, end)",
-            "self.end.min(end)",
-        )],
+        edits: &[
+            edit(
+                "leader.rs",
+                "follower_history",
+                "self.history.common_point(self.end, history, end)",
+                "self.end.min(end)",
+            ),
+            ANY_LOG,
+        ],
     },
     Mutant {
         name: "a follower takes and acknowledges below its promise",
@@ -247,8 +288,14 @@ pub const MUTANTS: &[Mutant] = &[
             edit(
                 "configure.rs",
                 "begin",
-                "self.begin_mark = Some(epoch);",
-                "self.begin_mark = Some(epoch);
+                "self.hard.promised != epoch",
+                "false",
+            ),
+            edit(
+                "configure.rs",
+                "begin",
+                "self.begin_mark = self.pledged.filter(|it| *it == epoch);",
+                "self.begin_mark = self.pledged.filter(|it| *it == epoch);
                 if epoch < self.hard.promised {
                     self.save(HardState { begun: epoch, ..self.hard }, out);
                     return;
@@ -278,7 +325,7 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[edit(
             "configure.rs",
             "settle_promises",
-            "self.grants.below(epoch, self.now)",
+            "self.grants.below(ticket.epoch, self.now)",
             "Vec::new()",
         )],
     },
@@ -338,7 +385,7 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[
             edit(
                 "configure.rs",
-                "configure",
+                "act",
                 "leader.barriers.push((version, None));",
                 "leader.barriers.push((version, None));
                 self.established = version;",
@@ -355,12 +402,20 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lower version is adopted",
         scope: "voters=1 learners=1 promotions=2 writes=1 changes=1 stale=1",
-        edits: &[edit(
-            "configure.rs",
-            "configure",
-            "configuration.version <= self.configuration.version",
-            "configuration.version == self.configuration.version",
-        )],
+        edits: &[
+            edit(
+                "configure.rs",
+                "configure",
+                "version > self.adopted.version",
+                "true",
+            ),
+            edit(
+                "configure.rs",
+                "act",
+                "configuration.version <= self.configuration.version",
+                "configuration.version == self.configuration.version",
+            ),
+        ],
     },
     Mutant {
         name: "a follower acknowledges what is not on disk",
@@ -388,10 +443,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the promise of a handshake is kept in memory only",
         scope: "voters=3 deposed promotions=1 crashes=1 stale=1",
-        edits: &[edit(
-            "follower.rs",
-            "promise_durable",
-            "if self.saving.is_none() {
+        edits: &[
+            edit(
+                "follower.rs",
+                "promise_durable",
+                "if self.saving.is_none() {
                 let hard = HardState {
                     promised: epoch,
                     ..self.hard
@@ -400,8 +456,10 @@ pub const MUTANTS: &[Mutant] = &[
                 out.push(Effect::Save(hard));
             }
             return;",
-            "self.hard.promised = epoch;",
-        )],
+                "self.hard.promised = epoch;",
+            ),
+            ADOPTED_IN_MEMORY,
+        ],
     },
     Mutant {
         name: "a promise is answered while records are on their way to the log",
@@ -466,6 +524,7 @@ pub const MUTANTS: &[Mutant] = &[
                 "point > end || point < flushed",
                 "point > end",
             ),
+            edit("follower.rs", "go_on", "point < self.flushed", "false"),
         ],
     },
     Mutant {
@@ -490,7 +549,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "half a state counts as a whole one",
         scope: "voters=3 promotions=1 writes=1 trims=1 breaks=1",
         edits: &[
-            edit("follower.rs", "seed", "self.complete = false;", ""),
+            edit("follower.rs", "go_on", "self.complete = false;", ""),
             edit("follower.rs", "log_reset", "self.complete = false;", ""),
         ],
     },
@@ -650,5 +709,120 @@ pub const MUTANTS: &[Mutant] = &[
         name: "operator: a register is taken that is a change of voters behind",
         scope: "voters=2 promotions=1 writes=1 changes=1 restores=1",
         edits: &[],
+    },
+    // What disks and registers go through.
+    Mutant {
+        name: "an epoch is begun by another process than has promised it",
+        scope: "voters=2 promotions=1 writes=1 rollbacks=1",
+        edits: &[edit(
+            "configure.rs",
+            "begin",
+            "self.begin_mark = self.pledged.filter(|it| *it == epoch);",
+            "self.begin_mark = Some(epoch);",
+        )],
+    },
+    Mutant {
+        name: "that a leader had the log cut is not saved",
+        scope: "voters=2 parted watched promotions=1 slow=1 breaks=1",
+        edits: &[edit(
+            "follower.rs",
+            "go_on",
+            "cuts && self.hard.cut < epoch",
+            "false",
+        )],
+    },
+    Mutant {
+        name: "operator: a disk that was put back counts",
+        scope: "voters=2 promotions=1 writes=1 rollbacks=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a replica counts for what a copy of it has",
+        scope: "voters=2 learners=1 promotions=1 writes=1 copies=1 stops=2",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a copy counts beside the replica that it was made of",
+        scope: "voters=2 learners=1 promotions=1 copies=1 time=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "logs are not compared",
+        scope: "voters=2 learners=1 promotions=1 writes=1 changes=1 foreign=1",
+        edits: &[ANY_LOG],
+    },
+    Mutant {
+        name: "another store's disk is resumed",
+        scope: "voters=2 learners=1 promotions=1 writes=1 changes=1 foreign=1",
+        edits: &[
+            edit("leader.rs", "foreign", "(theirs != ours)", "false"),
+            ANY_LOG,
+        ],
+    },
+    Mutant {
+        name: "a configuration is adopted in memory only",
+        scope: "voters=2 promotions=1 writes=1 changes=1 restores=1 crashes=2",
+        edits: &[ADOPTED_IN_MEMORY],
+    },
+    Mutant {
+        name: "a configuration is acted on before it is on disk",
+        scope: "voters=2 promotions=1 writes=1 changes=1 restores=1 crashes=2 slow=1",
+        edits: &[edit(
+            "configure.rs",
+            "configure",
+            "self.adopting = Some(configuration.clone());
+                out.push(Effect::Adopt(configuration));",
+            "self.adopting = Some(configuration.clone());
+                out.push(Effect::Adopt(configuration.clone()));
+                self.act(configuration, out);",
+        )],
+    },
+    Mutant {
+        name: "operator: what disks have adopted is not looked at",
+        scope: "voters=2 promotions=1 writes=1 changes=1 restores=1 crashes=2",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a recovery does not wait for all disks",
+        scope: "voters=2 promotions=1 writes=1 changes=1 gone=1 stops=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a recovery takes an epoch that was promised before",
+        scope: "voters=3 deposed promotions=1 losses=1 gone=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a recovery is decided by enough of the voters",
+        scope: "voters=2 promotions=1 writes=1 rollbacks=1 gone=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: of what a disk had only the end is known",
+        scope: "voters=3 parted promotions=1 rollbacks=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "a request for another replica is taken",
+        scope: "voters=2 strays=1",
+        edits: &[edit(
+            "configure.rs",
+            "refuses_promise",
+            "to.id.filter(|id| *id != self.id)",
+            "to.id.filter(|_| false)",
+        )],
+    },
+    Mutant {
+        name: "a seed goes on with a log that parts from the leader's",
+        scope: "voters=3 promotions=1 writes=1 trims=1 breaks=1",
+        edits: &[edit(
+            "follower.rs",
+            "log_reset",
+            "at == oldest || at <= parted",
+            "{
+                let _ = parted;
+                true
+            }",
+        )],
     },
 ];

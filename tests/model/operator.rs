@@ -17,9 +17,7 @@ const ENDED: usize = number("operator: no wait once the last leader has ended");
 const FEW: usize = number("operator: promises need not meet the leases");
 const LONGEST: usize = number("operator: the longest log leads");
 const EARLY: usize = number("operator: previous sets are dropped before a barrier is committed");
-const ONE_BEHIND: usize = number("operator: a register is taken that is one epoch behind");
-const VERSION_BEHIND: usize =
-    number("operator: a register is taken that is a change of voters behind");
+const ENOUGH: usize = number("operator: a recovery is decided by enough of the voters");
 const LAST_ONLY: usize = number("operator: only the set replaced last is kept");
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.
@@ -39,18 +37,33 @@ impl State {
     /// Whether promises of these replicas allow a promotion.
     fn enough(&self, ids: &BTreeSet<ReplicaId>) -> bool {
         let satisfied = |set: &VoterSet| set.voters.intersection(ids).count() >= needed(set);
-        let previous = &self.register.previous;
-        satisfied(&self.register.current()) && (on(NO_PREVIOUS) || previous.iter().all(satisfied))
+        let (base, previous) = (self.base(), &self.base().previous);
+        satisfied(&base.current()) && (on(NO_PREVIOUS) || previous.iter().all(satisfied))
     }
 
     /// Promotions that the answers allow: each set of them that is enough, each best log, and none
     /// or one voter that is given up.
     pub(crate) fn elections(&self, found: &mut Vec<Action>) {
+        let unsettled = self.unsettled();
+        if unsettled && !self.all_heard() {
+            return;
+        }
         let answered = self.answers.iter().enumerate();
         let answered: Vec<(usize, &Answer)> = answered
             .filter_map(|(slot, answer)| Some((slot, answer.as_ref()?)))
+            .filter(|(slot, answer)| self.is_whole(*slot, answer))
             .collect();
-        for mask in 1..1_u32 << answered.len() {
+        let all = !unsettled || on(ENOUGH) || self.all_answered();
+        if !all {
+            return;
+        }
+        // Nobody knows what disks had, where the register is gone: each that is there counts.
+        let fewest = if unsettled && !on(ENOUGH) {
+            (1_u32 << answered.len()) - 1
+        } else {
+            1
+        };
+        for mask in fewest..1_u32 << answered.len() {
             let used: Vec<_> = answered
                 .iter()
                 .enumerate()
@@ -65,7 +78,7 @@ impl State {
                 continue;
             }
             let wait = self.wait(&used);
-            let voter = |slot: usize| self.register.voters.contains(&self.replicas[slot].id);
+            let voter = |slot: usize| self.base().voters.contains(&self.replicas[slot].id);
             let mut fit = used;
             fit.retain(|(slot, _)| !on(PRESENT) || voter(*slot));
             let best = fit.iter().map(|(_, answer)| rank(answer)).max();
@@ -89,23 +102,9 @@ impl State {
         };
         add(None);
         if self.left.given_up > 0 {
-            let others = self.register.voters.iter().filter(|it| **it != id);
+            let others = self.base().voters.iter().filter(|it| **it != id);
             others.for_each(|it| add(Some(*it)));
         }
-    }
-
-    /// Whether the register is from a backup: a replica has seen more than it can have. All are
-    /// heard here; whoever alone knows better and is not heard cannot be heeded.
-    pub(crate) fn restored(&self) -> bool {
-        let Configuration { epoch, version, .. } = *self.register;
-        let allowed = if on(ONE_BEHIND) { epoch.next() } else { epoch };
-        self.replicas.iter().any(|replica| {
-            let view = replica.core.view();
-            let seen = view.last.epoch.max(view.hard.begun);
-            view.hard.promised > epoch.next()
-                || seen > allowed
-                || (!on(ONE_BEHIND) && !on(VERSION_BEHIND) && view.version > version)
-        })
     }
 
     /// The longest of the leases that may still run to a process that may still be there.
@@ -130,7 +129,7 @@ impl State {
     pub(crate) fn elect(&mut self, leader: usize, wait: u64, given_up: Option<ReplicaId>) {
         let id = self.replicas[leader].id;
         let mut next = self.successor();
-        next.epoch = next.epoch.next();
+        next.epoch = self.next_epoch();
         next.leader = Some(id);
         next.voters.retain(|voter| Some(*voter) != given_up);
         next.voters.insert(id);
@@ -140,9 +139,9 @@ impl State {
 
     /// The next version, with the set in force among those that it replaces.
     pub(crate) fn successor(&self) -> Configuration {
-        let mut next = Configuration::clone(&self.register);
-        next.version += 1;
-        let current = self.register.current();
+        let mut next = self.base().clone();
+        next.version = self.next_version();
+        let current = self.base().current();
         if on(LAST_ONLY) {
             next.previous.clear();
         }
@@ -162,6 +161,7 @@ impl State {
         };
         self.answers.fill(None);
         self.asked.fill(false);
+        self.recovering = Epoch(0);
         self.established = false;
     }
 
@@ -177,6 +177,8 @@ impl State {
 
     /// Hears from the register's leader whether its version is established.
     pub(crate) fn hear(&mut self) {
+        self.note_held();
+        self.watch_recovery();
         if self.established || self.register.previous.is_empty() {
             return;
         }

@@ -23,11 +23,17 @@ pub(crate) enum Reached {
     Withheld,
     /// And does so once a replica has it that does not vote.
     ReleasedByLearner,
+    /// A promotion starts from what disks remember.
+    Recovered,
+    PutBack,
+    Copied,
+    /// A seed goes on under another leader.
+    SeedGoesOn,
 }
 
 use Reached::*;
 
-const ALL: [Reached; 11] = [
+const ALL: [Reached; 15] = [
     ThirdReign,
     Alone,
     Recalled,
@@ -39,6 +45,10 @@ const ALL: [Reached; 11] = [
     Refused,
     Withheld,
     ReleasedByLearner,
+    Recovered,
+    PutBack,
+    Copied,
+    SeedGoesOn,
 ];
 
 thread_local! {

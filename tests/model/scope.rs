@@ -1,10 +1,11 @@
 //! Where an exploration begins and how far it goes.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::str::FromStr;
-use std::time::Duration;
 
 use crate::actions::Action;
+use crate::fate::OURS;
 use crate::network::FAST;
 use crate::replication::{Configuration, Epoch, ReplicaId};
 use crate::start::Begins;
@@ -22,6 +23,8 @@ pub(crate) struct Scope {
     /// By how many percent each clock is wrong.
     pub(crate) rates: [i64; 4],
     begins: Begins,
+    /// Operators note what disks have, though none is put back.
+    watched: bool,
     budget: Budget,
 }
 
@@ -38,6 +41,7 @@ impl FromStr for Scope {
             block: 0,
             rates: [-1, 1, 1, 1],
             begins: Begins::Steady,
+            watched: false,
             budget: Budget::default(),
         };
         for word in text.split_whitespace() {
@@ -63,6 +67,7 @@ impl Scope {
             "returned" => self.begins = Begins::Returned,
             "twice" => self.begins = Begins::Twice,
             "deposed" => self.begins = Begins::Deposed,
+            "watched" => self.watched = true,
             "promotions" => budget.promotions = number,
             "writes" => budget.writes = number,
             "time" => budget.time = number,
@@ -77,6 +82,12 @@ impl Scope {
             "switchovers" => budget.switchovers = number,
             "restores" => budget.restores = number,
             "stale" => budget.stale = number,
+            "gone" => budget.gone = number,
+            "rollbacks" => budget.rollbacks = number,
+            "copies" => budget.copies = number,
+            "foreign" => budget.foreign = number,
+            "stops" => budget.stops = number,
+            "strays" => budget.strays = number,
             _ => return Err(format!("scopes have no {name:?}")),
         }
         Ok(())
@@ -99,7 +110,7 @@ impl Scope {
             sync: self.sync,
             previous: Vec::new(),
             wait_ms: 0,
-            store: None,
+            store: Some(OURS),
         });
         let mut state = State {
             replicas: all
@@ -112,7 +123,12 @@ impl Scope {
             asked: all.clone().map(|_| false).collect(),
             answers: all.clone().map(|_| None).collect(),
             established: false,
-            put_back: false,
+            in_doubt: false,
+            held: BTreeMap::new(),
+            disturbed: false,
+            recovering: Epoch(0),
+            saved: all.clone().map(|_| None).collect(),
+            watched: self.watched || self.budget.rollbacks > 0 || self.budget.copies > 0,
             time: 0,
             left: self.budget,
             committed: Vec::new(),
@@ -122,8 +138,7 @@ impl Scope {
         };
         // Whoever is chosen has promised.
         let mut first = Replica::new(id(0), true, self.block);
-        first.disk.hard.promised = Epoch(1);
-        first.core = first.started(Duration::ZERO, self.block);
+        first.promise(Epoch(1));
         state.replicas[0] = Rc::new(first);
         let mut happens = vec![Action::Configure(0)];
         for slot in all.skip(1) {

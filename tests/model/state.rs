@@ -1,7 +1,7 @@
 //! A state of the model: the real cores, what their disks and connections hold, the register, and
 //! what was ever seen to be committed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
@@ -91,14 +91,26 @@ pub(crate) struct Replica {
     pub(crate) follows: Option<ReplicaId>,
     /// The snapshot that is being copied is of this LSN.
     pub(crate) seed: Option<Lsn>,
+    /// A process runs here, and operators hear it.
+    pub(crate) up: bool,
 }
 
 /// The answer to a request for a promise, which an operator holds until the register changes.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Answer {
     pub(crate) last: Position,
+    /// What was promised before, and by whose word the log was cut; nothing where no disk is put back.
+    pub(crate) before: Epoch,
+    pub(crate) cut: Epoch,
     /// Holder and milliseconds left.
     pub(crate) leases: Vec<(Option<Epoch>, u64)>,
+}
+
+/// What a disk is known to have had: the last record, under which leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Held {
+    pub(crate) epoch: Epoch,
+    pub(crate) last: Position,
 }
 
 /// How often the dear things may still happen.
@@ -124,6 +136,18 @@ pub(crate) struct Budget {
     pub(crate) restores: u8,
     /// A replica is handed an older register.
     pub(crate) stale: u8,
+    /// The register is deleted, with all that operators have noted.
+    pub(crate) gone: u8,
+    /// Copies of disks that are kept, to be put back later.
+    pub(crate) rollbacks: u8,
+    /// Copies of disks that take another's place.
+    pub(crate) copies: u8,
+    /// Disks of another store that take another's place.
+    pub(crate) foreign: u8,
+    /// Replicas that are stopped for a while.
+    pub(crate) stops: u8,
+    /// Requests that were meant for another replica.
+    pub(crate) strays: u8,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -138,8 +162,18 @@ pub(crate) struct State {
     pub(crate) answers: Vec<Option<Answer>>,
     /// The leader has told that the register's version is established.
     pub(crate) established: bool,
-    /// The register was put back to an older one.
-    pub(crate) put_back: bool,
+    /// The register may be older than what disks remember.
+    pub(crate) in_doubt: bool,
+    /// What operators have heard each disk to have; nothing where no disk is put back.
+    pub(crate) held: BTreeMap<ReplicaId, Held>,
+    /// Copies of disks, to be put back.
+    pub(crate) saved: Vec<Option<Rc<Replica>>>,
+    /// One was.
+    pub(crate) disturbed: bool,
+    /// The epoch for which promises were asked, where there is no register to be believed; 0 for none.
+    pub(crate) recovering: Epoch,
+    /// Whether disks may be put back or copied.
+    pub(crate) watched: bool,
     pub(crate) time: u32,
     pub(crate) left: Budget,
     pub(crate) committed: Vec<Record>,
@@ -153,18 +187,18 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn slot_of(&self, id: ReplicaId) -> Option<usize> {
-        self.replicas.iter().position(|replica| replica.id == id)
+        self.replicas.iter().position(|it| it.up && it.id == id)
     }
 
     pub(crate) fn replica(&mut self, slot: usize) -> &mut Replica {
         Rc::make_mut(&mut self.replicas[slot])
     }
 
-    /// Everybody of the register and of what it replaced.
-    pub(crate) fn named(&self) -> BTreeSet<ReplicaId> {
-        let sets = self.register.previous.iter().map(|set| &set.voters);
-        let all = sets.chain([&self.register.voters]);
-        all.flatten().copied().collect()
+    /// Who runs.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Replica)> {
+        let all = self.replicas.iter().enumerate();
+        all.map(|(slot, it)| (slot, it.as_ref()))
+            .filter(|(_, it)| it.up)
     }
 }
 

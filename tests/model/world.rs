@@ -117,9 +117,9 @@ impl<'a> World<'a> {
             Effect::AnswerPromise {
                 ticket,
                 granted,
+                before,
                 leases,
-                ..
-            } => self.answer(slot, ticket, granted, &leases),
+            } => self.answer(slot, ticket, granted, before, &leases),
             Effect::Hold => self.tell(slot, Input::Quiet),
             Effect::Beat => self.tell(slot, Input::Beat),
             Effect::Lead(epoch) => self.reign(slot, epoch),
@@ -129,7 +129,7 @@ impl<'a> World<'a> {
             Effect::Send(peer, message) => self.send(slot, peer, message),
             Effect::Stream { peer, from } => self.stream(slot, peer, from),
             Effect::Close(peer, _) => self.close(slot, peer),
-            Effect::FetchSeed { peer, .. } => self.fetch_seed(slot, peer),
+            Effect::FetchSeed { peer, point, chain } => self.fetch_seed(slot, peer, point, chain),
             // What is committed has been looked at, and frames are taken where they are offered.
             Effect::Commit(_)
             | Effect::Release(_)
@@ -149,18 +149,27 @@ impl<'a> World<'a> {
     }
 
     /// The answers of requests that were made from an older register are of no use.
-    fn answer(&mut self, slot: usize, ticket: u64, granted: bool, leases: &[Lease]) {
-        if !granted || ticket != self.state.register.version {
+    fn answer(&mut self, slot: usize, ticket: u64, granted: bool, before: Epoch, leases: &[Lease]) {
+        if !granted || ticket != self.state.campaign() {
             return;
         }
+        let watched = self.state.watched;
+        let told = |epoch| if watched { epoch } else { Epoch(0) };
+        let cut = self.state.replicas[slot].core.view().hard.cut;
         if !self.state.asked[slot] {
             mark(Reached::MadeRoom);
         }
         let left = |lease: &Lease| (lease.holder, lease.left.as_micros().div_ceil(1000) as u64);
-        self.state.answers[slot] = Some(Answer {
+        let answer = Answer {
             last: self.state.replicas[slot].core.last(),
+            before: told(before),
+            cut: told(cut),
             leases: leases.iter().map(left).collect(),
-        });
+        };
+        if !self.state.disturbed && !self.state.is_whole(slot, &answer) {
+            self.blame(|| format!("{slot} does not count, and its disk is what it was"));
+        }
+        self.state.answers[slot] = Some(answer);
     }
 
     fn reign(&mut self, slot: usize, epoch: Epoch) {

@@ -143,7 +143,7 @@ impl Planned {
     /// As `Memory::held` does it.
     fn hold(&mut self, id: ReplicaId, held: Held) {
         let known = self.held.entry(id).or_default();
-        *known = held.max(*known);
+        *known = known.join(held);
     }
 
     fn heard(&self, ordinal: u32, pod: &PodView, now: Duration) -> Option<Heard> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::replication::admin::PromiseAnswer;
 use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
 
-use super::promotion::{Campaign, copies, leases, missing, satisfies};
+use super::promotion::{Campaign, Cause, copies, leases, missing, satisfies};
 use super::{Swap, Waiting};
 use crate::api::Verdict;
 use crate::operator::view::{Held, View};
@@ -39,7 +39,9 @@ impl Campaign {
             .cloned()
             .partition(|it| self.is_whole(it, answers));
         let granted: BTreeSet<ReplicaId> = whole.iter().map(|answer| answer.id).collect();
-        if let Some(waiting) = self.hopeless(view, &granted) {
+        let answered = answers.iter().map(|answer| answer.id).collect();
+        let waiting = self.unanswered(view, &answered);
+        if let Some(waiting) = waiting.or_else(|| self.too_few(view, &granted)) {
             return Err(without(view, &put_back, waiting));
         }
         let counted = self.counted(&whole);
@@ -87,9 +89,13 @@ impl Campaign {
         let told = told.filter(|it| it.id == answer.id).map(|it| Held {
             epoch: it.epoch,
             lsn: it.last.lsn,
+            newest: it.last.epoch,
         });
         let mut held = told.chain(self.held.get(&answer.id).copied());
-        let less = |it: Held| answer.last.lsn < it.lsn && answer.cut <= it.epoch;
+        let less = |it: Held| {
+            let last = answer.last;
+            (last.lsn < it.lsn || last.epoch < it.newest) && answer.cut <= it.epoch
+        };
         !forgot && !held.any(less)
     }
 
@@ -98,7 +104,8 @@ impl Campaign {
     /// replica should not lead. Else all count, as the best log loses least.
     fn counted<'a>(&self, answers: &'a [PromiseAnswer]) -> Vec<&'a PromiseAnswer> {
         let all: Vec<&PromiseAnswer> = answers.iter().collect();
-        if self.sets.is_empty() || self.sets.iter().any(|set| set.sync == 0) {
+        let recovers = self.cause == Cause::RegisterRecovered;
+        if recovers || self.sets.is_empty() || self.sets.iter().any(|set| set.sync == 0) {
             return all;
         }
         let fit = |answer: &&&PromiseAnswer| !self.unfit.contains(&answer.id);

@@ -148,18 +148,17 @@ fn sets_of(view: &View, register: &Configuration, lost: &BTreeSet<ReplicaId>) ->
     sets(register).into_iter().map(without).collect()
 }
 
-/// The next epoch that none of the disks which are heard has seen anything of but a promise.
+/// The next epoch that none of the disks which are heard has heard of: what was promised may have been
+/// begun since, by a disk that is gone or was put back.
 fn next_epoch(view: &View) -> Epoch {
-    let seen = |status: &ReplicaStatus| {
+    let known = |status: &ReplicaStatus| {
         let adopted = status.adopted.as_ref().map(|it| it.epoch);
         let adopted = adopted.unwrap_or_default();
-        status.begun.max(status.last.epoch).max(adopted)
+        let seen = status.begun.max(status.last.epoch).max(adopted);
+        seen.max(status.promised)
     };
-    let seen = view.live().map(|(_, status)| seen(status)).max();
-    let promised = view.live().map(|(_, status)| status.promised).max();
-    seen.unwrap_or_default()
-        .next()
-        .max(promised.unwrap_or_default())
+    let known = view.live().map(|(_, status)| known(status)).max();
+    known.unwrap_or_default().next()
 }
 
 /// Above every version that a replica has adopted: they ignore lower ones.
@@ -230,7 +229,12 @@ impl Campaign {
             base: Some(base.clone()),
             epoch: next_epoch(view),
             version: next_version(view),
-            require: BTreeSet::new(),
+            // What they are known to have had may be gone with the register, so the best of all counts.
+            require: heard
+                .iter()
+                .copied()
+                .filter(|id| !view.is_given_up(*id))
+                .collect(),
             sets,
             barred: if blank(view, &heard) {
                 BTreeSet::new()
@@ -301,12 +305,19 @@ impl Campaign {
 
     /// Why it cannot succeed if only `heard` answer: then nobody is asked, as a promise is for good.
     pub(super) fn hopeless(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
-        if let Some(id) = self.require.iter().find(|id| !heard.contains(id)) {
-            return Some(missing(&format!(
-                "waiting for {} to answer",
-                view.name_of(*id)
-            )));
-        }
+        let waiting = self.unanswered(view, heard);
+        waiting.or_else(|| self.too_few(view, heard))
+    }
+
+    /// Whose answer is needed and not there.
+    pub(super) fn unanswered(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
+        let id = self.require.iter().find(|id| !heard.contains(id))?;
+        let name = view.name_of(*id);
+        Some(missing(&format!("waiting for {name} to answer")))
+    }
+
+    /// Why these are not enough of every set.
+    pub(super) fn too_few(&self, view: &View, heard: &BTreeSet<ReplicaId>) -> Option<Waiting> {
         for set in &self.sets {
             let alive = set.voters.difference(&self.lost).count();
             if alive < needed(set) {

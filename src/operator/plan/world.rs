@@ -284,7 +284,7 @@ impl World {
         }
         for (id, held) in pods.values().flat_map(PodView::held) {
             let known = view.held.entry(id).or_default();
-            *known = held.max(*known);
+            *known = known.join(held);
         }
         view.pods = pods;
         let seen = self.replicas.iter().filter(|(_, it)| it.was_seen());

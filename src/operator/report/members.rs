@@ -58,6 +58,7 @@ fn member(findings: &Findings<'_>, ordinal: u32) -> Member {
     member.held = held.map(|held| HeldLog {
         epoch: held.epoch.0 as i64,
         lsn: held.lsn.0 as i64,
+        newest: held.newest.0 as i64,
     });
     let register = view.register.as_ref();
     member.voter = id.is_some_and(|id| register.is_some_and(|it| it.voters.contains(&id)));

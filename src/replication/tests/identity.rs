@@ -172,6 +172,34 @@ fn an_epoch_is_begun_only_by_a_disk_that_has_promised_it() {
     assert_eq!(subject.core.leading(), Some(Epoch(1)));
 }
 
+/// A disk that was put back to just after its promise, or a copy of it: the epoch may have been led since.
+#[test]
+fn an_epoch_is_begun_only_by_the_process_that_has_promised_it() {
+    let hard = HardState {
+        promised: Epoch(1),
+        ..HardState::default()
+    };
+    let found = Recovered {
+        hard,
+        complete: true,
+        ..Recovered::default()
+    };
+    let mut subject = Subject {
+        core: Core::new(ME, found, Duration::ZERO),
+        ..Subject::new()
+    };
+    let mark = HardState {
+        begun: Epoch(1),
+        ..hard
+    };
+    let effects = subject.give(Input::Configure(register(1, 1, ME, 0)));
+    assert_eq!(effects, [Effect::Save(mark)], "operators see that it ended");
+    assert_eq!(subject.core.leading(), None);
+    subject.promise(2, 0);
+    subject.give(Input::Configure(register(2, 2, ME, 0)));
+    assert_eq!(subject.core.leading(), Some(Epoch(2)));
+}
+
 /// Epochs that are equal do not make logs equal: nothing is cut, streamed or acknowledged then.
 #[test]
 fn a_log_that_is_not_the_leaders_is_given_up_for_a_seed() {

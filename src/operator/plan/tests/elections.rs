@@ -5,6 +5,7 @@ use super::super::election::Elected;
 use super::super::promotion::{Campaign, Cause};
 use super::super::world::World;
 use crate::api::Verdict;
+use crate::operator::view::Held;
 use crate::replication::admin::{LeaseLeft, PromiseAnswer};
 use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, VoterSet};
 
@@ -192,4 +193,55 @@ fn voters_that_a_leader_cannot_do_without_must_have_answered() {
     let elected = elect(&campaign(&voters(2, 1)), &two[..1]).unwrap();
     assert_eq!(elected.swap.to.voters, [ReplicaId(2)].into());
     assert_eq!(elected.swap.to.previous, [voters(2, 1).current()]);
+}
+
+/// It was put back to what it was before a later leader had it cut its log: longer than what it had
+/// then, and older.
+#[test]
+fn a_disk_that_was_put_back_does_not_count_for_being_longer() {
+    let mut campaign = campaign(&voters(3, 1));
+    let held = Held {
+        epoch: Epoch(4),
+        lsn: Lsn(90),
+        newest: Epoch(4),
+    };
+    campaign.1.held.insert(ReplicaId(2), held);
+    let mut longer = answer(2, 95, &[]);
+    longer.last.epoch = Epoch(3);
+    let mut answers = vec![longer, answer(3, 80, &[])];
+    assert!(elect(&campaign, &answers).is_err(), "one of two that count");
+    answers.push(answer(1, 90, &[]));
+    assert_eq!(outcome(&campaign, &answers).0, 1);
+}
+
+/// A promotion that was begun: whoever came of it may have led, on a disk that is gone or was put back.
+#[test]
+fn a_recovery_takes_an_epoch_that_nobody_has_heard_of() {
+    let mut world = World::synchronous(3, 1);
+    let base = world.register().clone();
+    let promised = base.epoch.next();
+    world.replica(1).status.promised = promised;
+    world.view.register = None;
+    world.look();
+    let campaign = Campaign::recovery(&world.view, &base);
+    assert_eq!(campaign.epoch, promised.next());
+}
+
+/// What disks are known to have had may be gone with the register: so the best of all counts, and not of
+/// enough, one of which may have been put back.
+#[test]
+fn a_recovery_counts_everybody_who_is_heard() {
+    let mut world = World::synchronous(3, 1);
+    let base = world.register().clone();
+    world.view.register = None;
+    world.look();
+    let mut campaign = Campaign::recovery(&world.view, &base);
+    campaign.held.clear();
+    let ids: Vec<ReplicaId> = (0..3).map(|ordinal| world.id(ordinal)).collect();
+    let answer = |at: usize, lsn, leases: &[(Option<u64>, u64)]| answer(ids[at].0, lsn, leases);
+    let mut answers = vec![answer(0, 80, &[]), answer(1, 80, &[])];
+    assert!(campaign.elect(&world.view, &answers).is_err());
+    answers.push(answer(2, 90, &[(None, 700)]));
+    let elected = campaign.elect(&world.view, &answers).unwrap();
+    assert_eq!(elected.leader, ids[2]);
 }
