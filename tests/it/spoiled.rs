@@ -207,7 +207,7 @@ fn kinds(dir: &Path) -> BTreeMap<String, String> {
         let head = fs::read(dir.join(file)).unwrap();
         head.starts_with(b"RSLS")
     };
-    let last = segments.iter().filter(used).next_back().copied().cloned();
+    let last = segments.iter().rfind(used).copied().cloned();
     let kind = |file: &String| {
         if let Some(rest) = file.strip_prefix("state-") {
             let rest = rest.split_once('/').unwrap().1;

@@ -193,7 +193,7 @@ impl Planned {
             Decision::Campaign(campaign) => {
                 self.campaigned = Some(now);
                 let act = asks(&campaign, None);
-                self.campaign = Some(campaign);
+                self.campaign = Some(*campaign);
                 act
             }
             Decision::Switchover(switchover) => {

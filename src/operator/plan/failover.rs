@@ -123,7 +123,7 @@ fn retry(view: &View, register: &Configuration, avoid: bool) -> Option<Decision>
     }
     Some(match campaign.hopeless_now(view) {
         Some(waiting) => Decision::Wait(waiting),
-        None => Decision::Campaign(campaign),
+        None => Decision::Campaign(Box::new(campaign)),
     })
 }
 

@@ -82,7 +82,7 @@ pub enum Decision {
     /// Yes, to this.
     Swap(Swap),
     /// Yes, to what the promises say.
-    Campaign(Campaign),
+    Campaign(Box<Campaign>),
     /// Yes, once the leader has made room.
     Switchover(Box<Switchover>),
 }

@@ -185,7 +185,7 @@ pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
     }
     match campaign.hopeless_now(view) {
         Some(waiting) => Decision::Wait(waiting),
-        None => Decision::Campaign(campaign),
+        None => Decision::Campaign(Box::new(campaign)),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn behind(view: &View, register: &Configuration) -> Option<String> {
     let ours = |status: &&ReplicaStatus| !is_foreign(register, status);
     let (pod, status) = view
         .live()
-        .find(|(_, status)| ours(&status) && ahead(&status))?;
+        .find(|(_, status)| ours(status) && ahead(status))?;
     let adopted = status.adopted.as_ref().map_or(0, |it| it.version);
     let version = status.configuration_version.max(adopted);
     Some(format!(
@@ -82,13 +82,13 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
         let campaign = Campaign::recovery(view, base);
         return match campaign.hopeless_now(view) {
             Some(waiting) => Decision::Wait(waiting),
-            None => Decision::Campaign(campaign),
+            None => Decision::Campaign(Box::new(campaign)),
         };
     }
     if any_data {
-        return Decision::Campaign(Campaign::bootstrap(view));
+        return Decision::Campaign(Box::new(Campaign::bootstrap(view)));
     }
-    Decision::Campaign(Campaign::birth(view))
+    Decision::Campaign(Box::new(Campaign::birth(view)))
 }
 
 /// Whether volumes of two stores came together under one name: which is the right one, nobody can

@@ -365,7 +365,7 @@ fn each_failover_has_its_own_outage_or_says_why_not() {
         last_failover: Some(failover.clone()),
         ..first
     };
-    let heard = Some(Duration::from_millis(31_000));
+    let heard = Some(Duration::from_secs(31));
     let third = report_heard(&mut world, &second, 700, None, heard);
     let told = third.last_failover.clone().unwrap();
     assert_eq!(told.outage_milliseconds, Some(31_000));
