@@ -147,3 +147,19 @@ impl Clients {
         self.connected.lock().values_mut().for_each(Client::kill);
     }
 }
+
+/// Counts a client that waits for as long as it does, however that ends.
+pub(super) struct Waiting<'a>(&'a Clients);
+
+impl<'a> Waiting<'a> {
+    pub(super) fn begin(clients: &'a Clients) -> Self {
+        clients.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(clients)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

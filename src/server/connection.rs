@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::ahead;
-use super::clients::Clients;
+use super::clients::{Clients, Waiting};
 use super::forward::{self, Batch, Next};
 use super::gate::Slot;
 use super::hold::{self, Hold};
@@ -93,22 +93,6 @@ enum End {
     /// A read comes next, and this follower has not got what the client has seen.
     Behind,
     Close,
-}
-
-/// Counts a client that waits for as long as it does, however that ends.
-pub(super) struct Waiting<'a>(&'a Clients);
-
-impl<'a> Waiting<'a> {
-    pub(super) fn begin(clients: &'a Clients) -> Self {
-        clients.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(clients)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A connection and everything that it needs.

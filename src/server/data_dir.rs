@@ -22,6 +22,9 @@
 
 mod aside;
 mod hard;
+mod listing;
+mod notes;
+mod small;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -374,60 +377,6 @@ impl DataDir {
         Ok(())
     }
 
-    /// The configuration that was adopted last, and the members' names as of then.
-    pub(super) fn adopted(&self) -> Result<Adopted, DataDirError> {
-        let adopted = self.read("adopted")?;
-        if adopted.is_none() && self.path.join("adopted").exists() && !self.forgotten() {
-            self.forget("the configuration that it had adopted")?;
-        }
-        Ok(adopted.unwrap_or_default())
-    }
-
-    /// Notes durably that a configuration is adopted.
-    pub(super) fn adopt(&self, adopted: &Adopted) -> Result<(), DataDirError> {
-        self.write_one("adopted", adopted)
-    }
-
-    /// Writes the second copy of it: nothing waits for that.
-    pub(super) fn mirror_adopted(&self, adopted: &Adopted) -> Result<(), DataDirError> {
-        self.write_one(&durable_file::copy_of("adopted"), adopted)
-    }
-
-    /// The memory budget that was noted last.
-    pub(super) fn memory(&self) -> Result<Option<u64>, DataDirError> {
-        self.read("memory")
-    }
-
-    /// Notes the memory budget, for the next start.
-    pub(super) fn note_memory(&self, bytes: u64) -> Result<(), DataDirError> {
-        self.write("memory", &bytes)
-    }
-
-    /// What is wrong with the current state.
-    pub(super) fn damage(&self) -> Result<Option<String>, DataDirError> {
-        self.mark("damaged")
-    }
-
-    /// Notes durably that the current state is damaged.
-    pub(super) fn note_damage(&self, what: &str) -> Result<(), DataDirError> {
-        self.write("damaged", &what)
-    }
-
-    /// The current state is whole again.
-    pub(super) fn forget_damage(&self) -> Result<(), DataDirError> {
-        self.remove("damaged")
-    }
-
-    /// When everything was verified last.
-    pub(super) fn scrubbed(&self) -> Result<Option<u64>, DataDirError> {
-        self.read("scrubbed")
-    }
-
-    /// Notes when everything was verified.
-    pub(super) fn note_scrubbed(&self, seconds: u64) -> Result<(), DataDirError> {
-        self.write("scrubbed", &seconds)
-    }
-
     /// The name of the current state directory, if there is one.
     pub(super) fn current_state(&self) -> Option<String> {
         self.current.lock().clone()
@@ -484,44 +433,6 @@ impl DataDir {
         Ok(())
     }
 
-    /// The names of all state directories.
-    pub(super) fn state_dirs(&self) -> Result<Vec<String>, DataDirError> {
-        let mut names = self.entries(".")?;
-        names.retain(|name| name.starts_with("state-") && self.path.join(name).is_dir());
-        Ok(names)
-    }
-
-    /// What lies in the directory and is none of ours.
-    pub(super) fn strangers(&self) -> Result<Vec<String>, DataDirError> {
-        let mut names = self.entries(".")?;
-        let ours = |name: &str| {
-            let plain = name.trim_end_matches(".tmp").trim_end_matches(".copy");
-            NAMES.contains(&plain)
-                || FILES.contains(&name)
-                || DIRECTORIES.contains(&name)
-                || name.starts_with("state-")
-                || name == "lost+found"
-        };
-        names.retain(|name| !ours(name));
-        Ok(names)
-    }
-
-    /// The names in a directory below, in order; none if there is none.
-    fn entries(&self, below: &str) -> Result<Vec<String>, DataDirError> {
-        let list = |source| self.io("listing", source);
-        let path = self.path.join(below);
-        if !path.is_dir() {
-            return Ok(Vec::new());
-        }
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path).map_err(list)? {
-            let name = entry.map_err(list)?.file_name();
-            names.push(name.to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
-    }
-
     /// Free and total bytes of the file system.
     pub(super) fn space(&self) -> io::Result<(u64, u64)> {
         self.disk.space()
@@ -559,94 +470,5 @@ impl DataDir {
     pub(super) fn aside_path(&self, name: &str) -> Result<PathBuf, DataDirError> {
         let path = self.aside.lock().path(&self.path, name);
         path.map_err(|source| self.io("making a directory", source))
-    }
-
-    fn read_raw(&self, file: &'static str) -> Result<Twice, DataDirError> {
-        let read = durable_file::read_twice(&*self.disk, file);
-        read.map_err(|source| self.io("reading a small file", source))
-    }
-
-    /// The value of a small file. One that is damaged, both copies of it, is told and counts as missing: all
-    /// of them can be rebuilt, or are no loss.
-    fn read<T: for<'de> Deserialize<'de>>(
-        &self,
-        file: &'static str,
-    ) -> Result<Option<T>, DataDirError> {
-        let Twice::Found {
-            content,
-            other,
-            worn,
-        } = self.read_raw(file)?
-        else {
-            if self.path.join(file).exists() {
-                self.note(format!("{file} is damaged"));
-            }
-            return Ok(None);
-        };
-        let parsed = |content: &[u8]| serde_json::from_slice::<T>(content).ok();
-        let value = parsed(&content).or_else(|| parsed(&other?));
-        if worn && value.is_some() && self.access == Access::Use {
-            let written = durable_file::write_twice(&*self.disk, file, &content);
-            written.map_err(|source| self.io("writing a small file", source))?;
-        }
-        Ok(value)
-    }
-
-    /// What a mark says; that it is there matters more.
-    fn mark(&self, file: &'static str) -> Result<Option<String>, DataDirError> {
-        Ok(match self.read_raw(file)? {
-            Twice::Missing => None,
-            Twice::Damaged => Some("nobody knows any more what".to_owned()),
-            Twice::Found { content, .. } => {
-                let text = serde_json::from_slice(&content);
-                Some(text.unwrap_or_else(|_| "it says no more".to_owned()))
-            }
-        })
-    }
-
-    fn remove(&self, file: &str) -> Result<(), DataDirError> {
-        if self.access == Access::Look {
-            return Ok(());
-        }
-        let mut any = false;
-        // The copy first: while one is there, the mark is.
-        for name in [durable_file::copy_of(file), file.to_owned()] {
-            match self.disk.remove(&name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => {
-                    removed.map_err(|source| self.io("removing a note", source))?;
-                    any = true;
-                }
-            }
-        }
-        if any {
-            let synced = self.disk.sync_dir();
-            synced.map_err(|source| self.io("removing a note", source))?;
-        }
-        Ok(())
-    }
-
-    fn write<T: Serialize>(&self, file: &'static str, value: &T) -> Result<(), DataDirError> {
-        if self.access == Access::Look {
-            return Ok(());
-        }
-        let bytes = serde_json::to_vec(value).map_err(|error| self.io(file, error.into()))?;
-        durable_file::write_twice(&*self.disk, file, &bytes)
-            .map_err(|source| self.io("writing a small file", source))
-    }
-
-    fn write_one<T: Serialize>(&self, file: &str, value: &T) -> Result<(), DataDirError> {
-        let written = serde_json::to_vec(value).map_err(io::Error::from);
-        let written =
-            written.and_then(|bytes| durable_file::write_small(&*self.disk, file, &bytes));
-        written.map_err(|source| self.io("writing a small file", source))
-    }
-
-    fn io(&self, what: &'static str, source: io::Error) -> DataDirError {
-        DataDirError::Io {
-            what,
-            path: self.path.clone(),
-            source,
-        }
     }
 }

@@ -13,7 +13,8 @@ use super::queue::Answer;
 use crate::replication::Position;
 use crate::replication::message::Watches;
 use crate::resp::{Decoder, Protocol, parse_i64};
-use crate::server::connection::{Connection, Waiting};
+use crate::server::clients::Waiting;
+use crate::server::connection::Connection;
 
 /// Pause before a batch is offered again that a replica has refused: another one is about to lead.
 const PAUSE: Duration = Duration::from_millis(20);
