@@ -75,7 +75,7 @@ impl Inner {
         self.rewinds += 1;
         // A `Clear` that is given up brings back what need not be looked for any more.
         self.expiries_known = false;
-        let lsn = self.applied.end.min(self.core.commit());
+        let lsn = self.applied.end.min(self.core.released());
         let at = self.core.history().position(lsn);
         if self.store.is_some() && self.shows().is_ok() {
             self.shown = self.shown.max(at);

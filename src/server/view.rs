@@ -305,7 +305,7 @@ impl StoreView<'_> {
     /// long, but then it shows as well what is committed.
     pub(super) fn shows(&self) -> Lsn {
         if self.touched {
-            self.need.max(self.inner.core.commit())
+            self.need.max(self.inner.core.released())
         } else {
             self.inner.applied.end
         }

@@ -154,7 +154,7 @@ impl Process {
         let Some((result, need)) = self.run_command(command) else {
             return false;
         };
-        let at = need.max(self.core.commit());
+        let at = need.max(self.core.released());
         self.waiters.push(Waiter {
             op,
             need,

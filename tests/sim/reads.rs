@@ -94,7 +94,7 @@ impl Process {
         let at = self
             .core
             .history()
-            .position(self.applied.end.min(self.core.commit()));
+            .position(self.applied.end.min(self.core.released()));
         if self.shows() {
             self.shown = self.shown.max(at);
         }
