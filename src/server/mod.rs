@@ -43,6 +43,7 @@ mod options;
 mod parent;
 mod peer;
 mod process;
+mod promises;
 mod recover;
 mod repair;
 #[cfg(test)]

@@ -21,12 +21,8 @@ use super::time::Time;
 use super::uncommitted::Uncommitted;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
-use crate::replication::admin::{
-    Acknowledged, Divergent, LeaseLeft, PromiseAnswer, ReplicaState, Settings,
-};
-use crate::replication::{
-    Core, CoreView, Effect, Epoch, Input, Lease, Lsn, Peer, Position, ReplicaId,
-};
+use crate::replication::admin::{Divergent, ReplicaState, Settings};
+use crate::replication::{Core, Effect, Input, Lsn, Peer, Position, ReplicaId};
 use crate::store::{Cut, Store};
 
 /// A replica.
@@ -360,36 +356,6 @@ impl Node {
         self.relief.notify_waiters();
     }
 
-    fn answer_promise(
-        &self,
-        inner: &mut Inner,
-        ticket: u64,
-        granted: bool,
-        before: Epoch,
-        leases: &[Lease],
-    ) {
-        let Some(answer) = inner.promises.remove(&ticket) else {
-            return;
-        };
-        let view = inner.core.view();
-        tracing::info!(promised = %view.hard.promised, granted, "answers a request for a promise");
-        let leases = leases.iter().map(|lease| LeaseLeft {
-            holder: lease.holder,
-            left_ms: lease.left.as_micros().div_ceil(1000) as u64,
-        });
-        let _ = answer.send(Ok(PromiseAnswer {
-            id: self.id,
-            granted,
-            promised: view.hard.promised,
-            before: Some(before),
-            last: view.last,
-            cut: view.hard.cut,
-            acknowledged: acknowledged(inner, &view),
-            leases: leases.collect(),
-        }));
-        self.changed();
-    }
-
     /// A frame of this leader is complete: it goes to followers and to the log at once.
     pub(super) fn seal(&self, inner: &mut Inner, frame: &Frame, barrier: Option<(u64, Lsn)>) {
         inner.lag.note(frame.start(), self.now());
@@ -503,22 +469,6 @@ pub(super) struct NodeParts {
     pub(super) alone: bool,
     pub(super) log: Log,
     pub(super) clock: Arc<dyn Clock>,
-}
-
-/// What this replica, if it has led since its start, knows its followers to have had on disk.
-fn acknowledged(inner: &Inner, view: &CoreView) -> Vec<Acknowledged> {
-    let epoch = view.hard.begun;
-    let known = inner.durable_of.iter().filter(|(_, lsn)| **lsn > Lsn::ZERO);
-    let last = |lsn| Position {
-        epoch: inner.core.history().epoch_at(lsn),
-        lsn,
-    };
-    let all = known.map(|(id, lsn)| Acknowledged {
-        id: *id,
-        epoch,
-        last: last(*lsn),
-    });
-    all.collect()
 }
 
 fn tell(inner: &mut Inner, peer: Peer, command: PeerCommand) {

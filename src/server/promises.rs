@@ -1,0 +1,54 @@
+//! What this replica answers to a request for a promise. The core decides.
+
+use super::inner::Inner;
+use super::node::Node;
+use crate::replication::admin::{Acknowledged, LeaseLeft, PromiseAnswer};
+use crate::replication::{CoreView, Epoch, Lease, Lsn, Position};
+
+impl Node {
+    pub(super) fn answer_promise(
+        &self,
+        inner: &mut Inner,
+        ticket: u64,
+        granted: bool,
+        before: Epoch,
+        leases: &[Lease],
+    ) {
+        let Some(answer) = inner.promises.remove(&ticket) else {
+            return;
+        };
+        let view = inner.core.view();
+        tracing::info!(promised = %view.hard.promised, granted, "answers a request for a promise");
+        let leases = leases.iter().map(|lease| LeaseLeft {
+            holder: lease.holder,
+            left_ms: lease.left.as_micros().div_ceil(1000) as u64,
+        });
+        let _ = answer.send(Ok(PromiseAnswer {
+            id: self.id,
+            granted,
+            promised: view.hard.promised,
+            before: Some(before),
+            last: view.last,
+            cut: view.hard.cut,
+            acknowledged: acknowledged(inner, &view),
+            leases: leases.collect(),
+        }));
+        self.changed();
+    }
+}
+
+/// What this replica, if it has led since its start, knows its followers to have had on disk.
+fn acknowledged(inner: &Inner, view: &CoreView) -> Vec<Acknowledged> {
+    let epoch = view.hard.begun;
+    let known = inner.durable_of.iter().filter(|(_, lsn)| **lsn > Lsn::ZERO);
+    let last = |lsn| Position {
+        epoch: inner.core.history().epoch_at(lsn),
+        lsn,
+    };
+    let all = known.map(|(id, lsn)| Acknowledged {
+        id: *id,
+        epoch,
+        last: last(*lsn),
+    });
+    all.collect()
+}
