@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-pub use super::real_disk::{DirLock, RealDisk};
+pub use super::real_disk::{DirLock, RealDisk, make_dir};
 
 /// A directory of files. Every call blocks. Names are plain: no `/`, no directories below.
 pub trait Disk: Send + Sync + 'static {
@@ -39,4 +39,30 @@ pub trait File: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Whether there was no room for what was to be written: the disk is full, or what this user may take
+/// of it. Trying again is sound.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_disk_that_is_full() {
+        for (number, full) in [
+            (rustix::io::Errno::NOSPC, true),
+            (rustix::io::Errno::DQUOT, true),
+            (rustix::io::Errno::IO, false),
+        ] {
+            let error = io::Error::from_raw_os_error(number.raw_os_error());
+            assert_eq!(is_full(&error), full, "{error}");
+        }
+    }
 }

@@ -179,6 +179,29 @@ mod tests {
         }
     }
 
+    /// Also where a call failed, and another process of the same kernel reads what that left.
+    #[test]
+    fn what_is_read_is_durable_whatever_failed_before() {
+        use crate::env::sim_disk::{Outcome, Survives};
+
+        for outcome in [Outcome::Done, Outcome::Undone, Outcome::Readable] {
+            for operation in 0..8 {
+                let disk = SimDisk::new(operation);
+                write_small(&disk, "promise", b"the old content").unwrap();
+                let at = disk.operations() + operation;
+                disk.fail_with(at, io::ErrorKind::Other, outcome);
+                let done = write_small(&disk, "promise", b"new").is_ok();
+                // As a start does before it reads anything.
+                let started = disk.sync_dir().or_else(|_| disk.sync_dir());
+                started.unwrap();
+                let found = read_small(&disk, "promise").unwrap().unwrap();
+                assert!(!done || found == b"new");
+                let after = read_small(&disk.crash_with(Survives::Nothing), "promise").unwrap();
+                assert_eq!(after, Some(found), "operation {operation}, {outcome:?}");
+            }
+        }
+    }
+
     #[test]
     fn one_of_two_copies_is_enough() {
         let disk = SimDisk::new(1);

@@ -11,7 +11,7 @@ pub mod sim_disk;
 pub mod slots;
 
 pub use clock::{Clock, SystemClock};
-pub use disk::{DirLock, Disk, File, RealDisk};
+pub use disk::{DirLock, Disk, File, RealDisk, is_full, make_dir};
 pub use overlay::Overlay;
 pub use sim_disk::SimDisk;
 pub use slots::Slots;

@@ -28,7 +28,7 @@ impl RealDisk {
     /// Opens a directory, creating it (durably) if there is none.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        create_durably(&path)?;
+        make_dir(&path)?;
         let directory = Arc::new(fs::File::open(&path)?);
         Ok(Self { path, directory })
     }
@@ -48,17 +48,36 @@ impl RealDisk {
     }
 }
 
-fn create_durably(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
+/// Sees to it that there is such a directory, and that a crash leaves it there.
+pub fn make_dir(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    create_durably(parent)?;
-    fs::create_dir(path)?;
-    fs::File::open(parent)?.sync_all()
+    let made = !path.is_dir();
+    if made {
+        make_dir(parent)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created?,
+        }
+    }
+    // Also where it is there: who made it may have ended before it was durable.
+    match fs::File::open(parent).and_then(|parent| parent.sync_all()) {
+        Err(error) if !made && is_foreign(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Whether a directory, of a mount say, is not ours to sync.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    )
 }
 
 impl Disk for RealDisk {

@@ -3,6 +3,10 @@
 //! It is as unkind as a disk may be: of what was not synced, every write survives a loss of power
 //! whole, in part (in sectors of 512 bytes, in order or not) or not at all, each by itself, and so
 //! do creations, renames and removals. What was synced survives. All chance comes from the seed.
+//!
+//! What a failed sync was to make durable stays readable, and no later sync makes it durable: so do
+//! kernels, which take a page that could not be written for a clean one. Only what is written again is
+//! synced again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,9 +38,34 @@ struct State {
     pending: Vec<DirChange>,
     operations: u64,
     lose_power_at: Option<u64>,
-    fail_at: BTreeMap<u64, io::ErrorKind>,
+    fail_at: BTreeMap<u64, (io::ErrorKind, Outcome)>,
     capacity: u64,
     powered: bool,
+}
+
+/// What becomes of an operation that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done all the same, durably where that was asked for.
+    Done,
+    /// Nothing of it was done.
+    Undone,
+    /// It can be read, and is not on the platter. Of a change to the directory: it is done, and
+    /// pending.
+    Readable,
+    /// It can be read, and any part of it may be on the platter.
+    Unknown,
+}
+
+/// What survives a loss of power of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survives {
+    /// Any part.
+    Some,
+    /// Everything.
+    All,
+    /// Nothing.
+    Nothing,
 }
 
 enum DirChange {
@@ -65,8 +94,24 @@ impl DirChange {
 /// How an operation goes.
 enum Fate {
     Done,
-    /// It has begun, and nobody knows how much of it took effect.
-    Unknown(io::Error),
+    /// It fails, and this has become of it.
+    Failed(Outcome, io::Error),
+}
+
+impl Fate {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Done => Outcome::Done,
+            Self::Failed(outcome, _) => *outcome,
+        }
+    }
+
+    fn result(self) -> io::Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Failed(_, error) => Err(error),
+        }
+    }
 }
 
 impl State {
@@ -77,10 +122,11 @@ impl State {
         self.operations += 1;
         if self.lose_power_at.is_some_and(|at| operation >= at) {
             self.powered = false;
-            return Ok(Fate::Unknown(power_lost()));
+            return Ok(Fate::Failed(Outcome::Readable, power_lost()));
         }
-        if let Some(kind) = self.fail_at.remove(&operation) {
-            return Ok(Fate::Unknown(io::Error::new(kind, "injected fault")));
+        if let Some((kind, outcome)) = self.fail_at.remove(&operation) {
+            let error = io::Error::new(kind, "injected fault");
+            return Ok(Fate::Failed(outcome, error));
         }
         Ok(Fate::Done)
     }
@@ -104,16 +150,21 @@ impl State {
 
     fn change_directory(&mut self, change: DirChange) -> io::Result<()> {
         let fate = self.begin()?;
-        change.apply(&mut self.live);
-        self.pending.push(change);
-        finish(fate)
+        if fate.outcome() != Outcome::Undone {
+            change.apply(&mut self.live);
+            self.pending.push(change);
+        }
+        fate.result()
     }
-}
 
-fn finish(fate: Fate) -> io::Result<()> {
-    match fate {
-        Fate::Done => Ok(()),
-        Fate::Unknown(error) => Err(error),
+    /// Makes what was written to a file durable, as far as that succeeds.
+    fn sync(&mut self, inode: &mut Inode, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => inode.sync(),
+            // Of a sync there is nothing that could be undone.
+            Outcome::Undone | Outcome::Readable => inode.forget_pending(),
+            Outcome::Unknown => inode.sync_in_part(&mut self.rng),
+        }
     }
 }
 
@@ -154,7 +205,12 @@ impl SimDisk {
 
     /// The operation with this number fails, and nobody knows how much of it took effect.
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
-        self.0.lock().fail_at.insert(operation, kind);
+        self.fail_with(operation, kind, Outcome::Unknown);
+    }
+
+    /// The operation with this number fails, and this becomes of it.
+    pub fn fail_with(&self, operation: u64, kind: io::ErrorKind, outcome: Outcome) {
+        self.0.lock().fail_at.insert(operation, (kind, outcome));
     }
 
     /// Writes that would make the files larger than this in sum fail with `StorageFull`.
@@ -191,14 +247,31 @@ impl SimDisk {
     /// Loses the power, if it is not lost yet, and gives the disk as it is found afterwards.
     #[must_use]
     pub fn crash(&self) -> Self {
+        self.crash_with(Survives::Some)
+    }
+
+    /// The same, where it is known what survives.
+    #[must_use]
+    pub fn crash_with(&self, survives: Survives) -> Self {
+        self.0.lock().powered = false;
+        self.copy_after(survives)
+    }
+
+    /// The disk as it would be found after a loss of power now, which this one does not suffer.
+    #[must_use]
+    pub fn copy_after(&self, survives: Survives) -> Self {
         let mut state = self.0.lock();
         let state = &mut *state;
-        state.powered = false;
         let mut directory = state.durable.clone();
         // Journals keep the order of changes; nothing promises it.
         let in_order = state.rng.random_bool(0.5);
         for change in &state.pending {
-            if state.rng.random_bool(0.5) {
+            let survives = match survives {
+                Survives::Some => state.rng.random_bool(0.5),
+                Survives::All => true,
+                Survives::Nothing => false,
+            };
+            if survives {
                 change.apply(&mut directory);
             } else if in_order {
                 break;
@@ -206,7 +279,7 @@ impl SimDisk {
         }
         let mut survivors = Directory::new();
         for (name, inode) in directory {
-            let image = inode.lock().after_crash(&mut state.rng);
+            let image = inode.lock().after_crash(survives, &mut state.rng);
             survivors.insert(name, Arc::new(Mutex::new(Inode::durable(image))));
         }
         Self::with(SmallRng::from_rng(&mut state.rng), survivors)
@@ -249,10 +322,12 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.0.lock();
-        finish(state.begin()?)?;
-        state.pending.clear();
-        state.durable = state.live.clone();
-        Ok(())
+        let fate = state.begin()?;
+        if fate.outcome() == Outcome::Done {
+            state.pending.clear();
+            state.durable = state.live.clone();
+        }
+        fate.result()
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {
@@ -285,14 +360,16 @@ impl File for SimFile {
         self.check_capacity(&state, offset + data.len() as u64)?;
         let fate = state.begin()?;
         let mut inode = self.inode.lock();
+        if fate.outcome() == Outcome::Undone {
+            return fate.result();
+        }
         inode.write(data, offset);
-        finish(fate)?;
-        if self.sync {
+        if self.sync && state.powered {
             // O_DSYNC promises this range only; what was written through other handles before
             // becomes durable as well, since nobody here mixes the two.
-            inode.sync();
+            state.sync(&mut inode, fate.outcome());
         }
-        Ok(())
+        fate.result()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -309,15 +386,19 @@ impl File for SimFile {
         let mut state = self.disk.0.lock();
         self.check_capacity(&state, len)?;
         let fate = state.begin()?;
-        self.inode.lock().set_len(len);
-        finish(fate)
+        if fate.outcome() != Outcome::Undone {
+            self.inode.lock().set_len(len);
+        }
+        fate.result()
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        finish(state.begin()?)?;
-        self.inode.lock().sync();
-        Ok(())
+        let fate = state.begin()?;
+        if state.powered {
+            state.sync(&mut self.inode.lock(), fate.outcome());
+        }
+        fate.result()
     }
 }
 

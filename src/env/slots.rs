@@ -6,7 +6,9 @@
 //! content, zeros. A slot of zeros was never written.
 //!
 //! A replacement goes to the older slot; what a crash tears there was never acknowledged. Soon
-//! after, the other slot is made the same, so that damage to either loses nothing.
+//! after, the other slot is made the same, so that damage to either loses nothing. At the opening the
+//! newest is written again, in both: a write that failed in an earlier process may be readable and yet
+//! not be on the disk.
 
 use std::fmt;
 use std::io;
@@ -43,34 +45,34 @@ enum Slot {
 }
 
 impl Slots {
-    /// Opens the file, making it if there is none, and answers the value that was written last;
-    /// `None` if none was. An error of kind `InvalidData` if both copies are damaged. One owner at a
-    /// time per name; `<name>.tmp` is used to make the file.
+    /// Opens the file, making it if there is none, and answers the value that was written last, twice
+    /// on the disk by now; `None` if none was. An error of kind `InvalidData` if both copies are
+    /// damaged. One owner at a time per name; `<name>.tmp` is used to make the file.
     pub fn open(disk: &dyn Disk, name: &str) -> io::Result<(Self, Option<Vec<u8>>)> {
         let file = match disk.open(name, false, true) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk, name)?,
             opened => opened?,
         };
-        let mut bytes = vec![0; 2 * SLOT];
-        let read = file.read_at(&mut bytes, 0)?;
-        let (first, second) = bytes.split_at(SLOT);
-        let (newest, sequence, value) = match (parse(first), parse(second)) {
-            _ if read < bytes.len() => return Err(damaged(name)),
-            (Slot::Damaged, Slot::Damaged) => return Err(damaged(name)),
-            (Slot::Valid(a, value), Slot::Valid(b, _)) if a >= b => (0, a, Some(value)),
-            (_, Slot::Valid(b, value)) => (1, b, Some(value)),
-            (Slot::Valid(a, value), _) => (0, a, Some(value)),
-            // At most a torn first replacement, which nobody was told of.
-            (Slot::Damaged, Slot::Unwritten) => (1, 0, None),
-            (Slot::Unwritten, _) => (0, 0, None),
-        };
-        let slots = Self {
+        let (newest, sequence, value) = newest(&*file, name)?;
+        let mut slots = Self {
             file,
             sequence,
-            next: 1 - newest,
-            unmirrored: value.clone(),
+            next: newest,
+            unmirrored: None,
         };
+        if let Some(value) = &value {
+            // First where it is: until that is durable, the older value is the only one that is.
+            slots.write(value)?;
+            slots.write(value)?;
+        }
         Ok((slots, value))
+    }
+
+    /// The value that was written last, of a file that is there; nothing is written, so it may not be
+    /// on the disk.
+    pub fn read(disk: &dyn Disk, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = disk.open(name, false, false)?;
+        Ok(newest(&*file, name)?.2)
     }
 
     /// Makes the file anew, without a value, in the place of one that is damaged.
@@ -115,6 +117,22 @@ impl Slots {
         self.file.write_at(&bytes, (self.next * SLOT) as u64)?;
         self.next = 1 - self.next;
         Ok(())
+    }
+}
+
+/// The slot with the newest value, its sequence number, and the value.
+fn newest(file: &dyn File, name: &str) -> io::Result<(usize, u64, Option<Vec<u8>>)> {
+    let mut bytes = vec![0; 2 * SLOT];
+    let read = file.read_at(&mut bytes, 0)?;
+    let (first, second) = bytes.split_at(SLOT);
+    match (parse(first), parse(second)) {
+        _ if read < bytes.len() => Err(damaged(name)),
+        (Slot::Damaged, Slot::Damaged) => Err(damaged(name)),
+        (Slot::Valid(a, value), Slot::Valid(b, _)) if a >= b => Ok((0, a, Some(value))),
+        (_, Slot::Valid(b, value)) => Ok((1, b, Some(value))),
+        (Slot::Valid(a, value), _) => Ok((0, a, Some(value))),
+        // At most a torn first replacement, which nobody was told of.
+        (Slot::Damaged, Slot::Unwritten) | (Slot::Unwritten, _) => Ok((0, 0, None)),
     }
 }
 
@@ -249,6 +267,55 @@ mod tests {
             damaged.flip("hard", at + SLOT as u64, 5);
             let error = Slots::open(&damaged, "hard").err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at}");
+        }
+    }
+
+    /// Every call fails in every way, in a life that goes on after it with a new process on the same
+    /// kernel; then the power goes. What was told to be the value at any opening, or was written since,
+    /// is there.
+    #[test]
+    fn what_is_read_is_durable_whatever_failed_before() {
+        use crate::env::sim_disk::{Outcome, Survives};
+
+        let life = |disk: &SimDisk, known: &mut u8| -> io::Result<()> {
+            disk.sync_dir()?;
+            let (mut slots, found) = Slots::open(disk, "hard")?;
+            *known = found.map_or(0, |value| value[0]);
+            for _ in 0..4 {
+                slots.replace(&[*known + 1])?;
+                *known += 1;
+                if *known % 2 == 1 {
+                    slots.mirror()?;
+                }
+            }
+            Ok(())
+        };
+        let mut failures = 0;
+        for operation in 0.. {
+            for outcome in [Outcome::Done, Outcome::Undone, Outcome::Readable] {
+                for second in 0..6 {
+                    let disk = SimDisk::new(operation);
+                    let what = format!("operation {operation} {outcome:?}, then {second}");
+                    let mut known = 0;
+                    disk.fail_with(operation, io::ErrorKind::Other, outcome);
+                    let done = life(&disk, &mut known).is_ok();
+                    // The next process is cut off early in its life, or not.
+                    disk.lose_power_at(disk.operations() + second);
+                    let before = known;
+                    let _ = life(&disk, &mut known);
+                    let known = known.max(before);
+                    for survives in [Survives::All, Survives::Nothing, Survives::Some] {
+                        let found = value(&disk.crash_with(survives)).map_or(0, |value| value[0]);
+                        let right = found == known || found == known + 1;
+                        assert!(right, "{what}, {survives:?}: {found}, not {known}");
+                    }
+                    failures += usize::from(!done);
+                    if done && second == 5 && outcome == Outcome::Readable {
+                        assert!(failures > 20, "{failures}");
+                        return;
+                    }
+                }
+            }
         }
     }
 

@@ -2,18 +2,20 @@
 //! that the next start completes what a crash interrupts: at no time can a start find a part of
 //! what was to go and take it for the end of the log.
 
+use std::io;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
+use super::frame::Tip;
 use super::scan::Point;
 use super::segment::{self, INTENT, PAGE, SegmentHeader};
 use super::shared::{Log, Place, Pool, Segment, View};
 use super::writer::{Active, LogWriter};
 use crate::env::durable_file::{read_small, write_small};
 use crate::env::{Disk, File};
-use crate::replication::{EpochHistory, Lsn};
+use crate::replication::{EpochHistory, Lsn, Position};
 
 /// Zeros are written in pieces of this size.
 const ZEROS: u64 = 1 << 20;
@@ -62,18 +64,19 @@ impl LogWriter {
 
     fn cut(&mut self, place: &Place) -> Result<(), LogError> {
         let disk = &*self.log.0.disk;
-        let (file, end, later) = self.log.0.view.write().cut(place);
+        let (file, salt, end, later) = self.log.0.view.write().cut(place);
         let (number, offset) = (place.number, place.point.offset);
         let name = segment::name(number);
         let len = file.len().map_err(LogError::io("read", &name))?;
         write_intent(disk, &Intent::Cut { number, offset })?;
+        self.log.0.set_watermark(self.log.tip())?;
         // A mark may stand behind the last frame.
         zero(&*file, &name, offset, len.min(end + PAGE))?;
         remove_all(disk, later.into_iter().map(segment::name))?;
         finish_intent(disk)?;
 
         let capacity = self.log.0.options.segment_bytes;
-        self.active = Active::resumed(number, file, place.point, capacity, len);
+        self.active = Active::resumed(number, salt, file, place.point, capacity, len);
         let view = self.log.0.view.read();
         self.tip = view.tip;
         self.history.clone_from(&view.history);
@@ -97,29 +100,32 @@ impl LogWriter {
         chain: u32,
     ) -> Result<(), LogError> {
         history.truncate(at);
-        let number = self.log.0.pool.lock().take_number();
+        let shared = Arc::clone(&self.log.0);
+        let number = shared.pool.lock().take_number();
         let intent = Intent::Reset {
             number,
             at,
             chain,
             history: history.clone(),
         };
-        let disk = &*self.log.0.disk;
+        let (disk, seed) = (&*shared.disk, shared.options.seed);
         write_intent(disk, &intent)?;
-        let (file, first) = apply_reset(disk, number, at, chain, &history)?;
+        shared.set_watermark(tip_at(at, chain, &history))?;
+        let (file, first) = apply_reset(disk, number, seed, at, chain, &history)?;
         finish_intent(disk)?;
 
         {
-            let mut pool = self.log.0.pool.lock();
+            let mut pool = shared.pool.lock();
             *pool = Pool::new(number + 1);
-            self.log.0.count_reserve(&pool);
+            shared.count_reserve(&pool);
         }
-        let segment = Segment::new(number, Arc::clone(&file), first);
-        self.log.0.view.write().begin_anew(segment, history.clone());
+        let salt = segment::salt(seed, number);
+        let segment = Segment::new(number, salt, Arc::clone(&file), first);
+        shared.view.write().begin_anew(segment, history.clone());
         self.tip = self.log.tip();
         self.history = history;
-        let capacity = self.log.0.options.segment_bytes;
-        self.active = Active::resumed(number, file, first, capacity, 0);
+        let capacity = shared.options.segment_bytes;
+        self.active = Active::resumed(number, salt, file, first, capacity, 0);
         Ok(())
     }
 }
@@ -128,6 +134,7 @@ impl Active {
     /// Goes on in a segment of `len` bytes whose header is on the disk.
     pub(super) fn resumed(
         number: u64,
+        salt: u32,
         file: Arc<dyn File>,
         end: Point,
         capacity: u64,
@@ -135,6 +142,7 @@ impl Active {
     ) -> Self {
         Self {
             number,
+            salt,
             name: segment::name(number),
             file,
             end,
@@ -147,9 +155,9 @@ impl Active {
 }
 
 impl View {
-    /// Forgets what is behind `place`. Gives its file, where its last frame ended, and the
-    /// segments behind it.
-    fn cut(&mut self, place: &Place) -> (Arc<dyn File>, u64, Vec<u64>) {
+    /// Forgets what is behind `place`. Gives its file with its salt, where its last frame ended, and
+    /// the segments behind it.
+    fn cut(&mut self, place: &Place) -> (Arc<dyn File>, u32, u64, Vec<u64>) {
         let kept = self
             .segments
             .partition_point(|segment| segment.number <= place.number);
@@ -163,14 +171,14 @@ impl View {
             .back_mut()
             .expect("the place is in a segment that is kept");
         let end = segment.end.offset;
-        let file = Arc::clone(&segment.file);
+        let (file, salt) = (Arc::clone(&segment.file), segment.salt);
         segment.truncate(place.point);
         self.history.truncate(place.point.lsn);
         self.tip.position.lsn = place.point.lsn;
         self.tip.position.epoch = self.history.epoch_at(place.point.lsn);
         self.tip.chain = place.point.chain;
         self.generation += 1;
-        (file, end, later)
+        (file, salt, end, later)
     }
 
     fn begin_anew(&mut self, segment: Segment, history: EpochHistory) {
@@ -222,54 +230,88 @@ impl Log {
 }
 
 /// Begins the log of a directory that has none.
-pub(super) fn create(disk: &dyn Disk) -> Result<(), LogError> {
-    write_intent(
-        disk,
-        &Intent::Reset {
-            number: 1,
-            at: Lsn::ZERO,
-            chain: 0,
-            history: EpochHistory::default(),
-        },
-    )?;
-    complete(disk)
+pub(super) fn create(disk: &dyn Disk, seed: u64) -> Result<(), LogError> {
+    begin(disk, 1, seed, Lsn::ZERO, 0, EpochHistory::default())
 }
 
-/// Completes what a crash interrupted, if anything.
-pub(super) fn complete(disk: &dyn Disk) -> Result<(), LogError> {
+/// Begins the log anew in segment `number`, before anybody has opened it.
+pub(super) fn begin(
+    disk: &dyn Disk,
+    number: u64,
+    seed: u64,
+    at: Lsn,
+    chain: u32,
+    history: EpochHistory,
+) -> Result<(), LogError> {
+    let intent = Intent::Reset {
+        number,
+        at,
+        chain,
+        history,
+    };
+    write_intent(disk, &intent)?;
+    complete(disk, seed)?;
+    finish_intent(disk)
+}
+
+/// Ends the log at `offset` in segment `number`, before anybody has opened it.
+pub(super) fn end(disk: &dyn Disk, number: u64, offset: u64) -> Result<(), LogError> {
+    write_intent(disk, &Intent::Cut { number, offset })?;
+    complete(disk, 0)?;
+    finish_intent(disk)
+}
+
+/// Completes what a crash interrupted, but for [`finish_intent`]; says whether there was anything.
+pub(super) fn complete(disk: &dyn Disk, seed: u64) -> Result<bool, LogError> {
     let content = read_small(disk, INTENT).map_err(LogError::io("read", INTENT))?;
     let Some(content) = content else {
-        return Ok(());
+        return Ok(false);
     };
     let intent = postcard::from_bytes(&content)
         .map_err(|error| LogError::Unusable(format!("{INTENT} makes no sense: {error}")))?;
+    let mut done = true;
     match intent {
-        Intent::Cut { number, offset } => {
-            let name = segment::name(number);
-            let file = disk
-                .open(&name, false, true)
-                .map_err(LogError::io("open", &name))?;
-            let len = file.len().map_err(LogError::io("read", &name))?;
-            zero(&*file, &name, offset, len)?;
-            let names = list(disk)?.into_iter();
-            let is_later = |name: &String| segment::number_of(name).is_some_and(|n| n > number);
-            remove_all(disk, names.filter(is_later))?;
-        }
+        Intent::Cut { number, offset } => done = apply_cut(disk, number, offset)?,
         Intent::Reset {
             number,
             at,
             chain,
             history,
         } => {
-            apply_reset(disk, number, at, chain, &history)?;
+            apply_reset(disk, number, seed, at, chain, &history)?;
         }
     }
-    finish_intent(disk)
+    Ok(done)
+}
+
+/// Says whether the segment is there: if not, it was lost, and the rest is recovery's business.
+fn apply_cut(disk: &dyn Disk, number: u64, offset: u64) -> Result<bool, LogError> {
+    let name = segment::name(number);
+    let file = match disk.open(&name, false, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(LogError::io("open", &name))?,
+    };
+    let len = file.len().map_err(LogError::io("read", &name))?;
+    zero(&*file, &name, offset, len)?;
+    let names = list(disk)?.into_iter();
+    let is_later = |name: &String| segment::number_of(name).is_some_and(|n| n > number);
+    remove_all(disk, names.filter(is_later))?;
+    Ok(true)
+}
+
+/// The end of a log that begins here, and holds nothing.
+pub(super) fn tip_at(at: Lsn, chain: u32, history: &EpochHistory) -> Tip {
+    let position = Position {
+        epoch: history.epoch_at(at),
+        lsn: at,
+    };
+    Tip { position, chain }
 }
 
 fn apply_reset(
     disk: &dyn Disk,
     number: u64,
+    seed: u64,
     at: Lsn,
     chain: u32,
     history: &EpochHistory,
@@ -282,6 +324,7 @@ fn apply_reset(
         number,
         base: at,
         chain,
+        salt: segment::salt(seed, number),
         history: history.clone(),
     }
     .encode(&mut header);
@@ -305,7 +348,8 @@ fn write_intent(disk: &dyn Disk, intent: &Intent) -> Result<(), LogError> {
     write_small(disk, INTENT, &content).map_err(LogError::io("write", INTENT))
 }
 
-fn finish_intent(disk: &dyn Disk) -> Result<(), LogError> {
+/// It is done, and whatever is noted elsewhere says so.
+pub(super) fn finish_intent(disk: &dyn Disk) -> Result<(), LogError> {
     let removed = disk.remove(INTENT).and_then(|()| disk.sync_dir());
     removed.map_err(LogError::io("remove", INTENT))
 }

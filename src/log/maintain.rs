@@ -36,9 +36,16 @@ impl Log {
         let mut pool = shared.pool.lock();
         let number = pool.take_number();
         let name = segment::name(number);
-        let renamed = shared.disk.rename(&spare.name, &name);
-        let renamed = renamed.and_then(|()| shared.disk.sync_dir());
-        renamed.map_err(LogError::io("rename", &spare.name))?;
+        let renamed = shared.change_directory(|disk| disk.rename(&spare.name, &name));
+        if let Err(error) = renamed {
+            // Whichever name it has by now: a file without a header is none of the log's.
+            let known = shared.disk.open(&name, false, true).is_ok();
+            let failed = LogError::io("rename", &spare.name)(error);
+            let name = if known { name } else { spare.name };
+            let file = spare.file;
+            pool.spares.push(Spare { name, file });
+            return Err(failed);
+        }
         pool.ready.push_back(Ready {
             number,
             file: spare.file,
@@ -104,11 +111,11 @@ impl Log {
         let recycle =
             wanted && len == shared.options.segment_bytes && Arc::strong_count(&file) == 1;
         if !recycle {
-            return cut::remove_all(&*shared.disk, [name]);
+            let removed = shared.change_directory(|disk| disk.remove(&name));
+            return removed.map_err(LogError::io("remove", &name));
         }
         let spare = shared.pool.lock().take_spare_name();
-        let renamed = shared.disk.rename(&name, &spare);
-        let renamed = renamed.and_then(|()| shared.disk.sync_dir());
+        let renamed = shared.change_directory(|disk| disk.rename(&name, &spare));
         renamed.map_err(LogError::io("rename", &name))?;
         shared.pool.lock().spares.push(Spare { name: spare, file });
         Ok(())

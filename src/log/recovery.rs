@@ -1,21 +1,24 @@
 //! Opens a log after whatever happened, by the rule in the module's documentation: what a crash
 //! tore is cut, what is damaged is reported and left alone.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::cut;
 use super::error::LogError;
+use super::found::{Found, Known, SegmentFile, Torn, find_files};
 use super::frame::Tip;
-use super::scan::{self, Point};
-use super::segment::{self, SegmentHeader};
-use super::shared::{Log, Options, Pool, Segment, Shared, View};
+use super::segment::{self, PAGE};
+use super::shared::{Log, Options, Pool, Segment, Shared};
+use super::watermark::{self, Watermark};
 use super::writer::{Active, LogWriter};
-use crate::env::{Disk, File};
-use crate::replication::{EpochHistory, Lsn, Position};
+use crate::env::{Disk, File, is_full};
+use crate::replication::{EpochHistory, Lsn};
+
+/// What can be read and may not be on the disk is written again in pieces of this size.
+const PIECE: u64 = 1 << 20;
 
 /// What was found when a log was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,277 +39,208 @@ impl Log {
         disk: Arc<dyn Disk>,
         options: Options,
     ) -> Result<(LogWriter, Self, Recovered), LogError> {
+        Opening::look(disk, None, options)?.open()
+    }
+
+    /// Opens the log whose end is noted in the directory `home`, so that what is missing is noticed.
+    pub fn open_noted(
+        disk: Arc<dyn Disk>,
+        home: &dyn Disk,
+        options: Options,
+    ) -> Result<(LogWriter, Self, Recovered), LogError> {
+        Opening::look(disk, Some(home), options)?.open()
+    }
+
+    /// Makes what was noted of the log's end durable: to be called several times a second, from a
+    /// thread for which nobody waits. Does nothing if nothing was noted.
+    pub fn settle(&self) -> Result<(), LogError> {
+        match &self.0.watermark {
+            Some(watermark) => watermark
+                .settle()
+                .map_err(LogError::io("sync", watermark::NAME)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A log that is being opened.
+pub(super) struct Opening {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) watermark: Option<Watermark>,
+    pub(super) options: Options,
+    pub(super) files: Vec<SegmentFile>,
+    pub(super) known: Known,
+    pub(super) found: Found,
+    /// A cut or a reset was completed, and is not told to be done yet.
+    changed: bool,
+}
+
+impl Opening {
+    pub(super) fn look(
+        disk: Arc<dyn Disk>,
+        home: Option<&dyn Disk>,
+        options: Options,
+    ) -> Result<Self, LogError> {
         // What an earlier process was doing when it ended may be seen and yet not be on the disk:
         // nothing may rest on it before it is.
         disk.sync_dir()
             .map_err(LogError::io("sync", "the directory"))?;
-        cut::complete(&*disk)?;
+        let opened = match home
+            .map(|home| Watermark::open(home, options.owner))
+            .transpose()
+        {
+            // A disk that is full is no reason not to start: the next start notes it.
+            Err(error) if is_full(&error) => None,
+            opened => opened.map_err(LogError::io("open", watermark::NAME))?,
+        };
+        let (watermark, note) = opened.unzip();
+        let note = note.flatten();
+        // What takes frames away lowers the note by itself, and that may not be done yet.
+        let changed = cut::complete(&*disk, options.seed)?;
+        let known = Known {
+            state: options.known_durable,
+            follows: options.follows,
+            noted: note.filter(|_| !changed),
+        };
         let mut files = find_files(&*disk)?;
-        if files.is_empty() {
-            cut::create(&*disk)?;
+        let was_there = known.durable() > Lsn::ZERO || (options.expected && note.is_none());
+        if files.is_empty() && !was_there {
+            cut::create(&*disk, options.seed)?;
             files = find_files(&*disk)?;
         }
-        let mut found = Found::scan(&files, options.known_durable)?;
-        let truncated_bytes = found.cut_torn(&*disk, &files, options.known_durable)?;
-        files[found.last].sync()?;
+        let found = Found::scan(&files, &known)?;
+        Ok(Self {
+            disk,
+            watermark,
+            options,
+            files,
+            known,
+            found,
+            changed,
+        })
+    }
 
-        let view = &found.view;
-        let recovered = Recovered {
+    fn open(self) -> Result<(LogWriter, Log, Recovered), LogError> {
+        let torn = self.found.judge(&self.files, &self.known)?;
+        self.finish(torn)
+    }
+
+    /// Makes durable what is valid, cuts off what is torn, and gives the log.
+    pub(super) fn finish(self, torn: Torn) -> Result<(LogWriter, Log, Recovered), LogError> {
+        for segment in &self.found.view.segments {
+            write_again(segment, torn.durable)?;
+        }
+        let last = &self.files[self.found.last];
+        last.file
+            .sync()
+            .map_err(LogError::io("sync", &last.name()))?;
+        let tip = self.found.view.tip;
+        if let Some(watermark) = &self.watermark {
+            match watermark.set(tip) {
+                Err(error) if is_full(&error) && !self.changed => {}
+                set => set.map_err(LogError::io("write", watermark::NAME))?,
+            }
+        }
+        if self.changed {
+            cut::finish_intent(&*self.disk)?;
+        }
+        self.cut(torn)?;
+        let recovered = self.recovered(torn.bytes);
+        let active = self.active()?;
+        let (writer, log) = self.build(active);
+        Ok((writer, log, recovered))
+    }
+
+    /// Cuts what is behind the valid part, and removes what is before it and none of it, durably.
+    fn cut(&self, torn: Torn) -> Result<(), LogError> {
+        let disk = &*self.disk;
+        for index in &self.found.stale {
+            // Each by itself: a crash must not leave some of them in the midst of the others.
+            cut::remove_all(disk, [self.files[*index].name()])?;
+        }
+        let last = &self.files[self.found.last];
+        if torn.in_last {
+            // As a cut that is noted first: if only some of the zeros come to the disk, what is left
+            // might continue another frame some day.
+            return cut::end(disk, last.number, self.found.end().offset);
+        }
+        // Nothing in them is valid, so it does not matter which of them a crash here leaves.
+        let later = self.files[self.found.last + 1..].iter();
+        cut::remove_all(disk, later.map(SegmentFile::name))
+    }
+
+    fn recovered(&self, truncated_bytes: u64) -> Recovered {
+        let view = &self.found.view;
+        Recovered {
             tip: view.tip,
             oldest: view.oldest(),
             history: view.history.clone(),
             truncated_bytes,
-        };
-        let active = found.active(options.segment_bytes)?;
-        let next_number = files.last().map_or(0, |file| file.number) + 1;
-        let log = Self(Arc::new(Shared {
-            disk,
-            options,
-            view: RwLock::new(found.view),
+        }
+    }
+
+    fn active(&self) -> Result<Active, LogError> {
+        let view = &self.found.view;
+        let last = view.segments.back().expect("there is always a segment");
+        let name = segment::name(last.number);
+        let len = last.file.len().map_err(LogError::io("read", &name))?;
+        let (salt, file) = (last.salt, Arc::clone(&last.file));
+        let capacity = self.options.segment_bytes;
+        Ok(Active::resumed(
+            last.number,
+            salt,
+            file,
+            last.end,
+            capacity,
+            len,
+        ))
+    }
+
+    fn build(self, active: Active) -> (LogWriter, Log) {
+        let next_number = self.files.last().map_or(0, |file| file.number) + 1;
+        let log = Log(Arc::new(Shared {
+            disk: self.disk,
+            options: self.options,
+            view: RwLock::new(self.found.view),
             pool: Mutex::new(Pool::new(next_number)),
             reserve: AtomicUsize::new(0),
             maintenance: Mutex::new(()),
+            watermark: self.watermark,
+            unsynced: AtomicBool::new(false),
         }));
-        Ok((LogWriter::new(log.clone(), active), log, recovered))
+        (LogWriter::new(log.clone(), active), log)
     }
 }
 
-/// A segment file with what its header says.
-struct SegmentFile {
-    number: u64,
-    file: Arc<dyn File>,
-    len: u64,
-    /// `None` if it is not in use yet, or torn, or damaged.
-    header: Option<SegmentHeader>,
+/// Writes again what can be read of a segment and is not known to be durable: a write that failed in
+/// an earlier process may have left it in the kernel's cache alone, where no sync finds it any more.
+/// That it is torn by a loss of power meanwhile is as if it had not been found.
+fn write_again(segment: &Segment, durable: Lsn) -> Result<(), LogError> {
+    let header = segment.base() >= durable;
+    if segment.end.lsn <= durable && !header {
+        return Ok(());
+    }
+    let name = segment::name(segment.number);
+    let from = if header {
+        0
+    } else {
+        segment.near(durable).offset / PAGE * PAGE
+    };
+    let copied = copy(&*segment.file, &*segment.file, from, segment.end.offset);
+    copied.map_err(LogError::io("write", &name))
 }
 
-impl SegmentFile {
-    fn open(disk: &dyn Disk, number: u64) -> Result<Self, LogError> {
-        let name = segment::name(number);
-        let file = disk
-            .open(&name, false, true)
-            .map_err(LogError::io("open", &name))?;
-        let len = file.len().map_err(LogError::io("read", &name))?;
-        let mut bytes = vec![0; segment::PAGE as usize];
-        let read =
-            |bytes: &mut Vec<u8>| file.read_at(bytes, 0).map_err(LogError::io("read", &name));
-        read(&mut bytes)?;
-        // The header says itself how long it is.
-        if let Some(length) = SegmentHeader::length(&bytes)
-            && length > bytes.len()
-        {
-            bytes.resize(length, 0);
-            read(&mut bytes)?;
+/// Copies a range of a file to the same place in another one.
+pub(super) fn copy(from: &dyn File, to: &dyn File, start: u64, end: u64) -> std::io::Result<()> {
+    let mut offset = start;
+    while offset < end {
+        let mut bytes = vec![0; PIECE.min(end - offset) as usize];
+        let read = from.read_at(&mut bytes, offset)?;
+        if read == 0 {
+            break;
         }
-        let header = SegmentHeader::decode(&bytes, number);
-        Ok(Self {
-            number,
-            file,
-            len,
-            header,
-        })
+        to.write_at(&bytes[..read], offset)?;
+        offset += read as u64;
     }
-
-    fn name(&self) -> String {
-        segment::name(self.number)
-    }
-
-    fn sync(&self) -> Result<(), LogError> {
-        self.file.sync().map_err(LogError::io("sync", &self.name()))
-    }
-}
-
-/// The segments, ascending. Spares are removed: nobody knows how far they were prepared.
-fn find_files(disk: &dyn Disk) -> Result<Vec<SegmentFile>, LogError> {
-    let names = cut::list(disk)?;
-    let spares = names.iter().filter(|name| segment::is_spare(name));
-    cut::remove_all(disk, spares.cloned())?;
-    let mut numbers: Vec<u64> = names
-        .iter()
-        .filter_map(|name| segment::number_of(name))
-        .collect();
-    numbers.sort_unstable();
-    numbers
-        .into_iter()
-        .map(|number| SegmentFile::open(disk, number))
-        .collect()
-}
-
-/// The valid part of a log.
-struct Found {
-    view: View,
-    /// Index among the files of the one in which the valid part ends.
-    last: usize,
-}
-
-impl Found {
-    /// Reads headers and frames up to the first that is not valid.
-    fn scan(files: &[SegmentFile], known_durable: Lsn) -> Result<Self, LogError> {
-        let headers: Vec<_> = files
-            .iter()
-            .map_while(|file| file.header.as_ref())
-            .collect();
-        let Some(first) = headers.first() else {
-            // The first segment's header is durable before anything else is written, so it was
-            // intact once.
-            let bases = files.iter().filter_map(|file| file.header.as_ref());
-            let durable = bases.map(|header| header.base).max().unwrap_or_default();
-            return Err(LogError::Damaged {
-                at: Lsn::ZERO,
-                file: files[0].name(),
-                offset: 0,
-                durable: durable.max(known_durable),
-            });
-        };
-        // What the owner has taken over already is not read, only counted.
-        let skipped = headers
-            .iter()
-            .skip(1)
-            .take_while(|header| header.base <= known_durable);
-        let start = skipped.count();
-        let mut found = Self {
-            view: View {
-                segments: VecDeque::new(),
-                tip: tip_at(first),
-                history: EpochHistory::default(),
-                generation: 0,
-            },
-            last: start,
-        };
-        for (index, header) in headers.iter().enumerate() {
-            if index > start && !found.continues_with(header) {
-                break;
-            }
-            let mut segment = found.add(&files[index], header);
-            match headers.get(index + 1).filter(|_| index < start) {
-                Some(next) => segment.end = bound(&files[index], next),
-                None => found.read_frames(&mut segment, files[index].len)?,
-            }
-            found.view.segments.push_back(segment);
-            found.last = index;
-        }
-        Ok(found)
-    }
-
-    fn continues_with(&self, header: &SegmentHeader) -> bool {
-        header.base == self.view.tip.position.lsn && header.chain == self.view.tip.chain
-    }
-
-    fn add(&mut self, file: &SegmentFile, header: &SegmentHeader) -> Segment {
-        self.view.tip = tip_at(header);
-        self.view.history = header.history.clone();
-        let first = Point {
-            lsn: header.base,
-            offset: SegmentHeader::data_start(header.history.entries().len()),
-            chain: header.chain,
-        };
-        Segment::new(file.number, Arc::clone(&file.file), first)
-    }
-
-    fn read_frames(&mut self, segment: &mut Segment, len: u64) -> Result<(), LogError> {
-        let mut scan = segment.scan_until(len);
-        let name = segment::name(segment.number);
-        while let Some(frame) = scan.next().map_err(LogError::io("read", &name))? {
-            if frame.epoch() < self.view.tip.position.epoch {
-                break;
-            }
-            segment.extend(scan.at());
-            self.view.tip = frame.tip();
-            self.view.history.append(frame.epoch(), frame.start());
-        }
-        Ok(())
-    }
-
-    fn end(&self) -> Point {
-        let last = self
-            .view
-            .segments
-            .back()
-            .expect("the first segment is valid");
-        last.end
-    }
-
-    /// Cuts what is behind the valid part, durably, unless it was acknowledged. Says how many
-    /// bytes of frames that was.
-    fn cut_torn(
-        &mut self,
-        disk: &dyn Disk,
-        files: &[SegmentFile],
-        known_durable: Lsn,
-    ) -> Result<u64, LogError> {
-        let Tip { position, .. } = self.view.tip;
-        let end = self.end();
-        let mut durable = known_durable;
-        let mut torn = 0;
-        let mut zero_to = None;
-        for (index, file) in files.iter().enumerate().skip(self.last) {
-            let from = if index == self.last { end.offset } else { 0 };
-            let leftover = scan::search(
-                &*file.file,
-                segment::salt(file.number),
-                from,
-                position.lsn,
-                position.epoch,
-            );
-            let leftover = leftover.map_err(LogError::io("read", &file.name()))?;
-            durable = durable.max(leftover.durable);
-            if leftover.end > 0 {
-                torn += leftover.end.min(file.len) - from;
-                if index == self.last {
-                    zero_to = Some(file.len);
-                }
-            }
-            // A segment is begun only when all before it is durable.
-            if let Some(header) = file.header.as_ref().filter(|_| index > self.last) {
-                durable = durable.max(header.base);
-            }
-        }
-        let last = &files[self.last];
-        if durable > position.lsn {
-            return Err(LogError::Damaged {
-                at: position.lsn,
-                file: last.name(),
-                offset: end.offset,
-                durable,
-            });
-        }
-        // Nothing in them is valid, so it does not matter which of them a crash here leaves.
-        let later = files[self.last + 1..].iter().map(SegmentFile::name);
-        cut::remove_all(disk, later)?;
-        if let Some(to) = zero_to {
-            cut::zero(&*last.file, &last.name(), end.offset, to)?;
-        }
-        Ok(torn)
-    }
-
-    fn active(&self, capacity: u64) -> Result<Active, LogError> {
-        let last = self
-            .view
-            .segments
-            .back()
-            .expect("the first segment is valid");
-        let name = segment::name(last.number);
-        let len = last.file.len().map_err(LogError::io("read", &name))?;
-        let file = Arc::clone(&last.file);
-        Ok(Active::resumed(last.number, file, last.end, capacity, len))
-    }
-}
-
-fn tip_at(header: &SegmentHeader) -> Tip {
-    Tip {
-        position: Position {
-            epoch: header.history.epoch_at(header.base),
-            lsn: header.base,
-        },
-        chain: header.chain,
-    }
-}
-
-/// The end of a segment that is not read, as the next one tells it.
-fn bound(file: &SegmentFile, next: &SegmentHeader) -> Point {
-    Point {
-        lsn: next.base,
-        offset: file.len,
-        chain: next.chain,
-    }
+    Ok(())
 }

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::error::LogError;
+use super::error::{LogError, Loss};
 use super::frame::Tip;
 use super::scan::{Point, Scan};
 use super::segment;
+use super::watermark::{self, Watermark};
 use crate::env::{Disk, File};
 use crate::replication::{EpochHistory, Lsn, Position};
 
@@ -29,6 +31,14 @@ pub struct Options {
     /// What the owner knows to be durable in this log, because its store has taken it over.
     /// Segments that end below it are not read at the start.
     pub known_durable: Lsn,
+    /// Whether the owner's state goes on there: a log that begins later has lost records.
+    pub follows: bool,
+    /// Whether the owner knows that there has been a log, so that none at all is damage.
+    pub expected: bool,
+    /// Of the salts of new segments: random, where strangers store values.
+    pub seed: u64,
+    /// Whose log it is: what is noted of another's says nothing of this one.
+    pub owner: u128,
 }
 
 impl Default for Options {
@@ -38,6 +48,10 @@ impl Default for Options {
             ready: 2,
             spares: 2,
             known_durable: Lsn::ZERO,
+            follows: false,
+            expected: false,
+            seed: 0,
+            owner: 0,
         }
     }
 }
@@ -64,6 +78,10 @@ pub(super) struct Shared {
     /// Held by whoever renames and removes files: prepare, trim, truncate, reset. Never by readers
     /// nor by append. Taken before the other locks.
     pub(super) maintenance: Mutex<()>,
+    /// Says apart from the log how far it is durable.
+    pub(super) watermark: Option<Watermark>,
+    /// A change to the directory may not be durable: it must be before the next one is made.
+    pub(super) unsynced: AtomicBool,
 }
 
 /// What can be read.
@@ -78,22 +96,36 @@ pub(super) struct View {
 
 pub(super) struct Segment {
     pub(super) number: u64,
+    pub(super) salt: u32,
     pub(super) file: Arc<dyn File>,
     /// Some of the boundaries, ascending, the first frame's always.
     index: Vec<Point>,
-    /// The end of the last durable frame. In a segment that was not read at the start the offset
-    /// is only a bound.
+    /// The end of the last durable frame.
     pub(super) end: Point,
+    /// It was not read at the start, and the offset of its end is only a bound.
+    unread: bool,
 }
 
 impl Segment {
-    pub(super) fn new(number: u64, file: Arc<dyn File>, first: Point) -> Self {
+    pub(super) fn new(number: u64, salt: u32, file: Arc<dyn File>, first: Point) -> Self {
         Self {
             number,
+            salt,
             file,
             index: vec![first],
             end: first,
+            unread: false,
         }
+    }
+
+    /// It ends at `lsn`, as the next one says, and at `bound` in the file at the latest.
+    pub(super) fn leave_unread(&mut self, lsn: Lsn, chain: u32, bound: u64) {
+        self.end = Point {
+            lsn,
+            offset: bound,
+            chain,
+        };
+        self.unread = true;
     }
 
     pub(super) fn first(&self) -> Point {
@@ -118,11 +150,12 @@ impl Segment {
         let kept = self.index.partition_point(|point| point.lsn < end.lsn);
         self.index.truncate(kept.max(1));
         self.end = end;
+        self.unread = false;
     }
 
     /// A known boundary at or below a position that lies in this segment.
-    fn near(&self, lsn: Lsn) -> Point {
-        if lsn >= self.end.lsn {
+    pub(super) fn near(&self, lsn: Lsn) -> Point {
+        if lsn >= self.end.lsn && !self.unread {
             return self.end;
         }
         let after = self.index.partition_point(|point| point.lsn <= lsn);
@@ -130,14 +163,12 @@ impl Segment {
     }
 
     pub(super) fn scan(&self, from: Point) -> Scan {
-        let salt = segment::salt(self.number);
-        Scan::new(Arc::clone(&self.file), salt, from, self.end.offset)
+        Scan::new(Arc::clone(&self.file), self.salt, from, self.end.offset)
     }
 
     /// Over the whole file, wherever the frames may end.
     pub(super) fn scan_until(&self, len: u64) -> Scan {
-        let salt = segment::salt(self.number);
-        Scan::new(Arc::clone(&self.file), salt, self.first(), len)
+        Scan::new(Arc::clone(&self.file), self.salt, self.first(), len)
     }
 }
 
@@ -168,6 +199,31 @@ impl Shared {
     /// The pool has changed.
     pub(super) fn count_reserve(&self, pool: &Pool) {
         self.reserve.store(pool.ready.len(), Ordering::Release);
+    }
+
+    /// Changes the directory, durably. What a failure left undone comes first: after a crash there
+    /// must not be the later change without the earlier one. Under the lock of the maintenance.
+    pub(super) fn change_directory(
+        &self,
+        change: impl FnOnce(&dyn Disk) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.unsynced.load(Ordering::Acquire) {
+            self.disk.sync_dir()?;
+        }
+        self.unsynced.store(true, Ordering::Release);
+        change(&*self.disk)?;
+        self.disk.sync_dir()?;
+        self.unsynced.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes where the log will end, durably: before frames are taken away.
+    pub(super) fn set_watermark(&self, tip: Tip) -> Result<(), LogError> {
+        let Some(watermark) = &self.watermark else {
+            return Ok(());
+        };
+        let set = watermark.set(tip);
+        set.map_err(LogError::io("lower", watermark::NAME))
     }
 }
 
@@ -298,6 +354,7 @@ impl Log {
             file: segment::name(number),
             offset: at.offset,
             durable: view.tip.position.lsn,
+            what: Loss::Unreadable,
         })
     }
 }

@@ -15,6 +15,9 @@ use crate::replication::{Epoch, EpochHistory, Lsn};
 mod concurrent;
 mod crash;
 mod damage;
+mod failures;
+mod lives;
+mod lost;
 mod measure;
 mod shorten;
 
@@ -23,6 +26,10 @@ const SMALL: Options = Options {
     ready: 1,
     spares: 1,
     known_durable: Lsn::ZERO,
+    follows: false,
+    expected: false,
+    seed: 7,
+    owner: 3,
 };
 
 fn open(disk: &SimDisk) -> (LogWriter, Log, Recovered) {
@@ -214,7 +221,7 @@ fn whole_pages_are_written() {
 }
 
 #[test]
-fn a_stored_frame_bears_the_number_of_its_segment() {
+fn a_stored_frame_bears_the_salt_of_its_segment() {
     let disk = SimDisk::new(22);
     let (mut writer, _, _) = open(&disk);
     let mut source = Source::new(22);
@@ -223,9 +230,11 @@ fn a_stored_frame_bears_the_number_of_its_segment() {
         .unwrap();
     for number in [1, 2] {
         let bytes = Bytes::from(disk.contents(&segment::name(number)).unwrap()).slice(512..);
-        for salt in 0..5 {
-            let found = Frame::decode_salted(&bytes, salt);
-            assert_eq!(found.is_ok(), u64::from(salt) == number, "{found:?}");
+        for other in 0..5 {
+            let found = Frame::decode_salted(&bytes, segment::salt(SMALL.seed, other));
+            assert_eq!(found.is_ok(), other == number, "{found:?}");
+            let found = Frame::decode_salted(&bytes, other as u32);
+            assert!(found.is_err(), "its number is known to everybody");
         }
     }
 }

@@ -7,6 +7,7 @@ use super::frame::{Frame, Header, Tip};
 use super::scan::Point;
 use super::segment::{self, PAGE, SegmentHeader, stored};
 use super::shared::{Log, Segment};
+use super::watermark;
 use crate::env::File;
 use crate::replication::EpochHistory;
 
@@ -30,6 +31,7 @@ pub struct LogWriter {
 /// The segment that is being written.
 pub(super) struct Active {
     pub(super) number: u64,
+    pub(super) salt: u32,
     pub(super) name: String,
     pub(super) file: Arc<dyn File>,
     /// Where the next frame goes.
@@ -123,10 +125,25 @@ impl LogWriter {
         self.beat()
     }
 
+    /// Notes apart from the log how far it is durable, so that a piece that goes missing is noticed at
+    /// the next start. To be called after [`append`](Self::append), once whoever waits for that is told:
+    /// costs one small write to the kernel's cache, and [`Log::settle`] makes it durable now and then.
+    ///
+    /// Its failure harms nothing but that the note stays behind.
+    pub fn note_durable(&self) -> Result<(), LogError> {
+        match &self.log.0.watermark {
+            Some(watermark) if !self.poisoned => {
+                let noted = watermark.note(self.tip);
+                noted.map_err(LogError::io("write", watermark::NAME))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the mark of [`Self::mark_durable`], there or not: shows whether the disk answers.
     pub fn beat(&mut self) -> Result<(), LogError> {
         self.check_usable()?;
-        let mark = Header::mark(self.tip).encode(segment::salt(self.active.number));
+        let mark = Header::mark(self.tip).encode(self.active.salt);
         self.guarded(|writer| {
             let active = &writer.active;
             let written = active.file.write_at(&mark, active.end.offset);
@@ -198,6 +215,7 @@ impl LogWriter {
         };
         self.active = Active {
             number,
+            salt: segment::salt(shared.options.seed, number),
             name: segment::name(number),
             file,
             end: Point {
@@ -215,7 +233,7 @@ impl LogWriter {
 
     /// Writes frames into the active segment, with its header if it has none yet.
     fn write(&mut self, batch: &[Frame]) -> Result<(), LogError> {
-        let salt = segment::salt(self.active.number);
+        let salt = self.active.salt;
         let durable = self.tip.position.lsn;
         self.buffer.clear();
         let mut output = Output {
@@ -229,6 +247,7 @@ impl LogWriter {
                 number: self.active.number,
                 base: durable,
                 chain: self.tip.chain,
+                salt,
                 history: self.history.clone(),
             };
             header.encode(output.buffer);
@@ -247,7 +266,10 @@ impl LogWriter {
         if !self.active.started {
             self.active.started = true;
             let file = Arc::clone(&self.active.file);
-            let segment = Segment::new(self.active.number, file, self.active.end);
+            let Active {
+                number, salt, end, ..
+            } = self.active;
+            let segment = Segment::new(number, salt, file, end);
             view.segments.push_back(segment);
         }
         let segment = view.segments.back_mut().expect("there is always a segment");

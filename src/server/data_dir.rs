@@ -12,6 +12,7 @@
 //! forgotten            what this replica has promised or acknowledged and does not know any more
 //! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
+//! watermark            how far the log was durable: what is missing there is told by it
 //! state-<n>/           a state; one that `current` does not name is a seed under way, or rubbish
 //! snapshots/<id>/      hard links that followers are being seeded from
 //! divergent/           records that were given up when this replica rejoined
@@ -397,6 +398,11 @@ impl DataDir {
     pub(super) fn has_log(&self) -> bool {
         let names = self.entries("log").unwrap_or_default();
         names.iter().any(|name| name.starts_with("log-"))
+    }
+
+    /// Forgets how far the log was durable, which is given up.
+    pub(super) fn forget_log(&self) -> Result<(), DataDirError> {
+        self.remove("watermark")
     }
 
     /// The files of the log.

@@ -129,7 +129,7 @@ impl fmt::Display for Trouble {
             ),
             Self::Log { why, flushed } => {
                 f.write_str(&why.what)?;
-                let whole = why.cut.as_ref().map(|cut| cut.0).max(*flushed);
+                let whole = why.whole.max(*flushed);
                 let whole = whole.unwrap_or_default();
                 match why.durable.filter(|durable| *durable > whole) {
                     Some(durable) => write!(
@@ -149,8 +149,8 @@ impl fmt::Display for Trouble {
 pub(super) struct LogDamage {
     /// For people.
     pub(super) what: String,
-    /// The end of what is whole, and where it is: nothing is, if that cannot be told.
-    pub(super) cut: Option<(Lsn, String, u64)>,
+    /// The end of what is whole: nothing is, if that cannot be told.
+    pub(super) whole: Option<Lsn>,
     /// Up to here it was durable, as far as is known.
     pub(super) durable: Option<Lsn>,
 }
@@ -228,13 +228,17 @@ pub(super) fn begin_log(dir: &DataDir, why: &str) -> Result<OpenLog, OpenError> 
     if dir.log_path().exists() {
         dir.set_aside("log", why)?;
     }
-    Ok(Log::open(log_disk(dir)?, log_options(dir, Lsn::ZERO)?)?)
+    dir.forget_log()?;
+    let options = log_options(dir, Lsn::ZERO)?;
+    Ok(Log::open_noted(log_disk(dir)?, &*home_disk(dir)?, options)?)
 }
 
-fn log_options(dir: &DataDir, known_durable: Lsn) -> std::io::Result<log::Options> {
+pub(super) fn log_options(dir: &DataDir, known_durable: Lsn) -> std::io::Result<log::Options> {
     Ok(log::Options {
         segment_bytes: room::segment_bytes(dir.space()?.1),
         known_durable,
+        seed: rand::random(),
+        owner: dir.id().0,
         ..log::Options::default()
     })
 }
@@ -470,7 +474,9 @@ pub(super) fn open_log(dir: &DataDir, known: Lsn) -> Result<OpenLog, LogError> {
         source,
     };
     let options = log_options(dir, known).map_err(opening)?;
-    let (writer, log, found) = Log::open(log_disk(dir).map_err(opening)?, options)?;
+    let disk = log_disk(dir).map_err(opening)?;
+    let home = home_disk(dir).map_err(opening)?;
+    let (writer, log, found) = Log::open_noted(disk, &*home, options)?;
     if found.truncated_bytes > 0 {
         tracing::info!(
             bytes = found.truncated_bytes,
@@ -480,7 +486,7 @@ pub(super) fn open_log(dir: &DataDir, known: Lsn) -> Result<OpenLog, LogError> {
     Ok((writer, log, found))
 }
 
-fn log_disk(dir: &DataDir) -> std::io::Result<Arc<dyn Disk>> {
+pub(super) fn log_disk(dir: &DataDir) -> std::io::Result<Arc<dyn Disk>> {
     if !dir.is_looked_at() {
         return Ok(Arc::new(RealDisk::open(dir.log_path())?));
     }
@@ -489,6 +495,15 @@ fn log_disk(dir: &DataDir) -> std::io::Result<Arc<dyn Disk>> {
     }
     let path = dir.examined().join("log");
     Ok(Arc::new(RealDisk::open(path)?))
+}
+
+/// Where it is noted how far the log is durable.
+pub(super) fn home_disk(dir: &DataDir) -> std::io::Result<Box<dyn Disk>> {
+    let home = RealDisk::open(dir.path())?;
+    if dir.is_looked_at() {
+        return Ok(Box::new(Overlay::new(home)));
+    }
+    Ok(Box::new(home))
 }
 
 /// What is wrong with the log, if that is why it cannot be opened; what the disk refuses is no damage.
@@ -500,24 +515,26 @@ fn damage_of(error: LogError) -> Result<LogDamage, OpenError> {
             file,
             offset,
             durable,
-            ..
+            what,
         } => Ok(LogDamage {
-            what: format!("the log is damaged after LSN {at} ({file}, byte {offset})"),
-            cut: Some((at, file, offset)),
+            what: format!("the log is damaged after LSN {at} ({file}, byte {offset}: {what})"),
+            whole: Some(at),
             durable: Some(durable),
         }),
-        LogError::Unusable(_) => Ok(LogDamage {
+        error if is_no_log(&error) => Ok(LogDamage {
             what,
-            cut: None,
+            whole: None,
             durable: None,
         }),
-        LogError::Io { ref source, .. } if crate::env::durable_file::is_damage(source) => {
-            Ok(LogDamage {
-                what,
-                cut: None,
-                durable: None,
-            })
-        }
         error => Err(error.into()),
+    }
+}
+
+/// Whether it says that there is nothing that a log could be made of.
+pub(super) fn is_no_log(error: &LogError) -> bool {
+    match error {
+        LogError::Unusable(_) => true,
+        LogError::Io { source, .. } => crate::env::durable_file::is_damage(source),
+        _ => false,
     }
 }

@@ -2,23 +2,21 @@
 //! it into a state that starts. What it gives up is moved aside, never removed.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::data_dir::{Access, DataDir};
-use super::recover::{self, LogDamage, OpenLog, Parts, Trouble};
+use super::recover::{self, OpenLog, Parts, Trouble};
 use super::salvage;
+use crate::log::{self, StateEnd};
 use crate::replication::admin::Settings;
 use crate::replication::{EpochHistory, Lsn, ReplicaId};
 use crate::store::Damage;
 
 /// One thing may come to light only when another is put right.
 const ROUNDS: usize = 6;
-/// Zeros are written in pieces of this size.
-const ZEROS: u64 = 1 << 20;
 
 /// The command line of `replica repair`.
 #[derive(Args, Clone, Debug)]
@@ -159,10 +157,10 @@ fn mend(dir: &DataDir, parts: Parts, trouble: Trouble) -> anyhow::Result<()> {
             drop(parts);
             begin_log_at(dir, end, &why)
         }
-        Trouble::Log { why: damage, .. } => {
+        Trouble::Log { .. } => {
             drop(parts);
             dir.forget(&format!("what it had acknowledged: {why}"))?;
-            cut_log(dir, &damage, end, &why)
+            cut_log(dir, end, &why)
         }
         Trouble::State { .. } => {
             let log = parts.log.context("a log")?;
@@ -200,44 +198,22 @@ fn begin_log_at(
 /// after the state.
 fn cut_log(
     dir: &DataDir,
-    damage: &LogDamage,
     state: Option<(Lsn, EpochHistory, u32)>,
     why: &str,
 ) -> anyhow::Result<()> {
-    let flushed = state.as_ref().map_or(Lsn::ZERO, |state| state.0);
-    let cut = damage.cut.as_ref();
-    let Some((_, file, offset)) = cut.filter(|(at, _, offset)| *at >= flushed && *offset > 0)
-    else {
-        return begin_log_at(dir, state, why);
-    };
-    for name in dir.log_files()?.into_iter().filter(|name| name > file) {
-        dir.set_aside(&format!("log/{name}"), "it is behind the damage")?;
-    }
-    let path = dir.log_path().join(file);
-    let kept = dir.aside_path(file)?;
-    match fs::copy(&path, &kept) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            let _ = fs::remove_file(&kept);
-            println!("there is no room to keep a copy of {file}");
-        }
-        copied => {
-            copied.with_context(|| format!("keeping {file}"))?;
-            fs::File::open(&kept)?.sync_all()?;
+    let end = state.clone();
+    let end = end.map(|(at, history, chain)| StateEnd { at, history, chain });
+    let known = end.as_ref().map_or(Lsn::ZERO, |end| end.at);
+    let options = recover::log_options(dir, known)?;
+    let home = recover::home_disk(dir)?;
+    let accepted = log::accept_loss(recover::log_disk(dir)?, &*home, options, end.as_ref());
+    match accepted {
+        Err(error) if recover::is_no_log(&error) => begin_log_at(dir, state, why),
+        accepted => {
+            for name in accepted?.aside {
+                dir.set_aside(&format!("log/{name}"), "it is behind the damage")?;
+            }
+            Ok(())
         }
     }
-    zero(&path, *offset).with_context(|| format!("ending {file}"))
-}
-
-fn zero(path: &std::path::Path, from: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = fs::OpenOptions::new().write(true).open(path)?;
-    let len = file.metadata()?.len();
-    let zeros = vec![0; ZEROS as usize];
-    let mut offset = from;
-    while offset < len {
-        let count = ZEROS.min(len - offset);
-        file.write_all_at(zeros.get(..count as usize).unwrap_or_default(), offset)?;
-        offset += count;
-    }
-    file.sync_all()
 }

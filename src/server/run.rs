@@ -30,6 +30,7 @@ use super::writer::Writer;
 use super::{applier, divergent, expiry, forward, leave, parent, process, upkeep};
 use crate::command::Stats;
 use crate::env::{Clock, SystemClock};
+use crate::log::Log;
 use crate::replication::admin::{Assignment, Member, Settings};
 use crate::replication::{Addressee, Configuration, Core, Input, ReplicaId};
 
@@ -37,6 +38,8 @@ use crate::replication::{Addressee, Configuration, Core, Input, ReplicaId};
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// A standalone replica that does not lead tries to so often.
 const LEAD_AGAIN: Duration = Duration::from_millis(500);
+/// How old a durable note of the log's end may be.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Clients and tasks get this long to end when the replica stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -123,6 +126,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         dir: Arc::clone(&dir),
         stop: stop.clone(),
         patience: Patience::default(),
+        note_failed: false,
     };
     let (for_applier, log, stopped) = (Arc::clone(&node), opened.reader.clone(), stop.clone());
     let (for_compaction, ended) = (Arc::clone(&node), stop.clone());
@@ -143,6 +147,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         stop: stop.clone(),
     };
     let for_disk = (Arc::clone(&node), Arc::clone(&dir), stop.clone());
+    let noted = (opened.reader.clone(), stop.clone());
     let threads = [
         thread("writer", &failed, move || writer.run())?,
         thread("applier", &failed, move || {
@@ -150,6 +155,10 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         })?,
         thread("disk", &failed, move || {
             room::watch(&for_disk.0, &for_disk.1, &for_disk.2);
+            Ok(())
+        })?,
+        thread("watermark", &failed, move || {
+            settle(&noted.0, &noted.1);
             Ok(())
         })?,
         thread("scrub", &failed, move || {
@@ -275,6 +284,25 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         ended.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
     }
     Ok(())
+}
+
+/// Makes the notes of the log's end durable, until `stop`: of a machine that ends, a piece of the log
+/// that goes missing with it is noticed, but for what was written since.
+fn settle(log: &Log, stop: &CancellationToken) {
+    let mut failed = false;
+    while !stop.is_cancelled() {
+        // In slices, as whoever stops the replica waits for it.
+        for _ in 0..10 {
+            if !stop.is_cancelled() {
+                std::thread::sleep(SETTLE / 10);
+            }
+        }
+        if let Err(error) = log.settle()
+            && !std::mem::replace(&mut failed, true)
+        {
+            tracing::warn!(%error, "noting how far the log is durable");
+        }
+    }
 }
 
 type Thread = std::thread::JoinHandle<anyhow::Result<()>>;

@@ -51,6 +51,8 @@ pub(super) struct Writer {
     pub(super) dir: Arc<DataDir>,
     pub(super) stop: tokio_util::sync::CancellationToken,
     pub(super) patience: Patience,
+    /// Said once.
+    pub(super) note_failed: bool,
 }
 
 impl Writer {
@@ -141,6 +143,12 @@ impl Writer {
         });
         node.relief.notify_waiters();
         node.acknowledge.notify_one();
+        // Only now, as clients need not wait for it.
+        if let Err(error) = self.log.note_durable()
+            && !std::mem::replace(&mut self.note_failed, true)
+        {
+            tracing::warn!(%error, "noting how far the log is durable");
+        }
         Ok(())
     }
 

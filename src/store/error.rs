@@ -61,7 +61,7 @@ impl StoreError {
 
     /// Whether the disk is full: the only failure of a flush after which trying again is sound.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::StorageFull)
+        matches!(self, Self::Io(error) if crate::env::is_full(error))
     }
 }
 

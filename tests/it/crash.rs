@@ -69,14 +69,19 @@ fn a_killed_replica_keeps_what_it_acknowledged() {
     }
 }
 
-fn segment(replica: &Replica) -> String {
+/// The segment of the log that holds this.
+fn segment_with(replica: &Replica, text: &[u8]) -> String {
     let log = std::fs::read_dir(replica.dir.join("log")).unwrap();
-    let mut names: Vec<_> = log
+    let mut names = log
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .filter(|name| name.starts_with("log-"))
-        .collect();
-    names.sort();
-    format!("log/{}", names.first().expect("a segment"))
+        .map(|name| format!("log/{name}"));
+    let found = names.find(|name| {
+        let mut bytes = Vec::new();
+        replica.open(name).read_to_end(&mut bytes).unwrap();
+        memchr::memmem::find(&bytes, text).is_some()
+    });
+    found.expect("a segment")
 }
 
 /// Damage in the middle of the log is reported, and nothing is cut off.
@@ -95,7 +100,8 @@ fn damage_in_the_log_is_reported() {
             .unwrap();
     }
     replica.kill();
-    let mut file = replica.open(&segment(&replica));
+    let segment = segment_with(&replica, b"key:100");
+    let mut file = replica.open(&segment);
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
     let at = bytes
@@ -114,10 +120,7 @@ fn damage_in_the_log_is_reported() {
         "{log}"
     );
     let mut after = Vec::new();
-    replica
-        .open(&segment(&replica))
-        .read_to_end(&mut after)
-        .unwrap();
+    replica.open(&segment).read_to_end(&mut after).unwrap();
     assert_eq!(after.len(), bytes.len());
     assert_eq!(
         after.iter().zip(&bytes).filter(|(a, b)| a != b).count(),

@@ -22,6 +22,7 @@ mod handover;
 mod keys;
 mod kills;
 mod leader_address;
+mod lost_log;
 mod memory;
 mod parent;
 mod replication;

@@ -21,7 +21,8 @@ impl World {
         self.next_incarnation += 1;
         let (incarnation, now, bug) = (self.next_incarnation, self.now, self.setup.bug);
         let machine = &mut self.machines[slot];
-        if machine.start(incarnation, now, bug).is_err() {
+        if let Err(error) = machine.start(incarnation, now, bug) {
+            assert_eq!(error.lost(), None, "a restart misses records: {error}");
             // The disk is full, or has failed: it is tried again.
             self.at(50_000, Event::Start(slot));
             return;

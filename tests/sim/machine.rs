@@ -84,8 +84,12 @@ impl Machine {
         let store = Store::open(engine, store_options()).expect("memory does not fail");
         let flushed = store.meta().flushed;
         let seeding = read_small(&self.dir, SEEDING).is_ok_and(|note| note.is_some());
-        let options = log_options(if seeding { Lsn::ZERO } else { flushed });
-        let (log, reader, found) = Log::open(Arc::new(self.log.clone()), options)?;
+        let options = Options {
+            follows: !seeding,
+            ..log_options(if seeding { Lsn::ZERO } else { flushed })
+        };
+        let disk = Arc::new(self.log.clone());
+        let (log, reader, found) = Log::open_noted(disk, &self.dir, options)?;
         let end = found.tip.position.lsn;
         self.check_recovered(Tip {
             end,
@@ -93,7 +97,7 @@ impl Machine {
         });
         let complete = found.oldest <= flushed && !seeding;
         let recovered = Recovered {
-            hard: altered(read_hard(&self.dir), bug),
+            hard: altered(read_hard(&self.dir).map_err(|_| LogError::Poisoned)?, bug),
             history: found.history,
             end,
             oldest: found.oldest,
@@ -227,7 +231,8 @@ impl Machine {
     /// What a start would read of the log and the promise, if it can.
     fn readable(&self) -> Option<(LogTip, Option<Vec<u8>>)> {
         let log = Arc::new(self.log.copy());
-        let (_, _, found) = Log::open(log, log_options(Lsn::ZERO)).ok()?;
+        let noted = self.dir.copy();
+        let (_, _, found) = Log::open_noted(log, &noted, log_options(Lsn::ZERO)).ok()?;
         let (_, hard) = Slots::open(&self.dir.copy(), HARD).ok()?;
         Some((found.tip, hard))
     }
@@ -263,6 +268,7 @@ fn log_options(known_durable: Lsn) -> Options {
         ready: 1,
         spares: 1,
         known_durable,
+        ..Options::default()
     }
 }
 
@@ -280,18 +286,18 @@ const ADOPTED: &str = "adopted";
 /// There while the state is not the one of the log.
 const SEEDING: &str = "seeding";
 
-fn read_hard(dir: &SimDisk) -> HardState {
-    let (_, bytes) = Slots::open(dir, HARD).expect("one of the two is whole");
+fn read_hard(dir: &SimDisk) -> std::io::Result<HardState> {
+    let (_, bytes) = Slots::open(dir, HARD)?;
     let Some(bytes) = bytes else {
-        return HardState::default();
+        return Ok(HardState::default());
     };
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    HardState {
+    Ok(HardState {
         promised: Epoch(word(0)),
         begun: Epoch(word(8)),
         lease_ms: word(16) as u32,
         cut: Epoch(word(24)),
-    }
+    })
 }
 
 fn read_adopted(dir: &SimDisk) -> Configuration {

@@ -3,6 +3,8 @@
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use super::Survives;
+
 const SECTOR: u64 = 512;
 
 #[derive(Default)]
@@ -23,6 +25,15 @@ impl Change {
         match self {
             Self::Write { offset, data } => write(image, data, *offset),
             Self::SetLen(len) => image.resize(*len as usize, 0),
+        }
+    }
+
+    /// Applies any part of it.
+    fn survive(&self, image: &mut Vec<u8>, rng: &mut SmallRng) {
+        match self {
+            Self::Write { offset, data } => tear(image, data, *offset, rng),
+            Self::SetLen(_) if rng.random_bool(0.5) => self.apply(image),
+            Self::SetLen(_) => {}
         }
     }
 }
@@ -81,6 +92,26 @@ impl Inode {
         }
     }
 
+    /// A sync has failed: what it was to write is read on, and is not written by the next one.
+    pub(super) fn forget_pending(&mut self) {
+        // The journal keeps the length all the same, or what is readable could not be so.
+        for change in self.pending.drain(..) {
+            if let Change::Write { offset, data } = change {
+                let end = (offset as usize + data.len()).max(self.durable.len());
+                self.durable.resize(end, 0);
+            } else {
+                change.apply(&mut self.durable);
+            }
+        }
+    }
+
+    /// The same, after any part of it was written.
+    pub(super) fn sync_in_part(&mut self, rng: &mut SmallRng) {
+        for change in self.pending.drain(..) {
+            change.survive(&mut self.durable, rng);
+        }
+    }
+
     pub(super) fn flip(&mut self, offset: u64, bit: u32) {
         for image in [&mut self.live, &mut self.durable] {
             if let Some(byte) = image.get_mut(offset as usize) {
@@ -90,13 +121,13 @@ impl Inode {
     }
 
     /// What is found after a loss of power.
-    pub(super) fn after_crash(&self, rng: &mut SmallRng) -> Vec<u8> {
+    pub(super) fn after_crash(&self, survives: Survives, rng: &mut SmallRng) -> Vec<u8> {
         let mut image = self.durable.clone();
         for change in &self.pending {
-            match change {
-                Change::Write { offset, data } => tear(&mut image, data, *offset, rng),
-                Change::SetLen(_) if rng.random_bool(0.5) => change.apply(&mut image),
-                Change::SetLen(_) => {}
+            match survives {
+                Survives::Some => change.survive(&mut image, rng),
+                Survives::All => change.apply(&mut image),
+                Survives::Nothing => {}
             }
         }
         image

@@ -95,3 +95,50 @@ fn faults_are_injected() {
     disk.flip("a", 0, 0);
     assert_eq!(disk.contents("a").unwrap(), b"y");
 }
+
+/// What a kernel does after a failed sync.
+#[test]
+fn what_a_failed_sync_leaves_is_readable_and_never_durable() {
+    for direct in [true, false] {
+        let disk = SimDisk::new(1);
+        let file = disk.open("a", true, direct).unwrap();
+        disk.sync_dir().unwrap();
+        let at = disk.operations() + u64::from(!direct);
+        disk.fail_with(at, io::ErrorKind::Other, Outcome::Readable);
+        let written = file.write_at(b"lost", 0);
+        assert!(written.and_then(|()| file.sync()).is_err());
+        file.sync().unwrap();
+        assert_eq!(disk.contents("a").unwrap(), b"lost");
+        file.write_at(b"kept", 4).unwrap();
+        file.sync().unwrap();
+        let found = disk.crash_with(Survives::Nothing).contents("a").unwrap();
+        assert_eq!(found, b"\0\0\0\0kept", "direct {direct}");
+        // Written again, it is.
+        file.write_at(b"back", 0).unwrap_err();
+        let disk = disk.copy();
+        let file = disk.open("a", false, false).unwrap();
+        file.write_at(b"back", 0).unwrap();
+        file.sync().unwrap();
+        let found = disk.crash_with(Survives::Nothing).contents("a").unwrap();
+        assert_eq!(found, b"backkept");
+    }
+}
+
+#[test]
+fn a_failure_does_what_it_is_told() {
+    for (outcome, readable, durable) in [
+        (Outcome::Done, "new", "new"),
+        (Outcome::Readable, "new", "old"),
+        (Outcome::Undone, "old", "old"),
+    ] {
+        let disk = SimDisk::new(1);
+        let file = disk.open("a", true, true).unwrap();
+        disk.sync_dir().unwrap();
+        file.write_at(b"old", 0).unwrap();
+        disk.fail_with(disk.operations(), io::ErrorKind::Other, outcome);
+        assert!(file.write_at(b"new", 0).is_err());
+        assert_eq!(disk.contents("a").unwrap(), readable.as_bytes());
+        let found = disk.crash_with(Survives::Nothing).contents("a").unwrap();
+        assert_eq!(found, durable.as_bytes(), "{outcome:?}");
+    }
+}

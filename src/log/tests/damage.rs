@@ -193,8 +193,9 @@ fn damage_is_left_alone_and_explained() {
         .map(|name| disk.contents(name))
         .collect();
     let error = open_error(&disk, SMALL);
-    let expected = "the log is damaged after LSN 0 (log-0000000001, byte 512), though it was durable up \
-        to LSN 7500; nothing was cut: seed this replica anew from another one";
+    let expected = "the log is damaged after LSN 0 (log-0000000001, byte 512: what is there is not what was \
+        written), though it was durable up to LSN 7500; nothing was cut: seed this replica anew from \
+        another one, or give up the 7500 bytes of records in between";
     assert_eq!(error.to_string(), expected);
     let after: Vec<_> = disk
         .list()
@@ -300,7 +301,8 @@ fn a_frame_of_another_history_does_not_continue_the_log() {
     writer.append(std::slice::from_ref(&first)).unwrap();
     // Whole, of this segment, at the right place and LSN, but after another frame than this one.
     let other = Frame::seal(&b"other"[..], 1, Epoch(1), Lsn(64), 0, first.chain() ^ 1);
-    let bytes = [&other.header_in(1, Lsn(64))[..], &other.payload()].concat();
+    let salt = segment::salt(SMALL.seed, 1);
+    let bytes = [&other.header_in(salt, Lsn(64))[..], &other.payload()].concat();
     let file = disk.open(&segment::name(1), false, true).unwrap();
     file.write_at(&bytes, 512 + 128).unwrap();
     let (_, log, recovered) = open(&disk);

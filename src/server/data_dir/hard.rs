@@ -45,15 +45,10 @@ enum Read {
 }
 
 fn read_one(disk: &dyn Disk, name: &str, owner: Option<ReplicaId>) -> io::Result<Read> {
-    // Opening it would make it.
-    match disk.open(name, false, false) {
+    let value = match Slots::read(disk, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Missing),
         Err(error) if is_damage(&error) => return Ok(Read::Damaged(error.to_string())),
-        opened => drop(opened?),
-    }
-    let value = match Slots::open(disk, name) {
-        Err(error) if is_damage(&error) => return Ok(Read::Damaged(error.to_string())),
-        opened => opened?.1,
+        read => read?,
     };
     let Some(bytes) = value else {
         return Ok(Read::Unwritten);
