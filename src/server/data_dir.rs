@@ -405,13 +405,6 @@ impl DataDir {
         self.remove("watermark")
     }
 
-    /// The files of the log.
-    pub(super) fn log_files(&self) -> Result<Vec<String>, DataDirError> {
-        let mut names = self.entries("log")?;
-        names.retain(|name| name.starts_with("log-0"));
-        Ok(names)
-    }
-
     /// The seed that was begun will not be finished.
     pub(super) fn give_seed_up(&self) -> Result<(), DataDirError> {
         self.remove("seeding")
@@ -470,11 +463,5 @@ impl DataDir {
     /// The directory that this process keeps things in, as far as it has any.
     pub(super) fn kept_in(&self) -> Option<PathBuf> {
         self.aside.lock().directory(&self.path)
-    }
-
-    /// Where something can be kept.
-    pub(super) fn aside_path(&self, name: &str) -> Result<PathBuf, DataDirError> {
-        let path = self.aside.lock().path(&self.path, name);
-        path.map_err(|source| self.io("making a directory", source))
     }
 }

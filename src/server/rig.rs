@@ -67,6 +67,7 @@ impl Rig {
             dir: Arc::clone(&dir),
             stop: stop.clone(),
             patience: Patience::default(),
+            note_failed: false,
         };
         let writer = std::thread::spawn(move || writer.run().unwrap());
         let upkeep = Upkeep {
