@@ -16,7 +16,7 @@ pub(crate) enum Bug {
     FollowsOnAfterPromise,
     /// A leader goes on after it has promised another.
     LeadsOnAfterPromise,
-    /// Promises are kept in memory only.
+    /// Promises are kept in memory only, and so is what was adopted.
     ForgetsPromise,
     /// A restarted process takes up the epoch that an earlier one led.
     BeginsTwice,
