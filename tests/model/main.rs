@@ -102,6 +102,7 @@ const LONG: &[&str] = &[
     "voters=3 promotions=1 writes=1 rollbacks=1 crashes=1",
     "voters=3 promotions=2 losses=1 gone=1",
     "voters=2 learners=1 promotions=1 writes=1 copies=1 stops=3",
+    "voters=2 learners=1 promotions=1 writes=1 changes=1 foreign=1",
     "voters=2 learners=1 promotions=1 copies=1 stops=1 time=2",
     "voters=3 parted promotions=1 rollbacks=1 slow=1",
 ];

@@ -62,6 +62,12 @@ pub(crate) enum Bug {
     VoidsLeases,
     /// Clients are shown a state that went back before it is where it was.
     ShowsOlder,
+    /// The operator counts disks whatever they once had.
+    CountsPutBack,
+    /// What is adopted is kept in memory only.
+    ForgetsAdopted,
+    /// The operator waits for the volumes of the replicas alone that are wanted.
+    RecoversFromSome,
     /// The operator forgets the set that a change of voters replaces.
     ForgetsReplaced,
 }

@@ -41,6 +41,10 @@ impl Planned {
                 let sets = campaign.sets.iter_mut();
                 sets.for_each(|set| set.voters.retain(|id| promised.contains(id)));
             }
+            Bug::CountsPutBack => {
+                forget_held(&mut campaign, &mut answers);
+                answers.iter_mut().for_each(|it| it.before = None);
+            }
             // What has no state is passed over, whatever its log is.
             Bug::CountsSeeding => {
                 let barred = answers

@@ -105,7 +105,7 @@ impl Process {
                 self.drive_core(Input::Saved(hard));
             }
             Job::Adopt(configuration) => {
-                if self.bug != Bug::ForgetsPromise {
+                if !matches!(self.bug, Bug::ForgetsPromise | Bug::ForgetsAdopted) {
                     let saved = write_adopted(&self.dir, &configuration);
                     saved.map_err(|_| LogError::Poisoned)?;
                 }
