@@ -79,6 +79,10 @@ const SCOPES: &[&str] = &[
     "voters=2 sync=0 promotions=2 writes=1 time=2",
     "voters=3 sync=2 promotions=2 writes=1",
     "voters=3 promotions=1 writes=1 changes=1 restores=1",
+    // What becomes of registers and disks besides.
+    "voters=2 promotions=2 writes=1 gone=1 crashes=1",
+    "voters=2 learners=1 promotions=1 copies=1 stops=1 writes=1",
+    "voters=3 promotions=1 writes=1 rollbacks=1",
     // Replies that wait for more copies than the voters that are left can have.
     "voters=2 block=1 promotions=1 writes=1 changes=1 slow=1 crashes=1",
     "voters=2 learners=1 block=1 writes=1 changes=1 slow=1",
@@ -95,6 +99,12 @@ const LONG: &[&str] = &[
     "voters=3 promotions=2 writes=1 slow=1",
     "voters=3 promotions=1 writes=2 slow=2 crashes=1",
     "voters=4 sync=2 promotions=2 writes=1",
+    "voters=3 promotions=1 writes=1 rollbacks=1 crashes=1",
+    "voters=3 promotions=2 losses=1 gone=1",
+    "voters=2 learners=1 promotions=1 writes=1 copies=1 stops=3",
+    "voters=2 learners=1 promotions=1 writes=1 changes=1 foreign=1",
+    "voters=2 learners=1 promotions=1 copies=1 stops=1 time=2",
+    "voters=3 parted promotions=1 rollbacks=1 slow=1",
 ];
 
 /// Walked through at random.
@@ -108,6 +118,9 @@ const WALKS: &[&str] = &[
      trims=2 flushes=2",
     "voters=3 sync=2 block=2 promotions=3 writes=4 time=6 crashes=2 losses=1 breaks=3 slow=6 changes=4 \
      trims=1 flushes=2",
+    "voters=3 promotions=4 writes=4 time=4 crashes=3 breaks=3 slow=3 changes=2 rollbacks=1 strays=1",
+    "voters=3 promotions=4 writes=4 time=4 crashes=3 breaks=3 slow=3 changes=2 gone=1 stops=3",
+    "voters=2 learners=1 promotions=4 writes=4 time=3 crashes=2 breaks=2 changes=2 foreign=1",
 ];
 
 /// One a line, set by who wants others to be explored.

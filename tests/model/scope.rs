@@ -65,6 +65,8 @@ impl Scope {
             "block" => self.block = number.into(),
             "parted" => self.begins = Begins::Parted,
             "returned" => self.begins = Begins::Returned,
+            "removed" => self.begins = Begins::Removed,
+            "seeding" => self.begins = Begins::Seeding,
             "twice" => self.begins = Begins::Twice,
             "deposed" => self.begins = Begins::Deposed,
             "watched" => self.watched = true,
@@ -152,6 +154,9 @@ impl Scope {
             promotions: u8::MAX,
             time: u8::MAX,
             slow: u8::MAX,
+            trims: u8::MAX,
+            changes: u8::MAX,
+            restores: self.budget.restores,
             ..Budget::default()
         };
         for action in happens {

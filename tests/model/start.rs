@@ -1,6 +1,8 @@
 //! What has happened before an exploration begins.
 
 use crate::actions::Action;
+use crate::network::FAST;
+use crate::replication::ReplicaId;
 use crate::state::{FOLLOWER, LEADER};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,11 @@ pub(crate) enum Begins {
     /// The second replica has a record that all others lack, and has left its leader, which has not
     /// noticed.
     Twice,
+    /// The register lets the first leader, whose disk is slow, go on without the second replica; it does not
+    /// know yet, and has a record on its way to the disk that the other one lacks.
+    Removed,
+    /// The last replica has a part of a snapshot, and the log after it.
+    Seeding,
 }
 
 impl Begins {
@@ -48,6 +55,18 @@ impl Begins {
                 script.push(Action::Break(0, FOLLOWER));
                 script
             }
+            Self::Removed => vec![
+                Action::Break(0, FOLLOWER),
+                Action::SlowDisk(0),
+                Action::Write(0),
+                Action::Remove(ReplicaId(2)),
+            ],
+            Self::Seeding => vec![
+                Action::Break(1, FOLLOWER),
+                Action::Write(0),
+                Action::Trim(0),
+                Action::Connect(2, FAST),
+            ],
         }
     }
 }

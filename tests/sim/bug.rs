@@ -16,7 +16,7 @@ pub(crate) enum Bug {
     FollowsOnAfterPromise,
     /// A leader goes on after it has promised another.
     LeadsOnAfterPromise,
-    /// Promises are kept in memory only.
+    /// Promises are kept in memory only, and so is what was adopted.
     ForgetsPromise,
     /// A restarted process takes up the epoch that an earlier one led.
     BeginsTwice,
@@ -62,6 +62,12 @@ pub(crate) enum Bug {
     VoidsLeases,
     /// Clients are shown a state that went back before it is where it was.
     ShowsOlder,
+    /// The operator counts disks whatever they once had.
+    CountsPutBack,
+    /// What is adopted is kept in memory only.
+    ForgetsAdopted,
+    /// The operator waits for the volumes of the replicas alone that are wanted.
+    RecoversFromSome,
     /// The operator forgets the set that a change of voters replaces.
     ForgetsReplaced,
 }

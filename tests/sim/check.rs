@@ -24,6 +24,10 @@ pub(crate) struct Counts {
     /// Damage that a start would have noticed.
     pub(crate) rots: u64,
     pub(crate) seeds: u64,
+    /// Registers that went back or away.
+    pub(crate) fates: u64,
+    /// Disks that were put back.
+    pub(crate) rollbacks: u64,
     pub(crate) gave_up: u64,
     /// Released by leaders that had too few voters to write.
     pub(crate) withheld: u64,
@@ -237,6 +241,8 @@ impl Counts {
         self.losses += other.losses;
         self.rots += other.rots;
         self.seeds += other.seeds;
+        self.fates += other.fates;
+        self.rollbacks += other.rollbacks;
         self.gave_up += other.gave_up;
         self.withheld += other.withheld;
         self.undecided += other.undecided;

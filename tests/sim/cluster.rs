@@ -165,6 +165,7 @@ impl World {
             self.checker.counts.changes += 1;
         }
         let _ = write!(self.trace, "{}us {next:?} ", self.now.as_micros());
+        self.registers.push(next.clone());
         self.register = next;
         self.cluster.version += 1;
         true

@@ -27,6 +27,8 @@ pub(crate) struct Menu {
     pub(crate) leases: u32,
     /// Bits that turn over on a disk.
     pub(crate) rots: u32,
+    /// What registers, objects and volumes go through besides.
+    pub(crate) fates: u32,
     /// Most microseconds that a message takes, unless something is wrong.
     pub(crate) delay_us: u64,
     /// How many of twenty messages of operators take long.
@@ -47,6 +49,7 @@ impl Menu {
         losses: 1,
         leases: 1,
         rots: 1,
+        fates: 0,
         delay_us: 2_000,
         slow_words: 1,
         whims: 10,
@@ -100,6 +103,7 @@ impl World {
             menu.losses,
             menu.leases,
             menu.rots,
+            menu.fates,
         ];
         let mut at = self.rng.random_range(0..weights.iter().sum());
         let mut kind = 0;
@@ -119,7 +123,8 @@ impl World {
             3 => self.trouble_disk(slot),
             4 => self.lose_disk(slot),
             5 => self.change_lease(slot),
-            _ => self.rot(slot),
+            6 => self.rot(slot),
+            _ => self.fate(slot),
         }
     }
 
@@ -226,7 +231,10 @@ impl World {
         }
     }
 
-    fn survives_loss_of(&self, slot: usize) -> bool {
+    pub(crate) fn survives_loss_of(&self, slot: usize) -> bool {
+        if self.in_doubt() {
+            return false; // who counts is not known
+        }
         let id = self.machines[slot].id;
         let counts = self.register.voters.contains(&id);
         let asynchronous = counts && self.register.sync == 0;
@@ -252,7 +260,7 @@ impl World {
         }
     }
 
-    fn replace_disk(&mut self, slot: usize) {
+    pub(crate) fn replace_disk(&mut self, slot: usize) {
         let id = self.machines[slot].id;
         self.stop(slot, true);
         self.checker.counts.losses += 1;

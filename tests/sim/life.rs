@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use rand::Rng;
-use replicated_store::replication::{Input, Peer};
+use replicated_store::replication::{Addressee, Epoch, Input, Peer};
 
 use super::event::Event;
 use super::network::LEADER;
+use super::shell::NOBODY;
 use super::world::{Operators, World};
 
 /// A connection on which nothing came for this long is closed.
@@ -19,6 +20,7 @@ impl World {
             return;
         }
         self.next_incarnation += 1;
+        let chosen = slot == 0 && self.machines[0].incarnation == 0;
         let (incarnation, now, bug) = (self.next_incarnation, self.now, self.setup.bug);
         let machine = &mut self.machines[slot];
         if let Err(error) = machine.start(incarnation, now, bug) {
@@ -39,6 +41,10 @@ impl World {
             self.at(micros, event);
         }
         self.drive(slot, Input::SetLease(self.setup.lease));
+        if chosen && self.setup.operators != Operators::Plan {
+            let (epoch, ticket, to) = (Epoch(1), NOBODY, Addressee::default());
+            self.drive(slot, Input::Promise { epoch, ticket, to });
+        }
         if self.setup.blocks {
             self.hold_replies(slot);
         }

@@ -20,6 +20,9 @@ impl World {
             .copied()
             .collect();
         let mut ends: Vec<Lsn> = Vec::new();
+        if self.in_doubt() {
+            return Lsn::ZERO;
+        }
         for id in voters {
             if self.lost.contains(&id) || self.is_seeding(id) {
                 return Lsn::ZERO;
@@ -31,11 +34,12 @@ impl World {
         ends.get(1).copied().unwrap_or_default()
     }
 
-    /// Whether a replica has no whole state.
+    /// Whether a replica has no whole state, or not all that it once had.
     pub(crate) fn is_seeding(&self, id: ReplicaId) -> bool {
         let machine = self.machines.iter().find(|machine| machine.id == id);
         let process = machine.and_then(|machine| machine.process.as_ref());
-        process.is_some_and(|process| !process.is_whole())
+        let seeding = process.is_some_and(|process| !process.is_whole());
+        seeding || machine.is_some_and(Machine::is_short)
     }
 
     /// The replica that answers as leader of the register's epoch.

@@ -16,6 +16,7 @@ use replicated_store::store::{Store, StoreOptions};
 use super::bug::Bug;
 use super::clock::LocalClock;
 use super::cluster::Pod;
+use super::fates::Image;
 use super::node::{Engine, Process, Shadow, Tip};
 use super::reads::Connection;
 
@@ -42,6 +43,9 @@ pub(crate) struct Machine {
     replacement: Shadow,
     /// What this machine has said to be durable.
     pub(crate) told: Lsn,
+    /// What it had said so of before its disk was put back.
+    pub(crate) had: Lsn,
+    pub(crate) saved: Option<Image>,
     /// What its process has shown to anybody.
     pub(crate) shown: Option<Connection>,
 }
@@ -66,6 +70,8 @@ impl Machine {
             shadow: Shadow::from([(Lsn::ZERO, (0, 0))]),
             replacement: Shadow::new(),
             told: Lsn::ZERO,
+            had: Lsn::ZERO,
+            saved: None,
             shown: None,
         }
     }
@@ -240,6 +246,13 @@ impl Machine {
     /// Whether there is a whole state, as far as a process here says.
     pub(crate) fn is_whole(&self) -> bool {
         self.process.as_ref().is_none_or(Process::is_whole)
+    }
+
+    /// The version of the configuration that its disk remembers.
+    pub(crate) fn adopted_version(&self) -> u64 {
+        let process = self.process.as_ref();
+        let adopted = process.map(|it| it.core.adopted_configuration().version);
+        adopted.unwrap_or_else(|| read_adopted(&self.dir).version)
     }
 
     /// The chain of its log at this end of a frame.

@@ -32,11 +32,18 @@ impl Planned {
         match self.bug {
             Bug::IgnoresPrevious => campaign.sets.truncate(1),
             Bug::VoidsLeases => campaign.ended = true,
-            Bug::CountsOldPromises => self.recall(&mut answers),
+            Bug::CountsOldPromises => {
+                self.recall(&mut answers);
+                forget_held(&mut campaign, &mut answers);
+            }
             Bug::QuorumWithoutLeases if copied(&campaign, &answers) => {
                 let promised = ids(&answers);
                 let sets = campaign.sets.iter_mut();
                 sets.for_each(|set| set.voters.retain(|id| promised.contains(id)));
+            }
+            Bug::CountsPutBack => {
+                forget_held(&mut campaign, &mut answers);
+                answers.iter_mut().for_each(|it| it.before = None);
             }
             // What has no state is passed over, whatever its log is.
             Bug::CountsSeeding => {
@@ -44,6 +51,7 @@ impl Planned {
                     .iter_mut()
                     .filter(|it| campaign.barred.contains(&it.id));
                 barred.for_each(|it| it.last = Position::default());
+                forget_held(&mut campaign, &mut answers);
             }
             _ => {}
         }
@@ -66,6 +74,12 @@ impl Planned {
         self.promises.extend(answers.iter().cloned());
         answers.clone_from(&self.promises);
     }
+}
+
+/// What disks are known to have had would give these away.
+fn forget_held(campaign: &mut Campaign, answers: &mut [PromiseAnswer]) {
+    campaign.held.clear();
+    answers.iter_mut().for_each(|it| it.acknowledged.clear());
 }
 
 fn ids(answers: &[PromiseAnswer]) -> BTreeSet<ReplicaId> {

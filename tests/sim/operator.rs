@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, seq::IndexedRandom};
 use replicated_store::api::ReplicatedStoreStatus;
+use replicated_store::operator::view::Held;
 use replicated_store::replication::admin::{PromiseAnswer, ReplicaStatus, Role};
 use replicated_store::replication::{Configuration, Epoch, ReplicaId, VoterSet};
 
@@ -113,6 +114,8 @@ pub(crate) trait Operator {
     fn swapped(&mut self, _to: Configuration) {}
     /// Its process ends, and another one starts.
     fn forget(&mut self) {}
+    /// A disk is known to have had this.
+    fn note(&mut self, _id: ReplicaId, _held: Held) {}
 }
 
 /// `N - min(L, W) + 1`, or `N - L + 1` where nothing is synchronous.

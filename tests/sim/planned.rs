@@ -97,7 +97,11 @@ impl Planned {
             pods: reading.pods.clone(),
             known: observe::known(&reading.object),
             workload: reading.workload.clone(),
-            volumes: reading.volumes.clone(),
+            volumes: if self.bug == Bug::RecoversFromSome {
+                BTreeSet::new()
+            } else {
+                reading.volumes.clone()
+            },
             held: BTreeMap::new(),
             drawn: StoreId(1),
             since_campaign: since(self.campaigned),
@@ -379,6 +383,10 @@ impl Operator for Planned {
         if let Some(view) = &mut self.view {
             view.register = Some(to);
         }
+    }
+
+    fn note(&mut self, id: ReplicaId, held: Held) {
+        self.hold(id, held);
     }
 
     fn forget(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::bug::Bug;
 use super::faults::Menu;
-use super::run::{blocking, mixed, planned, restless, run, setting, setup};
+use super::run::{blocking, fateful, mixed, planned, restless, run, setting, setup};
 use super::world::Setup;
 
 /// So many seeds are tried at most.
@@ -100,5 +100,8 @@ planted! {
     plans_with_old_promises: CountsOldPromises in planned(restless(3, 1)), from 90;
     plans_as_if_leases_were_void: VoidsLeases in mixed(leased(1)), from 50;
     plans_without_the_set_that_it_replaces: ForgetsReplaced in planned(setup(3, 2, 1)), from 1;
+    counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 1;
+    forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 1;
+    recovers_from_some_volumes: RecoversFromSome in fateful(planned(setup(3, 3, 1))), from 1;
     writes_over_what_others_wrote: SwapsBlindly in late(planned(setup(3, 3, 1))), from 60;
 }

@@ -217,6 +217,29 @@ fn planned_and_restless() {
     run_all("planned_and_restless", planned(restless(3, 1)));
 }
 
+/// Registers, objects and volumes that go back, or away.
+pub(crate) fn fateful(setup: Setup) -> Setup {
+    let menu = Menu {
+        fates: 16,
+        pause_us: 900_000,
+        ..setup.menu
+    };
+    Setup { menu, ..setup }
+}
+
+#[test]
+fn planned_with_fates() {
+    run_all("planned_with_fates", fateful(planned(setup(3, 3, 1))));
+}
+
+#[test]
+fn planned_with_fates_of_four() {
+    run_all(
+        "planned_with_fates_of_four",
+        fateful(planned(setup(4, 3, 2))),
+    );
+}
+
 #[test]
 fn planned_beside_an_erratic_one() {
     run_all("planned_beside", mixed(setup(3, 3, 1)));

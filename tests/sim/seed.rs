@@ -9,7 +9,7 @@ use super::network::Seed;
 use super::node::{Engine, Job, Process};
 
 /// Another state with the same contents.
-fn copy(engine: &Engine) -> Engine {
+pub(crate) fn copy(engine: &Engine) -> Engine {
     let meta = engine.meta().expect("memory does not fail");
     let entries = engine.range(meta.generation, b"");
     let entries: Vec<_> = entries

@@ -15,7 +15,7 @@ use super::network::Packet;
 use super::node::{Job, Out, Process, Stream, Tip};
 
 /// Ticket of a promise that only a planted mistake asks for.
-const NOBODY: u64 = u64::MAX;
+pub(crate) const NOBODY: u64 = u64::MAX;
 
 impl Process {
     /// Tells the core what happened at local time `now`, and carries its effects out.

@@ -110,8 +110,10 @@ impl Process {
                 self.drive_core(Input::Saved(hard));
             }
             Job::Adopt(configuration) => {
-                let saved = write_adopted(&self.dir, &configuration);
-                saved.map_err(|_| LogError::Poisoned)?;
+                if !matches!(self.bug, Bug::ForgetsPromise | Bug::ForgetsAdopted) {
+                    let saved = write_adopted(&self.dir, &configuration);
+                    saved.map_err(|_| LogError::Poisoned)?;
+                }
                 self.drive_core(Input::Adopted(configuration));
             }
             Job::Beat => {

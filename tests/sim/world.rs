@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use replicated_store::replication::{Configuration, Epoch, HardState, Input, ReplicaId};
+use replicated_store::replication::{Configuration, Epoch, Input, ReplicaId};
 
 use super::bug::Bug;
 use super::check::Checker;
@@ -16,7 +16,7 @@ use super::cluster::Cluster;
 use super::desk::Desk;
 use super::event::Event;
 use super::faults::Menu;
-use super::machine::{Machine, write_hard};
+use super::machine::Machine;
 use super::network::Network;
 use super::reads::{Connection, READERS};
 
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// Of version 0 while there is none.
     pub(crate) register: Configuration,
+    /// All that it ever held.
+    pub(crate) registers: Vec<Configuration>,
     pub(crate) cluster: Cluster,
     /// Replicas whose disks are gone.
     pub(crate) lost: BTreeSet<ReplicaId>,
@@ -92,14 +94,6 @@ impl World {
                 machine
             })
             .collect();
-        if setup.operators != Operators::Plan {
-            // It was chosen, so it has promised.
-            let promised = HardState {
-                promised: Epoch(1),
-                ..HardState::default()
-            };
-            write_hard(&machines[0].dir, promised).expect("a new disk");
-        }
         let desks = (0..2).map(|it| Desk::new(it, &setup, &mut rng)).collect();
         let mut world = Self {
             rng,
@@ -111,6 +105,7 @@ impl World {
             machines,
             network: Network::default(),
             register: first_register(&setup),
+            registers: Vec::new(),
             cluster: Cluster::new(&setup),
             lost: BTreeSet::new(),
             desks,
