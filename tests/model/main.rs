@@ -12,17 +12,22 @@
 //! | --- | --- |
 //! | replicas | one to four voters with `k` of 0, 1 or 2, and learners |
 //! | dear | one or two promotions, a write, a crash, a change of voters or of `k`, a disk that is lost, ... : what [`SCOPES`] and the table of mistakes say |
-//! | states | 4.8 million in 33 scopes, each to its end; as many mistakes as the table has, most within some thousands; a million more on walks at random through larger scopes |
+//! | states | 11 million in 57 scopes, each to its end; as many mistakes as the table has, most within some thousands; a million more on walks at random through larger scopes |
 //! | time | about a minute on two cores, the same states each time |
 //!
 //! Above that of a model that only follows the text there are here: the source as it is shipped;
 //! seeds, with the log that a leader has freed, flushes, and states that are half copied; a register
 //! that was restored from a backup; clocks that run at different rates within the bound, and leases
-//! as each of them counts; switchovers; disks that are written late, in either order.
+//! as each of them counts; switchovers; disks that are written late, in either order;
+//! seeds that go on under another leader; disks that are put back to an earlier copy of themselves,
+//! copied to another place, or another store's; a register that is deleted, or goes back over restarts;
+//! requests that are delivered to the wrong replica. Operators do then what the shipped one does: they
+//! note what each disk is known to have had, and recover the register from what all disks remember.
 //!
-//! What is not there: records that differ in size, frames that are damaged, the store. A register
-//! that is a change of voters behind is noticed by the version that a replica has adopted, which a
-//! restart forgets: so scopes with both have no crashes.
+//! What is not there: records that differ in size, frames that are damaged, the store. What operators
+//! note is exact, no campaign lasts as long as it takes to put a disk back or to start a copy, and
+//! whoever may have adopted a later register is heard: the protocol's text says what else may happen.
+//! No scope has a register that is deleted *and* a disk put back to before a promise that only it made.
 //!
 //! That each scope comes to what it is about is looked at, too: see [`reached`].
 //!
