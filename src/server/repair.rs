@@ -111,7 +111,7 @@ fn accept(dir: &DataDir) -> anyhow::Result<bool> {
         let mut parts = recover::look(dir, &settings)?;
         if let Some(trouble) = parts.trouble.take() {
             println!("wrong: {trouble}");
-            mend(dir, parts, trouble)?;
+            mend(dir, parts, &trouble)?;
             continue;
         }
         let damages = verified(&parts)?;
@@ -139,7 +139,7 @@ fn accept(dir: &DataDir) -> anyhow::Result<bool> {
     anyhow::bail!("there is still something wrong after {ROUNDS} repairs: nothing more is tried")
 }
 
-fn mend(dir: &DataDir, parts: Parts, trouble: Trouble) -> anyhow::Result<()> {
+fn mend(dir: &DataDir, parts: Parts, trouble: &Trouble) -> anyhow::Result<()> {
     let settings = Settings::default();
     let why = trouble.to_string();
     let state = parts.state.as_ref().ok();
@@ -174,7 +174,7 @@ fn mend(dir: &DataDir, parts: Parts, trouble: Trouble) -> anyhow::Result<()> {
             dir.forget(&format!("what it had acknowledged: {why}"))?;
             println!(
                 "{}",
-                salvage::state(dir, &settings, &log, Some(flushed), &why)?
+                salvage::state(dir, &settings, &log, Some(*flushed), &why)?
             );
             Ok(())
         }

@@ -45,7 +45,7 @@ const HARMS: [(&str, Harm); 6] = [
     ("deleted", |path, _, _| fs::remove_file(path).unwrap()),
     ("emptied", |path, _, _| fs::write(path, b"").unwrap()),
     ("replaced", |path, _, _| {
-        fs::write(path, b"something else").unwrap()
+        fs::write(path, b"something else").unwrap();
     }),
     ("cut to half", |path, bytes, end| {
         fs::write(path, &bytes[..end / 2]).unwrap();

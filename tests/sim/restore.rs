@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use replicated_store::api::ReplicatedStoreStatus;
 use replicated_store::replication::{Configuration, Lsn};
 
 use super::event::Event;
@@ -125,7 +126,7 @@ fn a_register_that_is_gone_is_recovered() {
         store.world.restore(Configuration::default());
         if number % 2 == 0 {
             // The object was deleted, and made again.
-            store.world.report(Default::default());
+            store.world.report(ReplicatedStoreStatus::default());
         }
         if number % 4 < 2 {
             store.restart_all();

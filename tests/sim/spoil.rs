@@ -1,10 +1,11 @@
 //! Planted mistakes that change what the core is told.
 
 use replicated_store::replication::message::Message;
-use replicated_store::replication::{Effect, Input, Lsn, Peer, ReplicaId};
+use replicated_store::replication::{Addressee, Effect, Input, Lsn, Peer, ReplicaId};
 
 use super::bug::Bug;
 use super::node::Process;
+use super::shell::NOBODY;
 
 impl Process {
     /// The input as a planted mistake lets it through, or not at all.
@@ -21,6 +22,22 @@ impl Process {
             {
                 self.answer_promise(ticket, true, self.core.promised(), &[]);
                 None
+            }
+            // Only the process that promised an epoch begins it: it takes itself for that one.
+            (Bug::BeginsTwice, Input::Configure(to))
+                if to.leader == Some(self.id)
+                    && self.core.leading().is_none()
+                    && self.core.view().hard.begun < to.epoch
+                    && self.core.promised() == to.epoch =>
+            {
+                let (epoch, ticket, nobody) = (to.epoch, NOBODY, Addressee::default());
+                let promise = Input::Promise {
+                    epoch,
+                    ticket,
+                    to: nobody,
+                };
+                self.drive_core(promise);
+                Some(Input::Configure(to))
             }
             (_, Input::Received(peer, message)) => {
                 let message = self.spoil_message(message);
