@@ -30,7 +30,9 @@ use super::register;
 use super::validate::ValidatedStore;
 use super::view::{PodView, View};
 use crate::api::{LastFailover, ReplicatedStore, ReplicatedStoreStatus, labels};
-use crate::replication::admin::{Assignment, PromiseAnswer, PromiseRequest, SwitchoverRequest};
+use crate::replication::admin::{
+    Assignment, ClaimRequest, PromiseAnswer, PromiseRequest, SwitchoverRequest,
+};
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// How long voters may take to promise once enough have.
@@ -348,6 +350,35 @@ pub async fn tell(context: &Context, key: &StoreKey, view: &View, follow: &Follo
             .unwrap_or(false)
     });
     join_all(told).await.into_iter().all(|taken| taken)
+}
+
+/// Tells replicas to which claims their disks belong; one whose disk is a copy takes another id by that.
+/// Whoever does not hear it is told again the next time.
+pub async fn bind(context: &Context, key: &StoreKey, view: &View, follow: &Follow) {
+    let unbound = follow
+        .bind
+        .iter()
+        .filter_map(|ordinal| view.pods.get(ordinal));
+    let told = unbound.map(|pod| async move {
+        let (Some(status), Some(address), Some(claim)) = (pod.speaks(), address(pod), &pod.claim)
+        else {
+            return;
+        };
+        let request = ClaimRequest {
+            id: status.id,
+            claim: claim.clone(),
+            copy: pod.copy,
+        };
+        if pod.copy {
+            tracing::warn!(store = %key, pod = pod.name, "its volume is a copy of another claim's: it gets an id of its own");
+        }
+        let told = tokio::time::timeout(TELL_TIMEOUT, context.admin.claim(address, request)).await;
+        if let Ok(Err(error)) = told {
+            // One of an earlier release does not know what that is.
+            tracing::debug!(store = %key, pod = pod.name, %error, "does not take its claim");
+        }
+    });
+    join_all(told).await;
 }
 
 async fn tell_one(

@@ -104,6 +104,8 @@ pub struct Memory {
 struct StoreMemory {
     told: BTreeMap<u32, Telling>,
     held: BTreeMap<ReplicaId, Held>,
+    /// UIDs of the claims of Pods, by the Pods' UIDs.
+    claims: BTreeMap<String, String>,
     applied: BTreeMap<ChildKey, Applied>,
     campaign: Option<Instant>,
     switchover: Option<Instant>,
@@ -195,6 +197,24 @@ impl Memory {
             }
             memory.held.clone()
         })
+    }
+
+    /// Fills in which claims the Pods have, which is for good; says whether one of them is not known yet.
+    pub fn recall_claims(&self, store: &StoreKey, pods: &mut BTreeMap<u32, PodView>) -> bool {
+        self.with(store, |memory| {
+            for pod in pods.values_mut() {
+                pod.claim = memory.claims.get(&pod.uid).cloned();
+            }
+            pods.values().any(|pod| pod.claim.is_none())
+        })
+    }
+
+    /// Notes which claims the Pods have.
+    pub fn note_claims(&self, store: &StoreKey, pods: &BTreeMap<u32, PodView>) {
+        let known = pods
+            .values()
+            .filter_map(|pod| Some((pod.uid.clone(), pod.claim.clone()?)));
+        self.with(store, |memory| memory.claims = known.collect());
     }
 
     /// What replicas were told, by ordinal.

@@ -76,6 +76,7 @@ pub async fn view(
         known: known(object),
         workload: workload.as_ref().map(describe_workload),
         volumes: BTreeSet::new(),
+        claims: BTreeSet::new(),
         held: BTreeMap::new(),
         drawn: StoreId(rand::random()),
         since_campaign: context.memory.since_campaign(key),
@@ -83,23 +84,49 @@ pub async fn view(
         doubts: BTreeMap::new(),
         told: BTreeMap::new(),
     };
+    hear(context, key, &mut view);
+    let unknown = context.memory.recall_claims(key, &mut view.pods);
+    let elsewhere = || view.pods.values().any(|pod| pod.elsewhere().is_some());
+    let mut claims = None;
+    if unknown || elsewhere() {
+        match list_claims(context, key).await {
+            Ok(found) => {
+                take_claims(&key.name, &found, &mut view);
+                context.memory.note_claims(key, &view.pods);
+                claims = Some(found);
+            }
+            // A lead may hang on the rest.
+            Err(error) => {
+                tracing::warn!(store = %key, %error, "whose the volumes are is not known");
+            }
+        }
+    }
     listen(context, key, object, &mut view);
     let unsettled = match &view.register {
         None => true,
         Some(register) => recovery::behind(&view, register).is_some(),
     };
     if unsettled {
-        view.volumes = volumes(context, key).await?;
+        let found = match claims {
+            Some(found) => found,
+            None => list_claims(context, key).await?,
+        };
+        view.volumes = volumes(&key.name, &found);
     }
     Ok(view)
 }
 
-/// Takes in what replicas have said since, and what they were told.
-pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
+fn hear(context: &Context, key: &StoreKey, view: &mut View) {
     let mut heard = context.supervisor.heard(key);
     for (ordinal, pod) in &mut view.pods {
         pod.heard = heard.remove(ordinal);
     }
+}
+
+/// Takes in what replicas have said since, and what they were told.
+pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
+    hear(context, key, view);
+    view.mark_copies();
     view.told = context.memory.told(key);
     view.held = context.memory.held(key, held(object), &view.pods);
     view.lost = view::lost(
@@ -219,6 +246,8 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
         leader_port: spec.is_some_and(has_leader_port),
         terminated: terminated(pod),
         problem: problem(pod),
+        claim: None,
+        copy: false,
         heard: None::<Heard>,
     }
 }
@@ -301,26 +330,46 @@ fn describe_workload(set: &StatefulSet) -> Workload {
     }
 }
 
+async fn list_claims(
+    context: &Context,
+    key: &StoreKey,
+) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &key.namespace);
+    let all = ListParams::default();
+    let listed = api.list(&all);
+    let list = request(|| format!("listing the volumes of {key}"), listed).await?;
+    Ok(list.items)
+}
+
+/// The number of the Pod that a claim belongs to, by its name.
+fn claimant(store: &str, claim: &PersistentVolumeClaim) -> Option<u32> {
+    let name = claim.name_any();
+    ordinal(store, name.strip_prefix(build::DATA)?.strip_prefix('-')?)
+}
+
+/// Notes which claim each Pod has, and which there are.
+fn take_claims(store: &str, claims: &[PersistentVolumeClaim], view: &mut View) {
+    view.claims = claims.iter().filter_map(ResourceExt::uid).collect();
+    for claim in claims {
+        let ordinal = claimant(store, claim);
+        if let Some(pod) = ordinal.and_then(|it| view.pods.get_mut(&it)) {
+            pod.claim = claim.uid();
+        }
+    }
+}
+
 /// Ordinals that have a volume which may hold data: by the claims' names alone, as those that were made
 /// by hand, or restored, have neither our labels nor an age that tells anything. One that was never
 /// bound holds nothing.
-async fn volumes(context: &Context, key: &StoreKey) -> Result<BTreeSet<u32>, Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &key.namespace);
-    let list = request(
-        || format!("listing the volumes of {key}"),
-        api.list(&ListParams::default()),
-    )
-    .await?;
-    let held = list.items.iter().filter_map(|claim| {
-        let name = claim.name_any();
-        let pod = name.strip_prefix(build::DATA)?.strip_prefix('-')?;
+fn volumes(store: &str, claims: &[PersistentVolumeClaim]) -> BTreeSet<u32> {
+    let held = claims.iter().filter_map(|claim| {
         let bound = claim
             .spec
             .as_ref()
             .is_some_and(|spec| spec.volume_name.is_some());
-        ordinal(&key.name, pod).filter(|_| bound)
+        claimant(store, claim).filter(|_| bound)
     });
-    Ok(held.collect())
+    held.collect()
 }
 
 #[cfg(test)]

@@ -106,9 +106,10 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         }
     };
     let follow = follow::follow(&view);
-    let (taken, relabelled) = tokio::join!(
+    let (taken, relabelled, ()) = tokio::join!(
         apply::tell(context, key, &view, &follow),
-        apply::relabel(context, key, &view, &follow)
+        apply::relabel(context, key, &view, &follow),
+        apply::bind(context, key, &view, &follow)
     );
     relabelled?;
     let applied = kubernetes(context, key, &view, &follow).await;

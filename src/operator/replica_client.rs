@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::replication::admin::{
-    Assignment, ProcessStatus, PromiseAnswer, PromiseRequest, ReplicaStatus, SwitchoverRequest,
+    Assignment, ClaimRequest, ProcessStatus, PromiseAnswer, PromiseRequest, ReplicaStatus,
+    SwitchoverRequest,
 };
 
 /// A replica in the same cluster accepts a connection at once, or its Pod is not there.
@@ -80,6 +81,9 @@ pub trait ReplicaAdmin: Send + Sync + 'static {
         assignment: &'a Assignment,
     ) -> BoxFuture<'a, Result<(), CallError>>;
 
+    /// Tells to which claim a disk belongs.
+    fn claim(&self, at: SocketAddr, request: ClaimRequest) -> BoxFuture<'_, Result<(), CallError>>;
+
     /// Asks a leader to make room; it answers once it has promised, or that it leads on.
     fn switchover(
         &self,
@@ -119,6 +123,14 @@ impl ReplicaAdmin for HttpAdmin {
         Box::pin(async move {
             let body = json(assignment)?;
             bounded(CALL_TIMEOUT, call(at, Method::PUT, "/configuration", body)).await?;
+            Ok(())
+        })
+    }
+
+    fn claim(&self, at: SocketAddr, request: ClaimRequest) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async move {
+            let body = json(&request)?;
+            bounded(CALL_TIMEOUT, call(at, Method::POST, "/claim", body)).await?;
             Ok(())
         })
     }

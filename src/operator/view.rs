@@ -33,6 +33,9 @@ pub struct View {
     /// Ordinals whose volumes may hold data, whoever made them and whenever, beyond those that are
     /// wanted, too. Looked at only where the register is gone or behind.
     pub volumes: BTreeSet<u32>,
+    /// UIDs of the claims that there are, whoever uses them; looked up only where a replica says that it
+    /// belongs to another one than its own.
+    pub claims: BTreeSet<String>,
     /// The most that each replica is known to have had on disk.
     pub held: BTreeMap<ReplicaId, Held>,
     /// The id of this store, if it is about to be born.
@@ -129,6 +132,11 @@ pub struct PodView {
     pub terminated: bool,
     /// What keeps it from running, for people; empty if nothing does.
     pub problem: String,
+    /// UID of its claim, once that was looked up.
+    pub claim: Option<String>,
+    /// Whether its disk is a copy of one that belongs to another claim, which is there: nothing that its
+    /// replica says counts until it has an id of its own.
+    pub copy: bool,
     /// What was last heard from its replica.
     pub heard: Option<Heard>,
 }
@@ -187,8 +195,20 @@ impl PodView {
 
     /// The replica's words, if they are of now.
     pub fn live(&self) -> Option<&ReplicaStatus> {
+        self.speaks().filter(|_| !self.copy)
+    }
+
+    /// The same, also of a copy.
+    pub fn speaks(&self) -> Option<&ReplicaStatus> {
         let heard = self.heard.as_ref().filter(|heard| heard.connected)?;
         Some(&heard.status)
+    }
+
+    /// The claim that its disk belongs to, as far as the replica knows, where that is not the Pod's.
+    pub fn elsewhere(&self) -> Option<&String> {
+        let own = self.claim.as_ref()?;
+        let told = self.speaks()?.claim.as_ref()?;
+        (told != own).then_some(told)
     }
 
     /// What the words of its replica say of logs that are on disk: of its own, and a leader's of its
@@ -273,6 +293,17 @@ impl View {
 }
 
 impl View {
+    /// Marks the replicas whose disks are copies. A disk remembers its claim, and a copy of it the same one: if
+    /// that is still there, whoever uses it is who the other pretends to be. If it is not, the volume was moved,
+    /// or restored under a new claim. Until that is looked up, nothing counts.
+    pub fn mark_copies(&mut self) {
+        let claims = &self.claims;
+        for pod in self.pods.values_mut() {
+            let there = |told: &String| claims.is_empty() || claims.contains(told);
+            pod.copy = pod.elsewhere().is_some_and(there);
+        }
+    }
+
     /// How long this has looked wrong; `None` if it does not.
     pub fn doubted(&self, doubt: Doubt) -> Option<Duration> {
         self.doubts.get(&doubt).copied()

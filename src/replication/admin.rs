@@ -169,6 +169,18 @@ impl PromiseRequest {
     }
 }
 
+/// Tells a replica to which claim its disk belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRequest {
+    /// Whom it is meant for.
+    pub id: ReplicaId,
+    /// UID of the claim.
+    pub claim: String,
+    /// Its disk is a copy of another one, which is still there: it is to take an id of its own.
+    #[serde(default)]
+    pub copy: bool,
+}
+
 /// The answer to a [`PromiseRequest`], given once the promise is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -190,6 +202,9 @@ pub struct PromiseAnswer {
     /// A leader: what it knows its followers to have had on disk.
     #[serde(default)]
     pub acknowledged: Vec<Acknowledged>,
+    /// Its log was damaged, and it may have acknowledged more than it has.
+    #[serde(default)]
+    pub forgotten: bool,
     /// Leases to leaders of lower epochs that may still run.
     #[serde(default)]
     pub leases: Vec<LeaseLeft>,
@@ -358,10 +373,13 @@ pub struct ReplicaStatus {
     /// Its state on disk is not what was written: once it follows, it fetches it anew.
     #[serde(default)]
     pub damaged: bool,
-    /// It has lost something of what it had promised or acknowledged: it may not vote before a leader has told
-    /// it everything.
+    /// Its log was damaged, and it may have acknowledged more than it has: its promise does not count before it
+    /// has all that a leader has.
     #[serde(default)]
     pub forgotten: bool,
+    /// UID of the claim that its disk belongs to, if it was told: a copy of the disk says the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// [`Assignment::stamp`] of what it was told last, 0 if nothing since the start. An older one
     /// that comes late takes the place of a newer one, and only this shows it.
     #[serde(default)]

@@ -17,15 +17,15 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::inner::Progress;
+use super::inner::{Job, Progress};
 use super::metrics;
 use super::node::Node;
 use super::state::{memory_budget, set_budget};
 use super::status::{readiness, status};
 use crate::command::Stats;
 use crate::replication::admin::{
-    Assignment, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings, Shortfall,
-    SwitchoverRequest,
+    Assignment, ClaimRequest, Digest, PromiseRequest, ReplicaState, ReplicaStatus, Settings,
+    Shortfall, SwitchoverRequest,
 };
 use crate::replication::{Addressee, Input};
 use crate::server::clients::Clients;
@@ -45,6 +45,9 @@ pub(super) fn stream_beat(lease: Duration) -> Duration {
 const PROMISE_DEADLINE: Duration = Duration::from_secs(10);
 /// A digest reads the whole state.
 const DIGEST_DEADLINE: Duration = Duration::from_mins(5);
+
+/// A UID is 36 characters long.
+const MAX_CLAIM: usize = 128;
 
 /// What the handlers work with.
 pub(super) struct Admin {
@@ -80,6 +83,7 @@ pub(super) async fn serve(
         .route("/status/stream", get(stream))
         .route("/configuration", get(configuration).put(configure))
         .route("/promise", post(promise))
+        .route("/claim", post(claim))
         .route("/switchover", post(switchover))
         .route("/digest", get(digest))
         .route(
@@ -300,6 +304,32 @@ async fn promise(State(admin): Shared, Json(request): Json<PromiseRequest>) -> R
         )
             .into_response(),
     }
+}
+
+/// Learns to which claim its disk belongs, or that the disk is a copy of another one.
+async fn claim(State(admin): Shared, Json(request): Json<ClaimRequest>) -> Response {
+    if let Some(refusal) = admin.independent() {
+        return refusal;
+    }
+    let ClaimRequest { id, claim, copy } = request;
+    let node = &admin.node;
+    if id != node.id {
+        let reason = format!("this is replica {}, not {id}\n", node.id);
+        return (StatusCode::CONFLICT, reason).into_response();
+    }
+    if claim.is_empty() || claim.len() > MAX_CLAIM {
+        let reason = format!("the UID of a claim has 1 to {MAX_CLAIM} bytes\n");
+        return (StatusCode::BAD_REQUEST, reason).into_response();
+    }
+    let job = if copy {
+        Job::Renew(format!(
+            "its disk is a copy of the one of another claim, and now belongs to claim {claim}"
+        ))
+    } else {
+        Job::Bind(claim)
+    };
+    node.with(|inner| node.enqueue(inner, job));
+    StatusCode::ACCEPTED.into_response()
 }
 
 /// Holds client commands, and promises once the target has everything.

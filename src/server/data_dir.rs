@@ -9,7 +9,9 @@
 //! current              name of the state directory in use
 //! seeding              there from before the log is thrown away for a seed until that is installed
 //! damaged              what is wrong with the current state, if that is known
-//! forgotten            what this replica has promised or acknowledged and does not know any more
+//! forgotten            what this replica has acknowledged and does not have any more
+//! claim                UID of the PersistentVolumeClaim that it belongs to
+//! renewal              why this replica is to take another id, until it has
 //! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
 //! watermark            how far the log was durable: what is missing there is told by it
@@ -23,6 +25,7 @@
 
 mod aside;
 mod hard;
+mod identity;
 mod listing;
 mod notes;
 mod small;
@@ -44,7 +47,7 @@ use aside::Aside;
 use hard::HardFiles;
 
 /// Every name of the data directory's own.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "identity",
     "hard",
     "adopted",
@@ -53,6 +56,8 @@ const NAMES: [&str; 9] = [
     "seeding",
     "damaged",
     "forgotten",
+    "claim",
+    "renewal",
     "scrubbed",
 ];
 /// Files of others in it that belong to a part of the replica.
@@ -85,11 +90,6 @@ pub(super) enum DataDirError {
     Missing(PathBuf),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    id: ReplicaId,
-}
-
 /// What this disk remembers of the store that it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Adopted {
@@ -117,6 +117,8 @@ pub(super) struct DataDir {
     id: ReplicaId,
     hard: Mutex<Option<HardFiles>>,
     found: HardState,
+    /// Why it does not know any more what it has promised.
+    unknown_promises: Option<String>,
     forgotten: AtomicBool,
     /// Whether somebody has used it before.
     used: bool,
@@ -125,6 +127,11 @@ pub(super) struct DataDir {
     /// What was not as it should be, and what became of it.
     notes: Mutex<Vec<String>>,
     _lock: DirLock,
+}
+
+/// Whether this is a file of a seed under way, not copied to its end.
+pub(super) fn is_partial(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it == "part")
 }
 
 impl DataDir {
@@ -159,6 +166,7 @@ impl DataDir {
             id: ReplicaId(0),
             hard: Mutex::new(None),
             found: HardState::default(),
+            unknown_promises: None,
             forgotten: AtomicBool::new(false),
             used: false,
             current: Mutex::new(None),
@@ -206,75 +214,23 @@ impl DataDir {
             }
         }
         for state in self.state_dirs()? {
+            for name in self.entries(&state)? {
+                let path = format!("{state}/{name}");
+                if name != "tables" && self.path.join(&path).is_dir() {
+                    self.set_aside(&path, "it is a directory in the place of a file")?;
+                }
+            }
             let tables = format!("{state}/tables");
             for name in self.entries(&tables)? {
                 let path = format!("{tables}/{name}");
-                if name.parse::<u64>().is_err() || !self.path.join(&path).is_file() {
+                let part = is_partial(&name);
+                let table = part || name.parse::<u64>().is_ok();
+                if !table || !self.path.join(&path).is_file() {
                     self.set_aside(&path, "it is no table")?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// Identity and hard state: an identity is there only after the files of the hard state are.
-    fn open_identity(&mut self, fresh_id: impl FnOnce() -> ReplicaId) -> Result<(), DataDirError> {
-        let identity = self.read_identity()?;
-        let others = ["log", "current", "current.copy"];
-        let used = identity.is_some() || others.iter().any(|name| self.path.join(name).exists());
-        self.used = used;
-        let known = identity.as_ref().map(|identity| identity.id);
-        let found = hard::read(&*self.disk, known);
-        let found = found.map_err(|source| self.io("reading the hard state", source))?;
-        self.id = known.or(found.id).unwrap_or_else(fresh_id);
-        let mut forgotten = self.read::<String>("forgotten")?;
-        if let (true, Some(why)) = (used, &found.lost) {
-            let text = format!("what it has promised is not known any more: {why}");
-            self.note(text.clone());
-            if forgotten.is_none() {
-                self.write("forgotten", &text)?;
-            }
-            forgotten.get_or_insert(text);
-        } else if let Some(why) = &found.worn {
-            self.note(format!("hard is written again from its second copy: {why}"));
-        }
-        self.forgotten.store(forgotten.is_some(), Ordering::Release);
-        self.found = found.state;
-        if self.access == Access::Use {
-            let files = HardFiles::open(&*self.disk, self.id, &found);
-            let files = files.map_err(|source| self.io("saving the hard state", source))?;
-            *self.hard.lock() = Some(files);
-        }
-        if known.is_none() {
-            if used {
-                let same = if found.id.is_some() { "its" } else { "another" };
-                self.note(format!(
-                    "identity is missing: this replica goes on with {same} id {}",
-                    self.id
-                ));
-            }
-            self.write("identity", &Identity { id: self.id })?;
-        }
-        Ok(())
-    }
-
-    /// Of two identities that differ, the hard state knows which one is its owner's.
-    fn read_identity(&self) -> Result<Option<Identity>, DataDirError> {
-        let parsed = |content: &[u8]| serde_json::from_slice::<Identity>(content).ok();
-        if let Twice::Found {
-            other: Some(other), ..
-        } = self.read_raw("identity")?
-            && let Some(other) = parsed(&other)
-        {
-            let found = hard::read(&*self.disk, None);
-            let found = found.map_err(|source| self.io("reading the hard state", source))?;
-            if found.id == Some(other.id) {
-                self.note("identity is another replica's, and written again".to_owned());
-                self.write("identity", &other)?;
-                return Ok(Some(other));
-            }
-        }
-        self.read("identity")
     }
 
     /// The state that `current` names, as far as that is there.
@@ -358,8 +314,8 @@ impl DataDir {
         self.hard.lock().as_mut().map_or(Ok(()), f)
     }
 
-    /// Whether this replica has lost what it had promised, or acknowledged: it may not vote until it is
-    /// told anew.
+    /// Whether this replica may have acknowledged more than it has: its promise does not count until it has all
+    /// that a leader has.
     pub(super) fn forgotten(&self) -> bool {
         self.forgotten.load(Ordering::Acquire)
     }

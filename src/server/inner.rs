@@ -40,6 +40,10 @@ pub(super) enum Job {
     Rotate,
     /// What was forgotten was told anew.
     Remember,
+    /// The disk belongs to this claim.
+    Bind(String),
+    /// The disk is a copy of another one: the process ends, and the next one has another id.
+    Renew(String),
     Reset {
         at: Lsn,
         history: EpochHistory,
@@ -171,6 +175,8 @@ pub(super) struct Inner {
     pub(super) damage: Option<String>,
     /// There is no other replica.
     pub(super) alone: bool,
+    /// UID of the claim that the disk belongs to.
+    pub(super) claim: Option<String>,
     /// It is noted on the disk that this replica has forgotten something.
     pub(super) forgotten: bool,
     /// Where the log is damaged.

@@ -31,6 +31,7 @@ impl Node {
             last: view.last,
             cut: view.hard.cut,
             acknowledged: acknowledged(inner, &view),
+            forgotten: inner.core.forgotten(),
             leases: leases.collect(),
         }));
         self.changed();

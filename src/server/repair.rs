@@ -38,7 +38,10 @@ pub fn repair(options: &RepairOptions) -> anyhow::Result<bool> {
         Access::Look
     };
     let fresh = || ReplicaId(rand::random());
-    let dir = DataDir::open(&options.data_dir, access, fresh)?;
+    let mut dir = DataDir::open(&options.data_dir, access, fresh)?;
+    if options.accept_loss {
+        dir.settle_promises(false, fresh)?;
+    }
     let result = if options.accept_loss {
         accept(&dir)
     } else {

@@ -54,7 +54,9 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     settings.max_memory = options.max_memory.unwrap_or(settings.max_memory);
     let budget = memory_budget(&settings);
     let fresh = || ReplicaId(rand::random());
-    let dir = Arc::new(DataDir::open(&options.data_dir, Access::Use, fresh)?);
+    let mut dir = DataDir::open(&options.data_dir, Access::Use, fresh)?;
+    dir.settle_promises(options.standalone, fresh)?;
+    let dir = Arc::new(dir);
     let mode = if options.standalone {
         Mode::Alone
     } else {
@@ -77,7 +79,9 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
         memory_budget: budget,
         divergent: divergent::newest(dir.path())?,
         names: dir.adopted()?.names,
+        claim: dir.claim()?,
         damage: opened.damage,
+        message: opened.message,
         alone: options.standalone,
         log: opened.reader.clone(),
         clock: Arc::clone(&clock),

@@ -48,6 +48,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             fenced: inner.gate.fenced,
             damaged: inner.damage.is_some(),
             forgotten: inner.core.forgotten(),
+            claim: inner.claim.clone(),
             stamp: Some(inner.stamp),
             divergent: inner.divergent.clone(),
             leader: view.leader,

@@ -181,6 +181,16 @@ impl Writer {
                 Ok(())
             }
             Job::Remember => Ok(self.dir.remember()?),
+            Job::Bind(claim) => {
+                self.dir.bind(&claim)?;
+                node.with(|inner| inner.claim = Some(claim));
+                node.changed();
+                Ok(())
+            }
+            Job::Renew(why) => {
+                self.dir.renew(&why)?;
+                anyhow::bail!("{why}: the replica starts again under an id of its own")
+            }
             Job::Reset {
                 at,
                 history,

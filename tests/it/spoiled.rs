@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use replicated_store::replication::ReplicaId;
 use replicated_store::replication::admin::Settings;
 use replicated_store::resp::reply::Reply;
 
@@ -42,7 +43,10 @@ impl Spoil {
         let content = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();
         fs::write(file, content).unwrap();
-        let len = fs::metadata(file).unwrap().len();
+        // Segments of the log are as long as they may become; what counts is what is written.
+        let written = fs::read(file).unwrap();
+        let len = written.iter().rposition(|byte| *byte != 0);
+        let len = len.map_or(0, |at| at as u64 + 1);
         let cut = |len| {
             let file = fs::OpenOptions::new().write(true).open(file).unwrap();
             file.set_len(len).unwrap();
@@ -89,8 +93,8 @@ const ALONE: [(&str, [Fate; 8]); 18] = [
     ("memory.copy", [W, W, W, W, W, W, W, W]),
     ("current", [W, W, W, W, W, W, W, W]),
     ("current.copy", [W, W, W, W, W, W, W, W]),
-    ("state/current", [W, W, W, W, W, W, W, R]),
-    ("state/v", [W, W, W, W, W, W, W, R]),
+    ("state/current", [W, W, W, W, W, W, W, W]),
+    ("state/v", [W, W, W, W, W, W, W, W]),
     ("state/manifest.copy", [W, W, W, W, W, W, W, W]),
     ("state/tables/", [R, R, R, E, E, R, R, R]),
     ("watermark", [W, W, W, W, W, W, W, W]),
@@ -427,35 +431,65 @@ fn any_file_of_a_follower_may_be_spoiled() {
     }
 }
 
-/// Goal: a replica that has forgotten what it promised says so until a leader has told it everything.
+/// Goal: a replica that does not know what it has promised goes on under another id, of which nobody was
+/// promised anything, with the data that it has.
 /// Method: both copies of the hard state go while it is stopped.
 #[test]
-fn a_follower_that_forgot_its_promises_is_told_anew() {
+fn a_follower_that_forgot_its_promises_takes_another_id() {
     let mut store = TestStore::start(2);
     write(&mut store.replicas[0].ready(), 0..100);
     store.settle();
+    let before = store.id(1);
     store.replicas[1].kill();
     for name in ["hard", "hard.copy"] {
         fs::remove_file(store.replicas[1].dir.join(name)).unwrap();
     }
-    for _ in 0..2 {
-        store.replicas[1].start();
-        assert!(store.replicas[1].status().unwrap().forgotten);
-        store.replicas[1].kill();
-    }
     store.replicas[1].start();
+    let after = store.replicas[1].status().unwrap().id;
+    assert_ne!(before, after);
     store.assign();
     store.assert_same();
-    let remembers = |replica: &Replica| {
-        eventually("it was told anew", || {
-            let noted = replica.dir.join("forgotten").exists();
-            (!replica.status()?.forgotten && !noted).then_some(())
-        });
-    };
-    remembers(&store.replicas[1]);
+    let seeded = store.replicas[1].log().contains("fetches the state");
+    assert!(!seeded, "its log goes on");
     store.replicas[1].kill();
     store.replicas[1].start();
-    remembers(&store.replicas[1]);
+    assert_eq!(store.replicas[1].status().unwrap().id, after, "once");
+}
+
+/// Goal: a disk knows its claim, and one that is a copy of another claim's takes an id of its own.
+#[test]
+fn a_copy_of_a_disk_takes_an_id_of_its_own() {
+    let mut store = TestStore::start(2);
+    write(&mut store.replicas[0].ready(), 0..100);
+    store.settle();
+    let id = store.id(1);
+    let claim = |replica: &Replica, id: ReplicaId, claim: &str, copy| {
+        let body = format!(r#"{{"id": "{id}", "claim": "{claim}", "copy": {copy}}}"#);
+        replica.http("POST", "/claim", &body).unwrap().0
+    };
+    let follower = &store.replicas[1];
+    assert_eq!(claim(follower, store.id(0), "one", false), 409);
+    assert_eq!(claim(follower, id, "", false), 400);
+    assert_eq!(claim(follower, id, "one", false), 202);
+    let bound = |replica: &Replica, claim: &str| {
+        eventually("it knows its claim", || {
+            (replica.status()?.claim.as_deref() == Some(claim)).then_some(())
+        });
+    };
+    bound(follower, "one");
+    store.replicas[1].kill();
+    store.replicas[1].start();
+    bound(&store.replicas[1], "one");
+    assert_eq!(claim(&store.replicas[1], id, "two", true), 202);
+    assert!(!store.replicas[1].wait().success(), "the process ends");
+    store.replicas[1].start();
+    let status = store.replicas[1].status().unwrap();
+    assert_ne!(status.id, id);
+    assert_eq!(status.claim, None);
+    store.assign();
+    store.assert_same();
+    assert_eq!(claim(&store.replicas[1], status.id, "two", false), 202);
+    bound(&store.replicas[1], "two");
 }
 
 /// Goal: `replica repair` says what is none of its business, and leaves it alone.

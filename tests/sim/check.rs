@@ -28,6 +28,7 @@ pub(crate) struct Counts {
     pub(crate) fates: u64,
     /// Disks that were put back.
     pub(crate) rollbacks: u64,
+    pub(crate) copies: u64,
     pub(crate) gave_up: u64,
     /// Released by leaders that had too few voters to write.
     pub(crate) withheld: u64,
@@ -243,6 +244,7 @@ impl Counts {
         self.seeds += other.seeds;
         self.fates += other.fates;
         self.rollbacks += other.rollbacks;
+        self.copies += other.copies;
         self.gave_up += other.gave_up;
         self.withheld += other.withheld;
         self.undecided += other.undecided;

@@ -47,6 +47,7 @@ pub(crate) struct Reading {
     pub(crate) pods: BTreeMap<u32, PodView>,
     /// Ordinals that have a volume on which a process has run.
     pub(crate) volumes: BTreeSet<u32>,
+    pub(crate) claims: BTreeSet<String>,
 }
 
 impl Cluster {
@@ -103,6 +104,11 @@ impl World {
         let pods = pods.filter(|(_, machine)| machine.pod.exists);
         Reading {
             volumes: used.map(|(slot, _)| slot as u32).collect(),
+            claims: self
+                .machines
+                .iter()
+                .map(|it| it.claim.to_string())
+                .collect(),
             register: self.register.clone(),
             version: cluster.version,
             object: Arc::clone(&cluster.object),
@@ -134,6 +140,8 @@ impl World {
             role: None,
             terminated: pod.terminated,
             problem: String::new(),
+            claim: Some(machine.claim.to_string()),
+            copy: false,
             heard: None,
         }
     }

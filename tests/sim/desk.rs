@@ -211,6 +211,10 @@ impl World {
                 Chore::Report(status) => self.ask(Ask::Report(status)),
                 Chore::Scale(replicas) => self.ask(Ask::Scale(replicas)),
                 Chore::Delete(slot, uid) => self.ask(Ask::Delete { slot, uid }),
+                Chore::Bind(slot, id, copy) if self.reaches(desk, slot) => {
+                    self.bind(slot, id, copy)
+                }
+                Chore::Bind(..) => {}
             }
         }
     }

@@ -60,18 +60,31 @@ impl Machine {
 
 impl World {
     pub(crate) fn fate(&mut self, slot: usize) {
+        self.take_images();
         match self.rng.random_range(0..12) {
-            0 | 1 => self.age_register(),
+            0 | 1 => {
+                self.age_register();
+                if self.rng.random_bool(0.5) {
+                    self.stop_all();
+                }
+            }
             2 => self.lose_register(false),
             3 => self.lose_register(true),
             4 => self.make_again(slot),
             5 => self.stop_all(),
-            6..9 => {
-                if let Some(image) = self.machines[slot].image() {
-                    self.machines[slot].saved = Some(image);
-                }
-            }
+            6 | 7 => self.copy_onto(slot),
             _ => self.put_back(slot),
+        }
+    }
+
+    /// Snapshots of volumes are taken now and then.
+    fn take_images(&mut self) {
+        for slot in 0..self.machines.len() {
+            if self.rng.random_bool(0.3)
+                && let Some(image) = self.machines[slot].image()
+            {
+                self.machines[slot].saved = Some(image);
+            }
         }
     }
 
@@ -122,6 +135,49 @@ impl World {
         let fewest = (self.setup.sync as usize + 1).min(most);
         let replicas = self.rng.random_range(fewest..=most) as i32;
         self.cluster.specify(|spec| spec.replicas = replicas);
+    }
+
+    /// The volume of this machine is made anew from another one's: the process there says that it is the other
+    /// replica, and belongs to the other's claim.
+    fn copy_onto(&mut self, slot: usize) {
+        let from = self.rng.random_range(0..self.machines.len());
+        if from == slot || self.machines[slot].is_copy() || !self.survives_loss_of(slot) {
+            return;
+        }
+        let source = &self.machines[from];
+        let own = source.bound == Some(source.claim);
+        let Some(image) = source.image().filter(|_| own) else {
+            return;
+        };
+        self.replace_disk(slot);
+        self.checker.counts.copies += 1;
+        self.machines[slot].id = image.id;
+        self.machines[slot].put_back(image);
+        if self.rng.random_bool(0.5) {
+            self.stop(from, false);
+        }
+    }
+
+    /// The replica hears to which claim its disk belongs.
+    pub(crate) fn bind(&mut self, slot: usize, id: ReplicaId, copy: bool) {
+        let machine = &mut self.machines[slot];
+        if machine.process.is_none() || machine.id != id {
+            return;
+        }
+        if !copy {
+            machine.bind();
+            return;
+        }
+        self.next_id += 1;
+        let id = ReplicaId(self.next_id);
+        self.stop(slot, false);
+        self.machines[slot].renew(id);
+    }
+
+    /// The machine whose replica this is.
+    pub(crate) fn holder(&self, id: ReplicaId) -> Option<usize> {
+        let mut all = self.machines.iter();
+        all.position(|machine| machine.id == id && !machine.is_copy())
     }
 
     fn stop_all(&mut self) {

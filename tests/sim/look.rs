@@ -27,7 +27,7 @@ impl World {
             if self.lost.contains(&id) || self.is_seeding(id) {
                 return Lsn::ZERO;
             }
-            let machine = self.machines.iter().find(|machine| machine.id == id);
+            let machine = self.holder(id).map(|slot| &self.machines[slot]);
             ends.extend(machine.map(|machine| machine.told));
         }
         ends.sort_unstable();
@@ -36,7 +36,7 @@ impl World {
 
     /// Whether a replica has no whole state, or not all that it once had.
     pub(crate) fn is_seeding(&self, id: ReplicaId) -> bool {
-        let machine = self.machines.iter().find(|machine| machine.id == id);
+        let machine = self.holder(id).map(|slot| &self.machines[slot]);
         let process = machine.and_then(|machine| machine.process.as_ref());
         let seeding = process.is_some_and(|process| !process.is_whole());
         seeding || machine.is_some_and(Machine::is_short)

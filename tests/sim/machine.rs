@@ -23,6 +23,10 @@ use super::reads::Connection;
 /// A machine with its disk and clock.
 pub(crate) struct Machine {
     pub(crate) id: ReplicaId,
+    /// The claim of its volume: the id that this had when it was new.
+    pub(crate) claim: ReplicaId,
+    /// The claim that its disk says it belongs to.
+    pub(crate) bound: Option<ReplicaId>,
     pub(crate) log: SimDisk,
     pub(crate) dir: SimDisk,
     pub(crate) engine: Engine,
@@ -54,6 +58,8 @@ impl Machine {
     pub(crate) fn new(id: ReplicaId, seed: u64, clock: LocalClock) -> Self {
         Self {
             id,
+            claim: id,
+            bound: None,
             log: SimDisk::new(seed),
             dir: SimDisk::new(seed + 1),
             engine: Arc::default(),
@@ -89,6 +95,7 @@ impl Machine {
         let engine: Arc<dyn replicated_store::store::Engine> = self.engine.clone();
         let store = Store::open(engine, store_options()).expect("memory does not fail");
         let flushed = store.meta().flushed;
+        self.bound = read_claim(&self.dir);
         let seeding = read_small(&self.dir, SEEDING).is_ok_and(|note| note.is_some());
         let options = Options {
             follows: !seeding,
@@ -262,6 +269,26 @@ impl Machine {
         found.map(|(_, chain)| *chain)
     }
 
+    /// Whether its disk is a copy of another one, as far as it knows.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.bound.is_some_and(|bound| bound != self.claim)
+    }
+
+    /// Notes to which claim the disk belongs.
+    pub(crate) fn bind(&mut self) {
+        self.bound = Some(self.claim);
+        let bytes = self.claim.0.to_le_bytes();
+        write_small(&self.dir, CLAIM, &bytes).expect("it is small");
+    }
+
+    /// Goes on under another id.
+    pub(crate) fn renew(&mut self, id: ReplicaId) {
+        self.id = id;
+        self.bound = None;
+        self.dir.remove(CLAIM).expect("it is there");
+        self.dir.sync_dir().expect("a file was removed");
+    }
+
     /// Another disk, with nothing on it.
     pub(crate) fn replace_disk(&mut self, id: ReplicaId, seed: u64) {
         let clock = self.clock;
@@ -296,6 +323,7 @@ fn store_options() -> StoreOptions {
 
 const HARD: &str = "hard";
 const ADOPTED: &str = "adopted";
+const CLAIM: &str = "claim";
 /// There while the state is not the one of the log.
 const SEEDING: &str = "seeding";
 
@@ -311,6 +339,11 @@ fn read_hard(dir: &SimDisk) -> std::io::Result<HardState> {
         lease_ms: word(16) as u32,
         cut: Epoch(word(24)),
     })
+}
+
+fn read_claim(dir: &SimDisk) -> Option<ReplicaId> {
+    let found = read_small(dir, CLAIM).ok()??;
+    Some(ReplicaId(u128::from_le_bytes(found.try_into().ok()?)))
 }
 
 fn read_adopted(dir: &SimDisk) -> Configuration {

@@ -34,6 +34,7 @@ mod planted;
 mod reads;
 mod restore;
 mod run;
+mod search;
 mod seed;
 mod shell;
 mod spoil;

@@ -35,7 +35,9 @@ impl Planned {
             Bug::CountsOldPromises => {
                 self.recall(&mut answers);
                 forget_held(&mut campaign, &mut answers);
+                answers.iter_mut().for_each(|it| it.before = None);
             }
+            Bug::EstablishesEarly => forget_held(&mut campaign, &mut answers),
             Bug::QuorumWithoutLeases if copied(&campaign, &answers) => {
                 let promised = ids(&answers);
                 let sets = campaign.sets.iter_mut();

@@ -64,6 +64,8 @@ pub(crate) enum Chore {
     Report(Box<ReplicatedStoreStatus>),
     Scale(u32),
     Delete(usize, u64),
+    /// Tell the replica of this id to which claim it belongs, and whether its disk is a copy.
+    Bind(usize, ReplicaId, bool),
 }
 
 /// What an operator wants to be done.

@@ -102,6 +102,11 @@ impl Planned {
             } else {
                 reading.volumes.clone()
             },
+            claims: if self.bug == Bug::CountsCopies {
+                ["none".to_owned()].into()
+            } else {
+                reading.claims.clone()
+            },
             held: BTreeMap::new(),
             drawn: StoreId(1),
             since_campaign: since(self.campaigned),
@@ -121,6 +126,7 @@ impl Planned {
         for (ordinal, pod) in &mut view.pods {
             pod.heard = self.heard(*ordinal, pod, now);
         }
+        view.mark_copies();
         view.told = self.telling(now);
         let held = view.pods.values().flat_map(PodView::held);
         let held: Vec<_> = held.collect();
@@ -315,6 +321,11 @@ impl Operator for Planned {
                 for ordinal in &follow.tell {
                     chores.extend(self.tell(&view, *ordinal, assignment, seen.now));
                 }
+            }
+            for ordinal in &follow.bind {
+                let pod = view.pods.get(ordinal);
+                let bound = pod.and_then(|pod| Some((pod.speaks()?.id, pod.copy)));
+                chores.extend(bound.map(|(id, copy)| Chore::Bind(*ordinal as usize, id, copy)));
             }
             if !self.standby {
                 if view.workload.as_ref().map(|it| it.replicas) != Some(follow.replicas) {

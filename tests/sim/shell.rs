@@ -155,6 +155,7 @@ impl Process {
             last: view.last,
             cut: view.hard.cut,
             acknowledged: self.acknowledged(&view),
+            forgotten: false,
             leases: leases.iter().map(left).collect(),
         };
         if ticket != NOBODY {

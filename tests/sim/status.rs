@@ -54,6 +54,7 @@ impl World {
             fenced: process.fenced,
             damaged: false,
             forgotten: false,
+            claim: machine.bound.map(|claim| claim.to_string()),
             stamp: Some(process.stamp),
             divergent: None,
             leader: view.leader,

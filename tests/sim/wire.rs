@@ -170,7 +170,7 @@ impl World {
         let (None, Some(target)) = (process.link, process.follows) else {
             return;
         };
-        let reached = self.machines.iter().position(|it| it.id == target);
+        let reached = self.holder(target);
         let Some(leader) = reached.filter(|leader| *leader != slot) else {
             return;
         };

@@ -96,7 +96,15 @@ impl Campaign {
             let last = answer.last;
             (last.lsn < it.lsn || last.epoch < it.newest) && answer.cut <= it.epoch
         };
-        !forgot && !held.any(less)
+        !forgot && !self.is_forgetful(answer) && !held.any(less)
+    }
+
+    /// Whether its log was damaged, so that it may have acknowledged what it has no more. If nobody else votes,
+    /// nobody else can have that either.
+    fn is_forgetful(&self, answer: &PromiseAnswer) -> bool {
+        let mut voters = self.sets.iter().flat_map(|set| &set.voters);
+        let alone = voters.all(|id| *id == answer.id);
+        answer.forgotten && !alone && !self.forgiven.contains(&answer.id)
     }
 
     /// The answers that are taken into account. Where every set is synchronous, any that are
@@ -292,8 +300,9 @@ fn without(view: &View, put_back: &[PromiseAnswer], waiting: Waiting) -> Waiting
     let names = names.join(", ");
     Waiting {
         message: format!(
-            "{} (the volume of {names} was put back to what it was before: it holds less than it once had, and \
-             does not count; to go on with it all the same, list it in bootstrap.acceptLoss)",
+            "{} (the volume of {names} was put back to what it was before, or its log was damaged: it holds less \
+             than it once had, and does not count; to go on with it all the same, list it in \
+             bootstrap.acceptLoss)",
             waiting.message
         ),
         ..waiting

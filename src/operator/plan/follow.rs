@@ -27,6 +27,8 @@ pub struct Follow {
     pub assignment: Option<Arc<Assignment>>,
     /// Ordinals that must be told so.
     pub tell: Vec<u32>,
+    /// Ordinals whose replicas must be told which claim they belong to.
+    pub bind: Vec<u32>,
     /// Role labels to be taken away or set to follower: before [`Self::elevate`].
     pub demote: Vec<Label>,
     /// The role label of a new leader.
@@ -65,6 +67,7 @@ pub fn follow(view: &View) -> Follow {
         scale_waits,
         assignment,
         tell,
+        bind: bind(view),
         demote,
         elevate,
         replace: update::next(view)
@@ -79,6 +82,15 @@ pub fn follow(view: &View) -> Follow {
 fn leader_port(view: &View) -> bool {
     let made = view.workload.as_ref().is_none_or(|it| it.leader_port);
     made && view.pods.values().all(PodView::has_leader_port)
+}
+
+/// Whoever does not know its claim: it is new, or of an earlier release, its volume was moved, or is a copy.
+fn bind(view: &View) -> Vec<u32> {
+    let unbound = view.pods.values().filter(|pod| {
+        let told = pod.speaks().map(|status| &status.claim);
+        pod.claim.is_some() && told.is_some_and(|told| *told != pod.claim)
+    });
+    unbound.map(|pod| pod.ordinal).collect()
 }
 
 /// The register with all that is needed to act on it. A member whose Pod is away for a moment

@@ -92,6 +92,8 @@ pub struct Campaign {
     pub ended: bool,
     /// What replicas are known to have had on disk: one that has less now was put back.
     pub held: BTreeMap<ReplicaId, Held>,
+    /// Whose damage the user accepts, as one of its Pods is in `bootstrap.acceptLoss`.
+    pub forgiven: BTreeSet<ReplicaId>,
     /// The store.
     pub store: Option<StoreId>,
 }
@@ -177,9 +179,19 @@ fn held(view: &View) -> BTreeMap<ReplicaId, Held> {
     held.map(|(id, held)| (*id, *held)).collect()
 }
 
+fn forgiven(view: &View) -> BTreeSet<ReplicaId> {
+    let ids = view.live().map(|(_, status)| status.id);
+    ids.filter(|id| view.is_given_up(*id)).collect()
+}
+
 /// A promotion from `register`, or what it waits for.
 pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
     let mut campaign = Campaign::new(view, register, cause);
+    if campaign.sets.iter().all(|set| set.voters.is_empty()) {
+        // The disks of all voters are gone and given up: what the others have is all that there is.
+        campaign = Campaign::recovery(view, register);
+        campaign.require = view.live().map(|(_, status)| status.id).collect();
+    }
     if cause == Cause::LeaderCutOff {
         campaign.avoid.extend(register.leader);
     }
@@ -214,6 +226,7 @@ impl Campaign {
             sync: register.sync,
             ended: ended(view, register),
             held: held(view),
+            forgiven: forgiven(view),
             store: register.store.or(Some(view.drawn)),
         }
     }
@@ -283,6 +296,7 @@ impl Campaign {
             sync: view.store.settings.sync_replicas,
             ended: false,
             held: held(view),
+            forgiven: forgiven(view),
             store: Some(view.drawn),
         }
     }
@@ -337,7 +351,7 @@ impl Campaign {
             .flat_map(|set| &set.voters)
             .copied()
             .collect();
-        let none = self.base.is_some() && able.filter(|id| voters.contains(id)).count() == 0;
+        let none = !voters.is_empty() && able.filter(|id| voters.contains(id)).count() == 0;
         none.then(|| missing("every replica that answers is empty"))
     }
 }

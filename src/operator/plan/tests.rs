@@ -1,6 +1,7 @@
 //! Plans in a small world: single decisions as tables, and long runs with faults by seed.
 
 mod chaos;
+mod copies;
 mod elections;
 mod failovers;
 mod recovery;
@@ -477,6 +478,7 @@ fn one_refusal_ends_a_campaign() {
         before: None,
         cut: Epoch(0),
         acknowledged: Vec::new(),
+        forgotten: false,
         id: world.replicas[&ordinal].status.id,
         granted,
         promised: Epoch(9),

@@ -65,6 +65,7 @@ impl World {
                 known: BTreeMap::new(),
                 workload: None,
                 volumes: BTreeSet::new(),
+                claims: BTreeSet::new(),
                 held: BTreeMap::new(),
                 drawn: StoreId(77),
                 since_campaign: None,

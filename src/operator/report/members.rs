@@ -114,6 +114,8 @@ fn absent(pod: &PodView, known: bool) -> MemberState {
 fn silence(pod: &PodView, state: MemberState) -> String {
     if !pod.problem.is_empty() {
         pod.problem.clone()
+    } else if pod.copy {
+        "its volume is a copy of another one of this store: it gets an id of its own".to_owned()
     } else if state == MemberState::Unreachable {
         "the operator does not hear it".to_owned()
     } else {

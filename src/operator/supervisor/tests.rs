@@ -243,6 +243,7 @@ async fn promises_are_asked_and_answered() {
         before: None,
         cut: Epoch(0),
         acknowledged: Vec::new(),
+        forgotten: false,
     };
     let (address, asked) = answer("200 OK", serde_json::to_string(&promise).unwrap()).await;
     let request = PromiseRequest {

@@ -22,6 +22,21 @@ impl DataDir {
         self.write_one(&durable_file::copy_of("adopted"), adopted)
     }
 
+    /// UID of the claim that this disk belongs to.
+    pub(in crate::server) fn claim(&self) -> Result<Option<String>, DataDirError> {
+        self.read("claim")
+    }
+
+    /// Notes durably to which claim it belongs.
+    pub(in crate::server) fn bind(&self, claim: &str) -> Result<(), DataDirError> {
+        self.write("claim", &claim)
+    }
+
+    /// Notes durably that the replica takes another id at its next start.
+    pub(in crate::server) fn renew(&self, why: &str) -> Result<(), DataDirError> {
+        self.write("renewal", &why)
+    }
+
     /// The memory budget that was noted last.
     pub(in crate::server) fn memory(&self) -> Result<Option<u64>, DataDirError> {
         self.read("memory")

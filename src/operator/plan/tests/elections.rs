@@ -46,6 +46,7 @@ fn answer(id: u128, lsn: u64, leases: &[(Option<u64>, u64)]) -> PromiseAnswer {
         before: None,
         cut: Epoch(0),
         acknowledged: Vec::new(),
+        forgotten: false,
     }
 }
 
@@ -57,6 +58,30 @@ fn elect(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> Result<Elec
 fn outcome(campaign: &(World, Campaign), answers: &[PromiseAnswer]) -> (u128, u64) {
     let elected = elect(campaign, answers).unwrap();
     (elected.leader.0, elected.swap.to.wait_ms)
+}
+
+/// Its log was damaged: it may have acknowledged what it has no more.
+#[test]
+fn a_damaged_log_does_not_count_unless_nobody_else_votes_or_the_user_accepts_it() {
+    let forgetful = |id, lsn| PromiseAnswer {
+        forgotten: true,
+        ..answer(id, lsn, &[])
+    };
+    let three = campaign(&voters(3, 1));
+    let answers = [forgetful(2, 90), answer(3, 80, &[])];
+    let waiting = elect(&three, &answers).unwrap_err();
+    assert!(
+        waiting.message.contains("bootstrap.acceptLoss"),
+        "{}",
+        waiting.message
+    );
+    let all = [forgetful(2, 90), answer(3, 80, &[]), answer(1, 70, &[])];
+    assert_eq!(outcome(&three, &all).0, 3, "the others are enough");
+    let mut forgiven = campaign(&voters(3, 1));
+    forgiven.1.forgiven = [ReplicaId(2)].into();
+    assert_eq!(outcome(&forgiven, &answers).0, 2);
+    let alone = campaign(&voters(1, 0));
+    assert_eq!(outcome(&alone, &[forgetful(1, 90)]).0, 1);
 }
 
 #[test]

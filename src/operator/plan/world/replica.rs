@@ -23,6 +23,15 @@ pub(in crate::operator) struct Disk {
     log: Vec<Position>,
 }
 
+impl Disk {
+    /// Its replica goes on under another id.
+    pub(in crate::operator) fn renew(&mut self, ordinal: u32, id: ReplicaId) {
+        let name = format!("orders-{ordinal}");
+        self.status.names.insert(self.status.id, name);
+        self.status.id = id;
+    }
+}
+
 /// One Pod with its replica.
 #[derive(Clone, Debug)]
 pub(in crate::operator) struct Replica {
@@ -327,7 +336,7 @@ impl Replica {
         self.status.followers = followers.collect();
     }
 
-    pub(super) fn promise(&mut self, epoch: Epoch, now: u64) -> PromiseAnswer {
+    pub(in crate::operator) fn promise(&mut self, epoch: Epoch, now: u64) -> PromiseAnswer {
         let before = self.status.promised;
         let granted =
             self.status.promised <= epoch && !(self.leads() && self.status.epoch >= epoch);
@@ -358,6 +367,7 @@ impl Replica {
             last: self.status.last,
             cut: self.status.cut,
             acknowledged: self.known_of_others(),
+            forgotten: false,
         }
     }
 
@@ -449,6 +459,8 @@ impl Replica {
             leader_port: true,
             terminated: false,
             problem: String::new(),
+            claim: None,
+            copy: false,
             heard: self.said.clone().map(|status| Heard {
                 status,
                 connected: heard,

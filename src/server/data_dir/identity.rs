@@ -1,0 +1,119 @@
+//! Who a data directory is: its id, with the hard state that goes with that. It must not know who else there is.
+
+use super::*;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    id: ReplicaId,
+}
+
+impl DataDir {
+    /// Identity and hard state: an identity is there only after the files of the hard state are.
+    pub(super) fn open_identity(
+        &mut self,
+        fresh_id: impl FnOnce() -> ReplicaId,
+    ) -> Result<(), DataDirError> {
+        let identity = self.read_identity()?;
+        let others = ["log", "current", "current.copy"];
+        let used = identity.is_some() || others.iter().any(|name| self.path.join(name).exists());
+        self.used = used;
+        let renewal = self.mark("renewal")?.filter(|_| self.access == Access::Use);
+        let known = identity.as_ref().map(|identity| identity.id);
+        // One that was about to take another id may have written its hard state under that already.
+        let found = hard::read(&*self.disk, known.filter(|_| renewal.is_none()));
+        let found = found.map_err(|source| self.io("reading the hard state", source))?;
+        self.found = found.state;
+        if let Some(why) = renewal {
+            return self.take_id(fresh_id(), &why);
+        }
+        let same = known.or(found.id);
+        self.id = same.unwrap_or_else(fresh_id);
+        if let (true, Some(why)) = (used && same.is_some(), &found.lost) {
+            self.note(format!("what it has promised is not known any more: {why}"));
+            self.unknown_promises = Some(why.clone());
+            if self.access == Access::Use {
+                // Else the files that are made now would hide it at the next start.
+                self.write("renewal", why)?;
+            }
+        } else if let (true, Some(why)) = (used, &found.worn) {
+            self.note(format!("hard is written again from its second copy: {why}"));
+        }
+        let forgotten = self.read::<String>("forgotten")?.is_some();
+        self.forgotten.store(forgotten, Ordering::Release);
+        if self.access == Access::Use {
+            let files = HardFiles::open(&*self.disk, self.id, &found);
+            let files = files.map_err(|source| self.io("saving the hard state", source))?;
+            *self.hard.lock() = Some(files);
+        }
+        if known.is_none() {
+            if used {
+                let same = if found.id.is_some() { "its" } else { "another" };
+                self.note(format!(
+                    "identity is missing: this replica goes on with {same} id {}",
+                    self.id
+                ));
+            }
+            self.write("identity", &Identity { id: self.id })?;
+        }
+        Ok(())
+    }
+
+    /// Takes another id, under which it has promised and acknowledged nothing: whatever was asked of the one of
+    /// before is not asked of it. Its log stays, as what it is: a part of the leader's, or not.
+    fn take_id(&mut self, id: ReplicaId, why: &str) -> Result<(), DataDirError> {
+        self.note(format!(
+            "this replica goes on under another id, {id}: {why}"
+        ));
+        let found = hard::Found {
+            state: self.found,
+            ..hard::Found::default()
+        };
+        let files = HardFiles::open(&*self.disk, id, &found);
+        let files = files.map_err(|source| self.io("saving the hard state", source))?;
+        *self.hard.lock() = Some(files);
+        self.id = id;
+        self.write("identity", &Identity { id })?;
+        self.unknown_promises = None;
+        self.remember()?;
+        self.remove("claim")?;
+        self.remove("renewal")
+    }
+
+    /// Of two identities that differ, the hard state knows which one is its owner's.
+    fn read_identity(&self) -> Result<Option<Identity>, DataDirError> {
+        let parsed = |content: &[u8]| serde_json::from_slice::<Identity>(content).ok();
+        if let Twice::Found {
+            other: Some(other), ..
+        } = self.read_raw("identity")?
+            && let Some(other) = parsed(&other)
+        {
+            let found = hard::read(&*self.disk, None);
+            let found = found.map_err(|source| self.io("reading the hard state", source))?;
+            if found.id == Some(other.id) {
+                self.note("identity is another replica's, and written again".to_owned());
+                self.write("identity", &other)?;
+                return Ok(Some(other));
+            }
+        }
+        self.read("identity")
+    }
+
+    /// Goes on under another id if it does not know what it has promised under this one. `alone` tells whether
+    /// nobody else counts on that.
+    pub(in crate::server) fn settle_promises(
+        &mut self,
+        alone: bool,
+        fresh_id: impl FnOnce() -> ReplicaId,
+    ) -> Result<(), DataDirError> {
+        let Some(why) = self.unknown_promises.take() else {
+            return Ok(());
+        };
+        let adopted = self.adopted()?.configuration;
+        let only = adopted.version > 0 && adopted.all_voters().all(|it| it == self.id);
+        if alone || only {
+            return self.remove("renewal");
+        }
+        let why = format!("what it had promised under the other one is not known any more: {why}");
+        self.take_id(fresh_id(), &why)
+    }
+}
