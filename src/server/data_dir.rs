@@ -356,6 +356,11 @@ impl DataDir {
         names.iter().any(|name| name.starts_with("log-"))
     }
 
+    /// Whether there is a note of how far the log was durable.
+    pub(super) fn has_watermark(&self) -> bool {
+        self.path.join(FILES[0]).is_file()
+    }
+
     /// Forgets how far the log was durable, which is given up.
     pub(super) fn forget_log(&self) -> Result<(), DataDirError> {
         self.remove("watermark")

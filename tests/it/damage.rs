@@ -129,6 +129,8 @@ fn a_damaged_log_is_cut_behind_the_state() {
     let segments = files(&log).into_iter();
     let segment = segments
         .filter(|path| path.to_string_lossy().contains("/log-0"))
+        // The first one may be a short one.
+        .filter(|path| path.metadata().is_ok_and(|it| it.len() > 1_000_000))
         .min();
     flip(&segment.expect("a segment"), 1_000_000);
     says(&store.replicas[leader], "its log is damaged after LSN");

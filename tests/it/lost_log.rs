@@ -118,12 +118,14 @@ fn a_follower_without_a_piece_of_its_log_is_made_whole() {
         store.assign();
         store.settle();
         let replica = &store.replicas[follower];
-        let said = replica.log().split_off(before);
-        let told = said.contains("it is made whole from the leader");
-        assert!(
-            told && said.contains("the seed is installed"),
-            "{what}: {said}"
-        );
+        eventually("the seed is installed", || {
+            let said = replica.log().split_off(before);
+            assert!(
+                said.contains("it is made whole from the leader"),
+                "{what}: {said}"
+            );
+            said.contains("the seed is installed").then_some(())
+        });
         eventually("the damage is told no more", || {
             let status = replica.status()?;
             status.message.is_empty().then_some(())

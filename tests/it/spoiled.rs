@@ -57,7 +57,7 @@ impl Spoil {
             Self::Cut => cut(len / 2),
             Self::Head => flip(file, 9.min(len.saturating_sub(1))),
             Self::Middle => flip(file, len / 2),
-            Self::Tail => flip(file, len - 1),
+            Self::Tail => flip(file, len.saturating_sub(1)),
             Self::Foreign => drop(fs::copy(foreign, file).unwrap()),
             Self::Directory => {
                 fs::remove_file(file).unwrap();
@@ -163,6 +163,19 @@ fn fill(replica: &Replica) {
         (status.oldest_lsn.0 > 0).then_some(())
     });
     write(&mut client, KEYS..KEYS + LATE);
+    // Replies do not wait for the note, and what is not in it cannot be told from what a crash tore.
+    eventually("how far the log is durable is noted", || {
+        let last = replica.status()?.last.lsn.0;
+        (noted(&replica.dir) >= last).then_some(())
+    });
+}
+
+/// The LSN in the note beside the log, see `src/log/format.md`.
+fn noted(dir: &Path) -> u64 {
+    let note = fs::read(dir.join("watermark")).unwrap_or_default();
+    let lsn = |slot: &[u8]| slot[40..48].try_into().map(u64::from_le_bytes);
+    let all = note.chunks_exact(512).filter_map(|slot| lsn(slot).ok());
+    all.max().unwrap_or(0)
 }
 
 fn copy_tree(from: &Path, to: &Path) {

@@ -212,7 +212,7 @@ impl World {
                 Chore::Scale(replicas) => self.ask(Ask::Scale(replicas)),
                 Chore::Delete(slot, uid) => self.ask(Ask::Delete { slot, uid }),
                 Chore::Bind(slot, id, copy) if self.reaches(desk, slot) => {
-                    self.bind(slot, id, copy)
+                    self.bind(slot, id, copy);
                 }
                 Chore::Bind(..) => {}
             }

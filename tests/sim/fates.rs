@@ -6,6 +6,7 @@
 //! loss, as it forgets what it acknowledged; and by then operators have noted what it had, as it takes
 //! people minutes to put one back.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -46,8 +47,9 @@ impl Machine {
         })
     }
 
-    fn put_back(&mut self, image: Image) {
-        self.had = self.had.max(self.told);
+    /// `had` is what it is known to have had.
+    fn put_back(&mut self, image: Image, had: Lsn) {
+        self.had = self.had.max(self.told).max(had);
         (self.log, self.dir, self.engine) = (image.log, image.dir, image.engine);
         (self.shadow, self.told, self.shown) = (image.shadow, image.told, None);
     }
@@ -103,6 +105,7 @@ impl World {
         let old = self.registers[at].clone();
         if Some(old.version) < remembered {
             self.checker.counts.fates += 1;
+            let _ = write!(self.trace, "old register {} ", old.version);
             self.restore(old);
         }
     }
@@ -151,8 +154,9 @@ impl World {
         };
         self.replace_disk(slot);
         self.checker.counts.copies += 1;
+        let _ = write!(self.trace, "copy of {from} ");
         self.machines[slot].id = image.id;
-        self.machines[slot].put_back(image);
+        self.machines[slot].put_back(image, Lsn::ZERO);
         if self.rng.random_bool(0.5) {
             self.stop(from, false);
         }
@@ -197,9 +201,10 @@ impl World {
         self.note_held(self.machines[slot].id, held);
         self.stop(slot, true);
         self.checker.counts.rollbacks += 1;
+        let _ = write!(self.trace, "put back ");
         self.checker.lost.push(self.machines[slot].told);
         if let Some(image) = self.machines[slot].saved.take() {
-            self.machines[slot].put_back(image);
+            self.machines[slot].put_back(image, held.lsn);
         }
     }
 

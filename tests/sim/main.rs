@@ -34,7 +34,6 @@ mod planted;
 mod reads;
 mod restore;
 mod run;
-mod search;
 mod seed;
 mod shell;
 mod spoil;
