@@ -98,9 +98,9 @@ const ALONE: [(&str, [Fate; 8]); 18] = [
     ("state/manifest.copy", [W, W, W, W, W, W, W, W]),
     ("state/tables/", [R, R, R, E, E, R, R, R]),
     ("watermark", [W, W, W, W, W, W, W, W]),
-    ("log/log-first", [R, R, R, R, R, W, R, R]),
+    ("log/log-first", [R, R, R, R, R, R, R, R]),
     ("log/log-ready", [W, W, W, W, W, W, W, W]),
-    ("log/log-last", [R, R, R, R, R, W, R, R]),
+    ("log/log-last", [R, R, R, R, R, R, R, R]),
 ];
 
 /// Room for two replicas; segments of the log are small there, so that some are soon trimmed.

@@ -70,11 +70,12 @@ impl World {
                     self.stop_all();
                 }
             }
-            2 => self.lose_register(false),
-            3 => self.lose_register(true),
-            4 => self.make_again(slot),
+            2 if self.is_remembered() => self.lose_register(false),
+            3 if self.is_remembered() => self.lose_register(true),
+            4 if self.is_remembered() => self.make_again(slot),
             5 => self.stop_all(),
             6 | 7 => self.copy_onto(slot),
+            2..5 => {}
             _ => self.put_back(slot),
         }
     }
@@ -94,6 +95,17 @@ impl World {
     pub(crate) fn in_doubt(&self) -> bool {
         let newest = self.registers.last();
         newest.is_some_and(|newest| newest.version > self.register.version)
+    }
+
+    /// Whether the disks of all voters have adopted the register: else it may be lost with one of them.
+    fn is_remembered(&self) -> bool {
+        let version = self.register.version;
+        let adopted = |id: ReplicaId| {
+            self.holder(id)
+                .map(|slot| self.machines[slot].adopted_version())
+        };
+        let mut voters = self.register.voters.iter();
+        voters.all(|id| self.lost.contains(id) || adopted(*id) >= Some(version))
     }
 
     fn age_register(&mut self) {

@@ -75,8 +75,8 @@ planted! {
     acknowledges_what_is_not_written: AcknowledgesUnwritten in restless(3, 1), from 1;
     follows_on_after_a_promise: FollowsOnAfterPromise in restless(3, 1), from 170;
     leads_on_after_a_promise: LeadsOnAfterPromise in restless(3, 1), from 120;
-    forgets_promises: ForgetsPromise in restless(3, 1), from 120;
-    begins_an_epoch_twice: BeginsTwice in restless(3, 1), from 300;
+    forgets_promises: ForgetsPromise in restless(3, 1), from 550;
+    begins_an_epoch_twice: BeginsTwice in restless(3, 1), from 100;
     matches_logs_by_their_ends: MatchesByLsn in restless(3, 1), from 1;
     waits_for_no_lease: WaitsForNoLease in leased(1), from 180;
     counts_leases_from_receipt: LeaseFromReceipt in restless(3, 1), from 1;
@@ -95,14 +95,14 @@ planted! {
     // Around the plan of the shipped operator.
     plans_no_wait_for_leases: WaitsForNoLease in mixed(leased(1)), from 50;
     plans_for_the_longest_log: ElectsLongest in planned(restless(3, 1)), from 70;
-    plans_without_replaced_sets: IgnoresPrevious in mixed(setup(3, 2, 1)), from 80;
+    plans_without_replaced_sets: IgnoresPrevious in mixed(setup(3, 2, 1)), from 785;
     plans_as_if_established: EstablishesEarly in planned(setup(3, 2, 1)), from 1438;
     plans_with_old_promises: CountsOldPromises in planned(restless(3, 1)), from 520;
     plans_as_if_leases_were_void: VoidsLeases in mixed(leased(1)), from 50;
     plans_without_the_set_that_it_replaces: ForgetsReplaced in planned(setup(3, 2, 1)), from 1;
-    counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 1;
-    counts_copies: CountsCopies in fateful(planned(setup(3, 3, 1))), from 1;
-    forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 1;
+    counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 945;
+    counts_copies: CountsCopies in fateful(planned(setup(3, 3, 1))), from 20;
+    forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 262;
     recovers_from_some_volumes: RecoversFromSome in fateful(planned(setup(3, 3, 1))), from 1;
     writes_over_what_others_wrote: SwapsBlindly in late(planned(setup(3, 3, 1))), from 60;
 }

@@ -103,7 +103,10 @@ impl Process {
             Effect::Compare { peer, point, chain } => {
                 let ours = self.chain_at(point);
                 // These must be seen whatever the checksums say.
-                let blind = matches!(self.bug, Bug::BeginsTwice | Bug::MatchesByLsn);
+                let blind = matches!(
+                    self.bug,
+                    Bug::BeginsTwice | Bug::ForgetsPromise | Bug::MatchesByLsn
+                );
                 let equal = (ours.is_some() && ours == chain) || blind;
                 for effect in self
                     .core

@@ -24,11 +24,11 @@ impl Process {
                 None
             }
             // Only the process that promised an epoch begins it: it takes itself for that one.
-            (Bug::BeginsTwice, Input::Configure(to))
+            (Bug::BeginsTwice | Bug::ForgetsPromise, Input::Configure(to))
                 if to.leader == Some(self.id)
                     && self.core.leading().is_none()
                     && self.core.view().hard.begun < to.epoch
-                    && self.core.promised() == to.epoch =>
+                    && self.core.promised() <= to.epoch =>
             {
                 let (epoch, ticket, nobody) = (to.epoch, NOBODY, Addressee::default());
                 let promise = Input::Promise {

@@ -351,7 +351,10 @@ impl Campaign {
             .flat_map(|set| &set.voters)
             .copied()
             .collect();
-        let none = !voters.is_empty() && able.filter(|id| voters.contains(id)).count() == 0;
+        // In a recovery everybody is asked.
+        let recovers = self.cause == Cause::RegisterRecovered;
+        let mut able = able.filter(|id| recovers || voters.contains(id));
+        let none = !voters.is_empty() && able.next().is_none();
         none.then(|| missing("every replica that answers is empty"))
     }
 }

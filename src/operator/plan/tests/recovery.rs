@@ -3,7 +3,7 @@
 use super::*;
 use crate::operator::plan::recovery;
 use crate::operator::plan::world::Disk;
-use crate::replication::types::{Lsn, StoreId};
+use crate::replication::types::{Configuration, Lsn, StoreId};
 
 /// Writes that the leader acknowledges with those who follow it.
 fn write(world: &mut World) -> Lsn {
@@ -265,4 +265,33 @@ fn a_leader_that_was_put_back_does_not_begin_its_epoch_again() {
         assert_eq!(world.leading(), Some(2));
     }
     assert_kept(&world);
+}
+
+/// The only voter never had anything on disk, and a learner has the barrier that it was sent.
+#[test]
+fn a_recovery_goes_on_where_only_a_learner_has_anything() {
+    let mut world = World::running(2);
+    world.look();
+    let (voter, learner) = (
+        world.view.pods[&0].id().unwrap(),
+        world.view.pods[&1].id().unwrap(),
+    );
+    let remembered = Configuration {
+        leader: Some(voter),
+        voters: [voter].into(),
+        previous: Vec::new(),
+        ..world.register().clone()
+    };
+    world.view.register = None;
+    world.view.volumes = [0, 1].into();
+    for pod in world.view.pods.values_mut() {
+        let status = &mut pod.heard.as_mut().unwrap().status;
+        status.adopted = Some(remembered.clone());
+        status.empty = status.id == voter;
+    }
+    let Decision::Campaign(campaign) = decide(&world.view) else {
+        panic!("{:?}", decide(&world.view));
+    };
+    assert!(campaign.require.contains(&voter) && campaign.require.contains(&learner));
+    assert_eq!(campaign.barred, [voter].into());
 }
