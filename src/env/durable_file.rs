@@ -22,13 +22,7 @@ pub fn write_small(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()
         let message = format!("{} bytes are no small file", content.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let mut data = Vec::with_capacity(HEADER + content.len());
-    data.extend_from_slice(MAGIC);
-    data.extend_from_slice(&VERSION.to_le_bytes());
-    data.extend_from_slice(&(content.len() as u32).to_le_bytes());
-    data.extend_from_slice(&checksum(VERSION, content).to_le_bytes());
-    data.extend_from_slice(content);
-
+    let data = encoded(content);
     let temporary = format!("{name}.tmp");
     let file = disk.open(&temporary, true, false)?;
     // What a crash left there may be longer.
@@ -38,6 +32,29 @@ pub fn write_small(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()
     file.sync()?;
     disk.rename(&temporary, name)?;
     disk.sync_dir()
+}
+
+fn encoded(content: &[u8]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(HEADER + content.len());
+    data.extend_from_slice(MAGIC);
+    data.extend_from_slice(&VERSION.to_le_bytes());
+    data.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    data.extend_from_slice(&checksum(VERSION, content).to_le_bytes());
+    data.extend_from_slice(content);
+    data
+}
+
+/// As [`write_twice`], over what is there: for a disk without room for another file. Both copies must exist, and
+/// at each moment one of them is whole.
+pub fn overwrite_twice(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+    let data = encoded(content);
+    for name in [copy_of(name), name.to_owned()] {
+        read_small(disk, &name)?.ok_or(io::ErrorKind::NotFound)?;
+        let file = disk.open(&name, false, false)?;
+        file.write_at(&data, 0)?;
+        file.sync()?;
+    }
+    Ok(())
 }
 
 /// The content of a file that [`write_small`] wrote; `None` if there is no such file, and an
@@ -151,6 +168,32 @@ fn damaged(name: &str) -> io::Error {
 mod tests {
     use super::*;
     use crate::env::SimDisk;
+
+    #[test]
+    fn without_room_both_copies_are_written_over_and_one_is_always_whole() {
+        for operation in 0..6 {
+            let disk = SimDisk::new(7);
+            write_twice(&disk, "f", b"the first one").unwrap();
+            disk.lose_power_at(disk.operations() + operation);
+            let done = overwrite_twice(&disk, "f", b"the second").is_ok();
+            let disk = disk.crash();
+            let Twice::Found { content, other, .. } = read_twice(&disk, "f").unwrap() else {
+                panic!("{operation}: nothing is left");
+            };
+            let all = [Some(content), other];
+            let whole = all
+                .iter()
+                .flatten()
+                .all(|it| it == b"the first one" || it == b"the second");
+            assert!(whole, "{operation}: {all:?}");
+            assert!(
+                !done || all.iter().flatten().any(|it| it == b"the second"),
+                "{operation}"
+            );
+        }
+        let disk = SimDisk::new(7);
+        assert!(overwrite_twice(&disk, "f", b"nothing is there").is_err());
+    }
 
     #[test]
     fn the_format_is_fixed() {

@@ -21,7 +21,7 @@ use super::supervisor::Supervisor;
 use super::view::{Held, PodView, Told};
 use crate::api::{LastFailover, ReplicatedStore};
 use crate::replication::admin::Assignment;
-use crate::replication::types::ReplicaId;
+use crate::replication::types::{Epoch, ReplicaId};
 
 /// A store's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,9 +191,10 @@ impl Memory {
     ) -> BTreeMap<ReplicaId, Held> {
         self.with(store, |memory| {
             let told = pods.values().flat_map(PodView::held);
-            for (id, held) in noted.into_iter().chain(told) {
+            let noted = noted.into_iter().map(|(id, held)| (id, held, Epoch(0)));
+            for (id, held, cut) in noted.chain(told) {
                 let known = memory.held.entry(id).or_default();
-                *known = known.join(held);
+                *known = known.join(held, cut);
             }
             memory.held.clone()
         })

@@ -15,7 +15,7 @@ use super::error::{Error, request};
 use super::plan::{doubt, recovery};
 use super::register;
 use super::supervisor::Target;
-use super::validate::ValidatedStore;
+use super::validate::{MAX_REPLICAS, ValidatedStore};
 use super::view::{self, Heard, Held, PodView, View, Workload};
 use crate::api::{ReplicatedStore, labels};
 use crate::replication::types::{Configuration, Epoch, Lsn, ReplicaId, StoreId};
@@ -182,7 +182,10 @@ pub fn known(object: &ReplicatedStore) -> BTreeMap<u32, ReplicaId> {
 
 /// The number at the end of the name of a Pod of this store.
 pub fn ordinal(store: &str, pod: &str) -> Option<u32> {
-    pod.strip_prefix(store)?.strip_prefix('-')?.parse().ok()
+    let number = pod.strip_prefix(store)?.strip_prefix('-')?;
+    let ordinal: u32 = number.parse().ok()?;
+    // A store never has more; what else bears such a name is not its own.
+    (ordinal < MAX_REPLICAS && ordinal.to_string() == number).then_some(ordinal)
 }
 
 type Pods = BTreeMap<u32, (PodView, Option<Target>)>;
@@ -382,6 +385,15 @@ mod tests {
         assert_eq!(ordinal("orders", "orders-2"), Some(2));
         assert_eq!(ordinal("orders", "orders-eu-2"), None, "another store's");
         assert_eq!(ordinal("orders", "orders2"), None);
+        for strange in [
+            "orders-20240915",
+            "orders-9",
+            "orders-01",
+            "orders-+1",
+            "orders-4294967295",
+        ] {
+            assert_eq!(ordinal("orders", strange), None, "{strange}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn status(id: u128) -> ReplicaStatus {
         fenced: false,
         damaged: false,
         forgotten: false,
+        protocol: 4,
         claim: None,
         stamp: None,
         divergent: None,

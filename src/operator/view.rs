@@ -63,11 +63,14 @@ pub struct Held {
 }
 
 impl Held {
-    /// All that is known by both: while it follows one leader, a log only grows.
+    /// All that is known once this is heard, too: while it follows one leader, a log only grows. Under a later
+    /// one it may be shorter if that had it cut, `cut` being the highest epoch of a leader that did; else it
+    /// was put back, and what it had stays known until it has as much again.
     #[must_use]
-    pub fn join(self, other: Self) -> Self {
+    pub fn join(self, other: Self, cut: Epoch) -> Self {
         match self.epoch.cmp(&other.epoch) {
-            Ordering::Less => other,
+            Ordering::Less if other.lsn >= self.lsn || cut > self.epoch => other,
+            Ordering::Less => self,
             Ordering::Greater => self,
             Ordering::Equal => Self {
                 epoch: self.epoch,
@@ -212,20 +215,21 @@ impl PodView {
     }
 
     /// What the words of its replica say of logs that are on disk: of its own, and a leader's of its
-    /// followers'. One that does not follow yet may have to cut its log.
-    pub fn held(&self) -> Vec<(ReplicaId, Held)> {
+    /// followers'; each with the epoch of the last leader that had the log cut, where that is known. One that
+    /// does not follow yet may have to cut its log.
+    pub fn held(&self) -> Vec<(ReplicaId, Held, Epoch)> {
         let Some(status) = self.live() else {
             return Vec::new();
         };
         let epoch = status.matched;
         let of = |lsn, newest| Held { epoch, lsn, newest };
         let last = status.last;
-        let own = (epoch > Epoch(0)).then(|| (status.id, of(last.lsn, last.epoch)));
+        let own = (epoch > Epoch(0)).then(|| (status.id, of(last.lsn, last.epoch), status.cut));
         let followers = status
             .followers
             .iter()
             .filter(|it| it.connected && it.heard);
-        let followers = followers.map(|it| (it.id, of(it.durable_lsn, Epoch(0))));
+        let followers = followers.map(|it| (it.id, of(it.durable_lsn, Epoch(0)), Epoch(0)));
         own.into_iter().chain(followers).collect()
     }
 
@@ -258,13 +262,8 @@ impl View {
         }
         // Disks remember the names, when nobody else does.
         let name = self.live().find_map(|(_, status)| status.names.get(&id))?;
-        self.pod_ordinal(name)
-    }
-
-    /// The number at the end of the name of a Pod of this store.
-    fn pod_ordinal(&self, name: &str) -> Option<u32> {
-        let rest = name.strip_prefix(&self.store.name)?;
-        rest.strip_prefix('-')?.parse().ok()
+        // Whatever the store was called then: its volumes may have been copied to another name.
+        name.rsplit_once('-')?.1.parse().ok()
     }
 
     /// Whether the user gives up what this replica has, if it has anything.
@@ -300,7 +299,9 @@ impl View {
         let claims = &self.claims;
         for pod in self.pods.values_mut() {
             let there = |told: &String| claims.is_empty() || claims.contains(told);
-            pod.copy = pod.elsewhere().is_some_and(there);
+            let told = pod.speaks().is_some_and(|status| status.claim.is_some());
+            let unknown = told && pod.claim.is_none();
+            pod.copy = unknown || pod.elsewhere().is_some_and(there);
         }
     }
 

@@ -377,6 +377,10 @@ pub struct ReplicaStatus {
     /// has all that a leader has.
     #[serde(default)]
     pub forgotten: bool,
+    /// [`PROTOCOL_VERSION`](super::message::PROTOCOL_VERSION) that it speaks with others; 0: one of an earlier
+    /// release, that does not say so. Replicas of two versions do not follow each other.
+    #[serde(default)]
+    pub protocol: u16,
     /// UID of the claim that its disk belongs to, if it was told: a copy of the disk says the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,

@@ -115,6 +115,8 @@ pub(super) struct Connection {
     life: u64,
     /// Since when the batch at the beginning of the input has been offered to leaders.
     pub(super) handing_since: Option<tokio::time::Instant>,
+    /// Since when a WAIT is at the leader.
+    pub(super) waiting_since: Option<tokio::time::Instant>,
     pub(super) slot: Slot,
     /// It came to the leader's address: whatever is answered here is as the leader's own answer.
     pub(super) strict: bool,
@@ -150,6 +152,7 @@ impl Connection {
             seen: Position::default(),
             life: 0,
             handing_since: None,
+            waiting_since: None,
             slot: Slot::new(),
             strict,
             read_ahead: 0,

@@ -12,6 +12,7 @@
 //! forgotten            what this replica has acknowledged and does not have any more
 //! claim                UID of the PersistentVolumeClaim that it belongs to
 //! renewal              why this replica is to take another id, until it has
+//! unsettled            why it does not know what it has promised, until it is settled who else counts on that
 //! scrubbed             when everything was verified last, in seconds since 1970
 //! log/                 segments of the replicated log
 //! watermark            how far the log was durable: what is missing there is told by it
@@ -41,13 +42,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::env::durable_file::{self, Twice};
-use crate::env::{DirLock, Disk, RealDisk};
+use crate::env::{DirLock, Disk, RealDisk, is_full};
 use crate::replication::{Configuration, HardState, ReplicaId};
 use aside::Aside;
 use hard::HardFiles;
 
 /// Every name of the data directory's own.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "identity",
     "hard",
     "adopted",
@@ -58,6 +59,7 @@ const NAMES: [&str; 11] = [
     "forgotten",
     "claim",
     "renewal",
+    "unsettled",
     "scrubbed",
 ];
 /// Files of others in it that belong to a part of the replica.
@@ -88,6 +90,13 @@ pub(super) enum DataDirError {
     /// There is none, and none is to be made.
     #[error("there is no directory {0}")]
     Missing(PathBuf),
+}
+
+impl DataDirError {
+    /// Whether there is no room on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
 }
 
 /// What this disk remembers of the store that it belongs to.

@@ -132,6 +132,8 @@ pub(super) struct Inner {
     pub(super) reign: u64,
     /// Rises whenever the state was brought back, or replaced.
     pub(super) rewinds: u64,
+    /// Reigns that this replica began: the log of one may lack what an earlier leader had shown.
+    pub(super) begun: u64,
     /// The newest state that clients have seen here, while the present one has not come so far.
     pub(super) shown: Position,
     pub(super) peers: HashMap<Peer, mpsc::UnboundedSender<PeerCommand>>,

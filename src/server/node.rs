@@ -106,6 +106,7 @@ impl Node {
             to_wake: Vec::new(),
             reign: 0,
             rewinds: 0,
+            begun: 0,
             shown: Position::default(),
             peers: HashMap::new(),
             follower_names: HashMap::new(),

@@ -50,7 +50,8 @@ pub(super) enum OpenError {
 /// Who else may have what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Nobody: what would be lost is told, and the replica does not start.
+    /// Nobody, as it is started alone, or is the only voter of its store: what would be lost is told, and the
+    /// replica does not start.
     Alone,
     /// The leader of its store, sooner or later: it is made whole from that one.
     Replicated,
@@ -260,7 +261,15 @@ fn disagreement(
             end,
         }));
     }
-    let there = log.locate(flushed)?;
+    let there = match log.locate(flushed) {
+        Ok(there) => there,
+        Err(error) => {
+            return Ok(Some(Trouble::Log {
+                why: damage_of(error)?,
+                flushed: Some(flushed),
+            }));
+        }
+    };
     let same = there.position.lsn == flushed && there.chain == store.meta().chain;
     Ok((!same).then_some(Trouble::Foreign { flushed, end }))
 }
@@ -385,7 +394,10 @@ pub(super) fn open_log(dir: &DataDir, known: Lsn) -> Result<OpenLog, LogError> {
         file: "log".to_owned(),
         source,
     };
-    let options = log_options(dir, known).map_err(opening)?;
+    let options = log::Options {
+        expected,
+        ..log_options(dir, known).map_err(opening)?
+    };
     let disk = log_disk(dir).map_err(opening)?;
     let home = home_disk(dir).map_err(opening)?;
     let (writer, log, found) = Log::open_noted(disk, &*home, options)?;

@@ -57,7 +57,7 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let mut dir = DataDir::open(&options.data_dir, Access::Use, fresh)?;
     dir.settle_promises(options.standalone, fresh)?;
     let dir = Arc::new(dir);
-    let mode = if options.standalone {
+    let mode = if options.standalone || dir.votes_alone()? {
         Mode::Alone
     } else {
         Mode::Replicated

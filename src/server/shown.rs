@@ -56,7 +56,7 @@ impl Inner {
 
     /// Rises whenever something that was shown may be there no more.
     pub(super) fn life(&self) -> u64 {
-        self.reign + self.rewinds
+        self.reign + self.rewinds + self.begun
     }
 
     /// Another state is in use from here on, or none: gives back the one before, to be dropped without the lock.

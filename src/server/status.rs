@@ -10,6 +10,7 @@ use super::room;
 use super::shown::Hidden;
 use super::time;
 use crate::replication::admin::{FollowerStatus, ReplicaState, ReplicaStatus, Role};
+use crate::replication::message::PROTOCOL_VERSION;
 use crate::replication::{Configuration, Core, CoreView, Epoch, Lsn, ReplicaId};
 
 /// The status as of now.
@@ -48,6 +49,7 @@ pub(super) fn status(node: &Node, name: &str, incarnation: u64) -> ReplicaStatus
             fenced: inner.gate.fenced,
             damaged: inner.damage.is_some(),
             forgotten: inner.core.forgotten(),
+            protocol: PROTOCOL_VERSION,
             claim: inner.claim.clone(),
             stamp: Some(inner.stamp),
             divergent: inner.divergent.clone(),

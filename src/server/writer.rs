@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::data_dir::DataDir;
+use super::data_dir::{Adopted, DataDir};
 use super::divergent;
 use super::gather::Patience;
 use super::inner::{Inner, Job, Tip};
@@ -19,6 +19,8 @@ const MAX_WRITE: usize = 4 << 20;
 
 /// A log that had nothing to write for this long is marked as durable to its end.
 const IDLE: Duration = Duration::from_millis(500);
+/// What finds no room on the disk is tried again after this.
+const FULL_AGAIN: Duration = Duration::from_millis(100);
 /// Room that is made at once for the records of the next frame: as much as the last one had.
 const MAX_ROOM: usize = 1 << 20;
 
@@ -162,13 +164,7 @@ impl Writer {
                 self.dir.mirror_hard_state()?;
                 Ok(())
             }
-            Job::Adopt(adopted) => {
-                self.dir.adopt(&adopted)?;
-                let configuration = adopted.configuration.clone();
-                node.with(|inner| node.drive(inner, Input::Adopted(configuration)));
-                self.dir.mirror_adopted(&adopted)?;
-                Ok(())
-            }
+            Job::Adopt(adopted) => self.adopt(adopted),
             Job::Beat => {
                 self.log.beat()?;
                 node.with(|inner| node.drive(inner, Input::Beat));
@@ -201,6 +197,28 @@ impl Writer {
                 let _ = done.send(());
                 Ok(())
             }
+        }
+    }
+
+    /// Notes a configuration durably before the replica acts by it. Where there is no room for that, it goes on
+    /// as it is until there is.
+    fn adopt(&mut self, adopted: Adopted) -> anyhow::Result<()> {
+        let node = Arc::clone(&self.node);
+        match self.dir.adopt(&adopted) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "no room to note the configuration: it is tried again");
+                let stopped = || self.stop.is_cancelled().then_some(());
+                let _ = node.wait(&node.work, FULL_AGAIN, |_| stopped());
+                node.with(|inner| node.enqueue(inner, Job::Adopt(adopted)));
+                return Ok(());
+            }
+            noted => noted?,
+        }
+        let configuration = adopted.configuration.clone();
+        node.with(|inner| node.drive(inner, Input::Adopted(configuration)));
+        match self.dir.mirror_adopted(&adopted) {
+            Err(error) if error.is_full() => Ok(()),
+            mirrored => Ok(mirrored?),
         }
     }
 
@@ -339,6 +357,7 @@ pub(super) fn seal_barrier(
     };
     inner.pending.start = frame.end();
     inner.accepting = true;
+    inner.begun += 1;
     // Whoever leads has all: it goes on serving reads when another one leads.
     inner.ready = true;
     node.seal(inner, &frame, Some((version, frame.end())));

@@ -35,3 +35,4 @@ mod stepping_down;
 mod steps;
 mod support;
 mod tidy;
+mod upgrade;

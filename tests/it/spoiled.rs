@@ -98,7 +98,7 @@ const ALONE: [(&str, [Fate; 8]); 18] = [
     ("state/manifest.copy", [W, W, W, W, W, W, W, W]),
     ("state/tables/", [R, R, R, E, E, R, R, R]),
     ("watermark", [W, W, W, W, W, W, W, W]),
-    ("log/log-first", [R, R, R, R, R, R, R, R]),
+    ("log/log-before", [R, R, R, R, R, R, R, R]),
     ("log/log-ready", [W, W, W, W, W, W, W, W]),
     ("log/log-last", [R, R, R, R, R, R, R, R]),
 ];
@@ -219,10 +219,15 @@ fn kinds(dir: &Path) -> BTreeMap<String, String> {
         .filter(|file| file.starts_with("log/log-"))
         .collect();
     let used = |file: &&&String| {
+        // One that is used again bears the number that it had before.
         let head = fs::read(dir.join(file)).unwrap();
-        head.starts_with(b"RSLS")
+        let number = head.get(8..16).and_then(|it| it.try_into().ok());
+        let number = number.map(u64::from_le_bytes);
+        let name = file.trim_start_matches("log/log-").parse().ok();
+        head.starts_with(b"RSLS") && number == name
     };
-    let last = segments.iter().rfind(used).copied().cloned();
+    let used: Vec<&String> = segments.iter().filter(used).copied().collect();
+    let last = used.last().copied().cloned();
     let kind = |file: &String| {
         if let Some(rest) = file.strip_prefix("state-") {
             let rest = rest.split_once('/').unwrap().1;
@@ -235,7 +240,7 @@ fn kinds(dir: &Path) -> BTreeMap<String, String> {
         }
         match file {
             file if Some(file) == last.as_ref() => "log/log-last".to_owned(),
-            file if Some(&file) == segments.first() => "log/log-first".to_owned(),
+            file if used.contains(&file) => "log/log-before".to_owned(),
             file if file.starts_with("log/log-") => "log/log-ready".to_owned(),
             file if file.starts_with("log/spare") => "log/log-ready".to_owned(),
             file => file.clone(),

@@ -286,7 +286,9 @@ impl World {
         sets.chain([register.current()]).all(|set| {
             let gone = |it: &&ReplicaId| {
                 let seeding = loss.is_some() && self.is_seeding(**it);
-                Some(**it) == loss || self.lost.contains(it) || seeding
+                // A copy may have become the only one.
+                let lost = self.lost.contains(it) && self.holder(**it).is_none();
+                Some(**it) == loss || lost || seeding
             };
             let left = set.voters.len() - set.voters.iter().filter(gone).count();
             left >= needed(&set, Bug::None)

@@ -18,7 +18,7 @@ use replicated_store::operator::supervisor::{self, significance::Significance};
 use replicated_store::operator::validate::validate;
 use replicated_store::operator::view::{self, Heard, Held, PodView, Told, View};
 use replicated_store::replication::admin::{Assignment, PromiseAnswer};
-use replicated_store::replication::{Configuration, ReplicaId, StoreId};
+use replicated_store::replication::{Configuration, Epoch, ReplicaId, StoreId};
 
 use super::api::{Notice, Word};
 use super::bug::Bug;
@@ -115,7 +115,7 @@ impl Planned {
             told: BTreeMap::new(),
         };
         for (id, held) in observe::held(&reading.object) {
-            self.hold(id, held);
+            self.hold(id, held, Epoch(0));
         }
         self.listen(&mut view, now);
         Some(view)
@@ -130,8 +130,8 @@ impl Planned {
         view.told = self.telling(now);
         let held = view.pods.values().flat_map(PodView::held);
         let held: Vec<_> = held.collect();
-        for (id, held) in held {
-            self.hold(id, held);
+        for (id, held, cut) in held {
+            self.hold(id, held, cut);
         }
         view.held.clone_from(&self.held);
         view.lost = view::lost(
@@ -151,9 +151,9 @@ impl Planned {
     }
 
     /// As `Memory::held` does it.
-    fn hold(&mut self, id: ReplicaId, held: Held) {
+    fn hold(&mut self, id: ReplicaId, held: Held, cut: Epoch) {
         let known = self.held.entry(id).or_default();
-        *known = known.join(held);
+        *known = known.join(held, cut);
     }
 
     fn heard(&self, ordinal: u32, pod: &PodView, now: Duration) -> Option<Heard> {
@@ -397,7 +397,7 @@ impl Operator for Planned {
     }
 
     fn note(&mut self, id: ReplicaId, held: Held) {
-        self.hold(id, held);
+        self.hold(id, held, Epoch(0));
     }
 
     fn forget(&mut self) {

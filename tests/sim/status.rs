@@ -54,6 +54,7 @@ impl World {
             fenced: process.fenced,
             damaged: false,
             forgotten: false,
+            protocol: 4,
             claim: machine.bound.map(|claim| claim.to_string()),
             stamp: Some(process.stamp),
             divergent: None,

@@ -88,7 +88,9 @@ fn leader_port(view: &View) -> bool {
 fn bind(view: &View) -> Vec<u32> {
     let unbound = view.pods.values().filter(|pod| {
         let told = pod.speaks().map(|status| &status.claim);
-        pod.claim.is_some() && told.is_some_and(|told| *told != pod.claim)
+        // A new id is for good: whose the claims are must have been looked up.
+        let known = !pod.copy || !view.claims.is_empty();
+        known && pod.claim.is_some() && told.is_some_and(|told| *told != pod.claim)
     });
     unbound.map(|pod| pod.ordinal).collect()
 }
@@ -100,9 +102,11 @@ fn assignment(view: &View, register: &Configuration) -> Assignment {
     let ordinals = 0..view.existing().max(last);
     let members = ordinals.filter_map(|ordinal| {
         let pod = view.pods.get(&ordinal);
-        let id = pod
-            .and_then(PodView::id)
-            .or_else(|| view.known.get(&ordinal).copied())?;
+        let id = pod.and_then(PodView::id).or_else(|| {
+            let known = view.known.get(&ordinal).copied();
+            // It may have moved, or be known here by a copy that took another id.
+            known.filter(|id| view.find(*id).is_none())
+        })?;
         let name = view.pod_name(ordinal);
         let host = build::host(&view.store, &name);
         // By address, as a name may be cached for seconds after a Pod has moved, and whoever

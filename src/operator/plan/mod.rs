@@ -197,6 +197,7 @@ pub fn decide(view: &View) -> Decision {
     // promotion that somebody began is carried through.
     let begun = view
         .live()
+        .filter(|(_, status)| !recovery::is_foreign(register, status))
         .any(|(_, status)| status.promised > register.epoch);
     match leadership(view) {
         Leadership::Lost => failover::take(view, register, Cause::LeaderLost),

@@ -7,7 +7,7 @@ use crate::replication::admin::{ReplicaState, ReplicaStatus};
 use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, StoreId, VoterSet};
 
 use super::doubt::Doubt;
-use super::{Decision, Leadership, Reason, Waiting, leadership};
+use super::{Decision, Leadership, Reason, Waiting, leadership, recovery};
 use crate::operator::view::{self, Held, PodView, View};
 
 /// Why a leader is chosen.
@@ -57,6 +57,10 @@ impl Cause {
         !matches!(self, Self::Bootstrap | Self::Switchover)
     }
 }
+
+/// What a recovery without some disks leaves between what it knows of and what it makes: those disks may have
+/// gone further by less than this.
+const GAP: u64 = 1 << 16;
 
 /// A promotion that is to be tried: who is asked for what, and what counts as enough.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,7 +194,8 @@ pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
     if campaign.sets.iter().all(|set| set.voters.is_empty()) {
         // The disks of all voters are gone and given up: what the others have is all that there is.
         campaign = Campaign::recovery(view, register);
-        campaign.require = view.live().map(|(_, status)| status.id).collect();
+        let asked = campaign.ask.iter().filter_map(|it| view.pods.get(it)?.id());
+        campaign.require = asked.collect();
     }
     if cause == Cause::LeaderCutOff {
         campaign.avoid.extend(register.leader);
@@ -234,14 +239,22 @@ impl Campaign {
     /// A promotion from the newest configuration that disks remember, as the register is gone or older.
     /// Everybody is asked, and everybody who is heard must answer.
     pub(super) fn recovery(view: &View, base: &Configuration) -> Self {
-        let heard: BTreeSet<ReplicaId> = view.live().map(|(_, status)| status.id).collect();
+        let asked: Vec<(u32, ReplicaId)> = recovery::believed(view)
+            .filter(|(_, status)| !recovery::is_foreign(base, status))
+            .map(|(pod, status)| (pod.ordinal, status.id))
+            .collect();
+        let heard: BTreeSet<ReplicaId> = asked.iter().map(|(_, id)| *id).collect();
         let lost: BTreeSet<ReplicaId> = view::named(base).difference(&heard).copied().collect();
         let sets = sets_of(view, base, &lost);
+        // Whoever is given up may come back, with epochs and versions that nobody here has heard of.
+        let whole = lost.is_empty() && view.store.accept_loss.is_empty();
+        let gap = if whole { 0 } else { GAP };
         Self {
             cause: Cause::RegisterRecovered,
             base: Some(base.clone()),
-            epoch: next_epoch(view),
-            version: next_version(view),
+            epoch: Epoch(next_epoch(view).0.saturating_add(gap)),
+            version: next_version(view).saturating_add(gap),
+            ask: asked.iter().map(|(ordinal, _)| *ordinal).collect(),
             // What they are known to have had may be gone with the register, so the best of all counts.
             require: heard
                 .iter()

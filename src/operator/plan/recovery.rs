@@ -12,16 +12,21 @@ use std::collections::BTreeSet;
 
 use super::promotion::Campaign;
 use super::{Decision, Reason, Waiting, wait};
-use crate::operator::view::View;
+use crate::operator::view::{PodView, View};
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, StoreId};
 
 /// The newest configuration that a disk which is heard has adopted.
 pub fn remembered(view: &View) -> Option<&Configuration> {
-    let adopted = view
-        .live()
-        .filter_map(|(_, status)| status.adopted.as_ref());
+    let adopted = believed(view).filter_map(|(_, status)| status.adopted.as_ref());
     adopted.max_by_key(|adopted| (adopted.epoch, adopted.version))
+}
+
+/// Those whose disks say what there is: not the ones that the user gives up, as long as others have data.
+pub fn believed(view: &View) -> impl Iterator<Item = (&PodView, &ReplicaStatus)> {
+    let kept = |pod: &PodView| !view.store.accept_loss.contains(&pod.ordinal);
+    let others = view.live().any(|(pod, status)| kept(pod) && !status.empty);
+    view.live().filter(move |(pod, _)| !others || kept(pod))
 }
 
 /// Whether the register is older than what replicas hold, and how that is known.
@@ -42,9 +47,7 @@ pub fn behind(view: &View, register: &Configuration) -> Option<String> {
             || other
     };
     let ours = |status: &&ReplicaStatus| !is_foreign(register, status);
-    let (pod, status) = view
-        .live()
-        .find(|(_, status)| ours(status) && ahead(status))?;
+    let (pod, status) = believed(view).find(|(_, status)| ours(status) && ahead(status))?;
     let adopted = status.adopted.as_ref().map_or(0, |it| it.version);
     let version = status.configuration_version.max(adopted);
     Some(format!(
@@ -94,7 +97,7 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
 /// Whether volumes of two stores came together under one name: which is the right one, nobody can
 /// know.
 fn two_stores(view: &View) -> Option<Waiting> {
-    let with_store = |(pod, status): (&crate::operator::view::PodView, &ReplicaStatus)| {
+    let with_store = |(pod, status): (&PodView, &ReplicaStatus)| {
         let given_up = view.store.accept_loss.contains(&pod.ordinal);
         let store = status.adopted.as_ref()?.store?;
         (!given_up).then(|| (store, pod.name.clone()))

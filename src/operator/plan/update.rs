@@ -55,8 +55,26 @@ pub fn hands_over(view: &View, pod: &PodView) -> bool {
     view::leads(register, status) && switchover::possible(view, register, status)
 }
 
+/// Whether this Pod is as it is to be, and only cannot follow a leader of another release: it waits for that
+/// to be replaced as well. Its disk has what it had.
+fn waits_for_release(view: &View, register: &Configuration, pod: &PodView) -> bool {
+    let revision = view.workload.as_ref().and_then(|it| it.revision.as_ref());
+    let leader = register.leader.and_then(|id| view.find(id));
+    let (Some(status), Some((_, leader))) = (pod.live(), leader) else {
+        return false;
+    };
+    let whole = !status.empty && !status.damaged && status.state != ReplicaState::Seeding;
+    revision == Some(&pod.revision)
+        && status.protocol != leader.protocol
+        && whole
+        && status.id != leader.id
+}
+
 /// Whether this Pod does its part, so that another one may be spared for a moment.
 fn serves(view: &View, register: &Configuration, pod: &PodView) -> bool {
+    if waits_for_release(view, register, pod) {
+        return true;
+    }
     // One that is fenced serves nobody on purpose.
     let fenced = view.is_fenced(pod.ordinal);
     let part = pod.live().is_some_and(|status| {

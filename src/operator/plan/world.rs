@@ -256,9 +256,9 @@ impl World {
                 view.known.insert(*ordinal, id);
             }
         }
-        for (id, held) in pods.values().flat_map(PodView::held) {
+        for (id, held, cut) in pods.values().flat_map(PodView::held) {
             let known = view.held.entry(id).or_default();
-            *known = known.join(held);
+            *known = known.join(held, cut);
         }
         view.pods = pods;
         let seen = self.replicas.iter().filter(|(_, it)| it.was_seen());

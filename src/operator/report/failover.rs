@@ -10,7 +10,7 @@ use crate::operator::plan::election::Elected;
 use crate::operator::plan::promotion::{Campaign, copies, leases};
 use crate::operator::plan::{self, Leadership};
 use crate::operator::supervisor::significance::bytes;
-use crate::operator::view::View;
+use crate::operator::view::{self, View};
 use crate::replication::types::{Configuration, ReplicaId};
 
 /// A change of leader, before it is known how long it takes. `view` is what it was decided by.
@@ -46,10 +46,15 @@ enum Lost {
 /// With synchronous replication nothing that was lost was acknowledged. Else only the promise of the old
 /// leader itself tells what it had: what was heard of it is from before it fell silent.
 fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<ReplicaId>) -> Lost {
+    let beyond = |end: u64| end.saturating_sub(elected.end);
+    let given_up = given_up(view, campaign);
+    if !given_up.is_empty() {
+        let held = given_up.iter().filter_map(|id| view.held.get(id));
+        return Lost::AtLeast(beyond(held.map(|held| held.lsn.0).max().unwrap_or(0)));
+    }
     if campaign.sync > 0 || leader.is_none() {
         return Lost::Bytes(0);
     }
-    let beyond = |end: u64| end.saturating_sub(elected.end);
     let mut answers = elected.verdicts.iter();
     if let Some((own, _)) = answers.find(|(answer, _)| Some(answer.id) == leader) {
         return Lost::Bytes(beyond(own.last.lsn.0));
@@ -59,6 +64,14 @@ fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<Repl
         .filter(|heard| Some(heard.status.id) == leader)
         .map(|heard| heard.status.last.lsn.0);
     Lost::AtLeast(beyond(said.max().unwrap_or(0)))
+}
+
+/// Voters whose data the user gave up for this.
+fn given_up(view: &View, campaign: &Campaign) -> BTreeSet<ReplicaId> {
+    let base = campaign.base.iter();
+    let named = base.flat_map(view::named);
+    let gone = named.filter(|id| campaign.lost.contains(id) && view.is_given_up(*id));
+    gone.chain(campaign.forgiven.iter().copied()).collect()
 }
 
 /// Puts in what has come to be known of a failover: how long it took, and what it lost once the old

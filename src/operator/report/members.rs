@@ -39,7 +39,12 @@ fn member(findings: &Findings<'_>, ordinal: u32) -> Member {
     member.node.clone_from(&pod.node);
     if let Some(heard) = &pod.heard {
         member.last_seen_time = Timestamp::from_second(heard.at).ok();
+        let id = std::mem::take(&mut member.id);
         describe(&mut member, &heard.status);
+        if pod.copy {
+            // Whom it pretends to be, somebody else is.
+            member.id = id;
+        }
     }
     if let Some(status) = pod.live() {
         member.ready = pod.ready && status.ready && !pod.terminating;

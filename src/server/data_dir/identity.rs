@@ -31,14 +31,15 @@ impl DataDir {
         if let (true, Some(why)) = (used && same.is_some(), &found.lost) {
             self.note(format!("what it has promised is not known any more: {why}"));
             self.unknown_promises = Some(why.clone());
-            if self.access == Access::Use {
-                // Else the files that are made now would hide it at the next start.
-                self.write("renewal", why)?;
-            }
+            // Else the files that are made now would hide it at the next start.
+            self.write("unsettled", why)?;
         } else if let (true, Some(why)) = (used, &found.worn) {
             self.note(format!("hard is written again from its second copy: {why}"));
         }
-        let forgotten = self.read::<String>("forgotten")?.is_some();
+        if self.unknown_promises.is_none() {
+            self.unknown_promises = self.mark("unsettled")?;
+        }
+        let forgotten = self.mark("forgotten")?.is_some();
         self.forgotten.store(forgotten, Ordering::Release);
         if self.access == Access::Use {
             let files = HardFiles::open(&*self.disk, self.id, &found);
@@ -76,6 +77,7 @@ impl DataDir {
         self.unknown_promises = None;
         self.remember()?;
         self.remove("claim")?;
+        self.remove("unsettled")?;
         self.remove("renewal")
     }
 
@@ -98,6 +100,12 @@ impl DataDir {
         self.read("identity")
     }
 
+    /// Whether nobody else votes, as far as this disk knows: nobody else has what it was asked to keep.
+    pub(in crate::server) fn votes_alone(&self) -> Result<bool, DataDirError> {
+        let adopted = self.adopted()?.configuration;
+        Ok(adopted.version > 0 && adopted.all_voters().all(|it| it == self.id))
+    }
+
     /// Goes on under another id if it does not know what it has promised under this one. `alone` tells whether
     /// nobody else counts on that.
     pub(in crate::server) fn settle_promises(
@@ -108,12 +116,11 @@ impl DataDir {
         let Some(why) = self.unknown_promises.take() else {
             return Ok(());
         };
-        let adopted = self.adopted()?.configuration;
-        let only = adopted.version > 0 && adopted.all_voters().all(|it| it == self.id);
-        if alone || only {
-            return self.remove("renewal");
+        if alone || self.votes_alone()? {
+            return self.remove("unsettled");
         }
         let why = format!("what it had promised under the other one is not known any more: {why}");
+        self.renew(&why)?;
         self.take_id(fresh_id(), &why)
     }
 }

@@ -14,7 +14,15 @@ impl DataDir {
 
     /// Notes durably that a configuration is adopted.
     pub(in crate::server) fn adopt(&self, adopted: &Adopted) -> Result<(), DataDirError> {
-        self.write_one("adopted", adopted)
+        match self.write_one("adopted", adopted) {
+            Err(error) if error.is_full() => {
+                let content =
+                    serde_json::to_vec(adopted).map_err(|it| self.io("adopted", it.into()))?;
+                // The error tells more than that there is no file to write over.
+                durable_file::overwrite_twice(&*self.disk, "adopted", &content).map_err(|_| error)
+            }
+            written => written,
+        }
     }
 
     /// Writes the second copy of it: nothing waits for that.

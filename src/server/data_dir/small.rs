@@ -29,8 +29,13 @@ impl DataDir {
         let parsed = |content: &[u8]| serde_json::from_slice::<T>(content).ok();
         let value = parsed(&content).or_else(|| parsed(&other?));
         if worn && value.is_some() && self.access == Access::Use {
-            let written = durable_file::write_twice(&*self.disk, file, &content);
-            written.map_err(|source| self.io("writing a small file", source))?;
+            // Reads go on where the disk is full.
+            match durable_file::write_twice(&*self.disk, file, &content) {
+                Err(error) if is_full(&error) => {
+                    self.note(format!("{file} has no second copy: {error}"));
+                }
+                written => written.map_err(|source| self.io("writing a small file", source))?,
+            }
         }
         Ok(value)
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::batch::parts;
-use super::cost;
 use super::serve::{Answer, MAX_REPLY, seen};
+use super::{PATIENCE, cost};
 use crate::command::{Session, Stats, execute};
 use crate::replication::message::{ForwardKind, Watches};
 use crate::replication::{Lsn, Position};
@@ -145,7 +145,11 @@ impl Reading {
         let turn = turns.acquire().await.map_err(io::Error::other)?;
         let node = Arc::clone(&self.node);
         let (slot, at) = loop {
-            match node.once_relieved(|| self.step(&node)).await {
+            let step = node.once_relieved(|| self.step(&node));
+            let Ok(step) = tokio::time::timeout(PATIENCE, step).await else {
+                return Ok(Answer::refused(id));
+            };
+            match step {
                 Step::Hold(hold) => {
                     let held = hold.wait(&node).await;
                     self.read_ahead = held.commands;

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::batch::{commands, parts};
 use super::read::Reader;
-use super::{BEAT, ROOM, cost};
+use super::{BEAT, PATIENCE, ROOM, cost};
 use crate::command::{Session, execute};
 use crate::replication::message::{ForwardKind, ForwardOutcome, Message};
 use crate::replication::{Lsn, Position};
@@ -236,7 +236,11 @@ impl Executor {
     async fn execute(&mut self, raw: &Bytes, watched: Option<u32>) -> io::Result<Option<Executed>> {
         let node = Arc::clone(&self.node);
         let executed = node.once_relieved(|| self.try_execute(&node, raw, watched));
-        executed.await.map_err(io::Error::other)
+        match tokio::time::timeout(PATIENCE, executed).await {
+            Ok(executed) => executed.map_err(io::Error::other),
+            // Whoever handed it on looks for another leader.
+            Err(_) => Ok(None),
+        }
     }
 
     /// `None` if clients are held.

@@ -96,7 +96,10 @@ impl Connection {
     ) -> Next {
         let clients = std::sync::Arc::clone(&self.clients);
         let _counted = Waiting::begin(&clients);
-        let end = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
+        // It goes on where it was when another replica leads meanwhile.
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let end = (timeout_ms > 0).then(|| since + Duration::from_millis(timeout_ms));
+        self.handing_since.get_or_insert_with(Instant::now);
         let before = self.out.len();
         loop {
             if matches!(self.stream.peek(&mut [0]).now_or_never(), Some(Ok(0))) {
@@ -118,6 +121,7 @@ impl Connection {
             };
             match self.offer(batch, Instant::now()).await {
                 Answer::Done { reply, .. } => {
+                    self.handing_since = Some(Instant::now());
                     let over = left.is_some_and(|left| left <= piece);
                     if over || count(&reply).is_none_or(|count| count >= replicas) {
                         self.out.raw(&reply);
@@ -125,7 +129,21 @@ impl Connection {
                     }
                 }
                 // Asking twice does no harm.
-                Answer::Again | Answer::Unknown => return self.again(),
+                Answer::Again | Answer::Unknown => {
+                    if end.is_some_and(|end| Instant::now() >= end) {
+                        // Nobody has said that a follower has it.
+                        self.out.integer(0);
+                        break;
+                    }
+                    let silent = self
+                        .handing_since
+                        .is_some_and(|it| it.elapsed() >= PATIENCE);
+                    if !silent {
+                        return self.again();
+                    }
+                    self.refuse_late(1);
+                    break;
+                }
                 Answer::Late => {
                     self.refuse_late(1);
                     break;
@@ -203,6 +221,7 @@ impl Connection {
         }
         self.session.answered_elsewhere();
         self.handing_since = None;
+        self.waiting_since = None;
     }
 }
 
