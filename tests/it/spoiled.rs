@@ -103,6 +103,13 @@ const ALONE: [(&str, [Fate; 8]); 18] = [
     ("log/log-last", [R, R, R, R, R, R, R, R]),
 ];
 
+/// What depends on how the data came to lie: the block at a table's head may hold what is read at the start, and
+/// another tree's copy of the manifest may name tables of numbers that there are here, with other contents.
+const OR_REFUSES: [(&str, Spoil); 2] = [
+    ("state/tables/", Spoil::Head),
+    ("state/manifest.copy", Spoil::Foreign),
+];
+
 /// Room for two replicas; segments of the log are small there, so that some are soon trimmed.
 const DISK: u64 = 160 << 20;
 const KEYS: u64 = 900;
@@ -390,7 +397,14 @@ fn any_file_may_be_spoiled_where_there_is_no_other_replica() {
             fate_alone(&mut replica, &format!("{file} {spoil:?}"))
         });
         println!("{file} ({kind}): {fates:?}");
-        if expected.get(kind.as_str()) != Some(&fates) {
+        let as_expected = expected.get(kind.as_str()).is_some_and(|expected| {
+            let mut all = SPOILS.iter().zip(expected.iter().zip(&fates));
+            all.all(|(spoil, (expected, fate))| {
+                let either = *fate == R && OR_REFUSES.contains(&(kind.as_str(), *spoil));
+                fate == expected || either
+            })
+        });
+        if !as_expected {
             wrong.push(format!("{file} ({kind}): {fates:?}"));
         }
     }
