@@ -20,7 +20,6 @@ mod chart;
 mod deletion;
 mod durability;
 mod failover;
-mod identities;
 mod installation;
 mod lag;
 mod operator;
