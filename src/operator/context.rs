@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::plan::doubt::Doubt;
 use super::replica_client::ReplicaAdmin;
 use super::supervisor::Supervisor;
-use super::view::{Held, PodView, Told};
+use super::view::{Held, PodView, Told, Witnessed};
 use crate::api::{LastFailover, ReplicatedStore};
 use crate::replication::admin::Assignment;
 use crate::replication::types::{Epoch, ReplicaId};
@@ -104,6 +104,7 @@ pub struct Memory {
 struct StoreMemory {
     told: BTreeMap<u32, Telling>,
     held: BTreeMap<ReplicaId, Held>,
+    witnessed: Option<Witnessed>,
     /// UIDs of the claims of Pods, by the Pods' UIDs.
     claims: BTreeMap<String, String>,
     applied: BTreeMap<ChildKey, Applied>,
@@ -112,7 +113,7 @@ struct StoreMemory {
     change: Option<LeaderChange>,
     news: Vec<Event>,
     doubts: BTreeMap<Doubt, Instant>,
-    soft_report: Option<Instant>,
+    report: Option<Instant>,
     failures: u32,
 }
 
@@ -198,6 +199,16 @@ impl Memory {
             }
             memory.held.clone()
         })
+    }
+
+    /// The newest register that is known to have been in force.
+    pub fn witnessed(&self, store: &StoreKey) -> Option<Witnessed> {
+        self.with(store, |memory| memory.witnessed)
+    }
+
+    /// Notes it.
+    pub fn witness(&self, store: &StoreKey, register: Option<Witnessed>) {
+        self.with(store, |memory| memory.witnessed = register);
     }
 
     /// Fills in which claims the Pods have, which is for good; says whether one of them is not known yet.
@@ -354,14 +365,14 @@ impl Memory {
         self.with(store, |memory| memory.applied.remove(child));
     }
 
-    /// Time since the status was last written for lag alone.
-    pub fn since_soft_report(&self, store: &StoreKey) -> Option<Duration> {
-        self.with(store, |memory| memory.soft_report.map(|at| at.elapsed()))
+    /// Time since the status was last written.
+    pub fn since_report(&self, store: &StoreKey) -> Option<Duration> {
+        self.with(store, |memory| memory.report.map(|at| at.elapsed()))
     }
 
     /// Notes that the status is written.
     pub fn reported(&self, store: &StoreKey) {
-        self.with(store, |memory| memory.soft_report = Some(Instant::now()));
+        self.with(store, |memory| memory.report = Some(Instant::now()));
     }
 
     /// Notes a failed reconcile; answers how many there were in a row before.

@@ -12,7 +12,8 @@ use kube::{Client, ResourceExt};
 use super::build;
 use super::context::{Context, StoreKey};
 use super::error::{Error, request};
-use super::plan::{doubt, recovery};
+use super::plan::doubt::{self, Doubt};
+use super::plan::recovery;
 use super::register;
 use super::supervisor::Target;
 use super::validate::{MAX_REPLICAS, ValidatedStore};
@@ -78,6 +79,7 @@ pub async fn view(
         volumes: BTreeSet::new(),
         claims: BTreeSet::new(),
         held: BTreeMap::new(),
+        witnessed: context.memory.witnessed(key),
         drawn: StoreId(rand::random()),
         since_campaign: context.memory.since_campaign(key),
         since_switchover: context.memory.since_switchover(key),
@@ -101,10 +103,13 @@ pub async fn view(
             }
         }
     }
-    listen(context, key, object, &mut view);
+    take_in(context, key, object, &mut view);
     let unsettled = match &view.register {
         None => true,
-        Some(register) => recovery::behind(&view, register).is_some(),
+        Some(register) => {
+            let alone = view.doubted(Doubt::Unwitnessed).is_some();
+            alone || recovery::behind(&view, register).is_some()
+        }
     };
     if unsettled {
         let found = match claims {
@@ -116,6 +121,12 @@ pub async fn view(
     Ok(view)
 }
 
+/// Takes in what replicas have said since, and what they were told.
+pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
+    hear(context, key, view);
+    take_in(context, key, object, view);
+}
+
 fn hear(context: &Context, key: &StoreKey, view: &mut View) {
     let mut heard = context.supervisor.heard(key);
     for (ordinal, pod) in &mut view.pods {
@@ -123,9 +134,8 @@ fn hear(context: &Context, key: &StoreKey, view: &mut View) {
     }
 }
 
-/// Takes in what replicas have said since, and what they were told.
-pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
-    hear(context, key, view);
+/// Draws what follows from what was heard.
+fn take_in(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &mut View) {
     view.mark_copies();
     view.told = context.memory.told(key);
     view.held = context.memory.held(key, held(object), &view.pods);
@@ -136,6 +146,8 @@ pub fn listen(context: &Context, key: &StoreKey, object: &ReplicatedStore, view:
         &view.pods,
         view.workload.as_ref(),
     );
+    view.witness();
+    context.memory.witness(key, view.witnessed);
     view.doubts = context.memory.doubts(key, &doubt::doubts(view));
 }
 

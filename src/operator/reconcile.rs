@@ -33,6 +33,9 @@ const UNFINISHED: Duration = Duration::from_secs(1);
 /// What waits for somebody else is looked at again after this; whoever it is wakes us as a rule.
 const WAITING: Duration = Duration::from_secs(5);
 
+/// What disks hold is noted in the status this long after it was last written, if nothing else is new.
+const HELD_PAUSE: Duration = Duration::from_mins(1);
+
 /// Reconciles a store, and counts it.
 pub async fn reconcile(
     object: Arc<DeserializeGuard<ReplicatedStore>>,
@@ -250,16 +253,16 @@ async fn write(
     old: &ReplicatedStoreStatus,
     new: &ReplicatedStoreStatus,
 ) -> Result<Option<Duration>, Error> {
-    match report::difference(old, new) {
+    let pause = match report::difference(old, new) {
+        Significance::None if report::holds_other(old, new) => HELD_PAUSE,
         Significance::None => return Ok(None),
-        Significance::Soft => {
-            let since = context.memory.since_soft_report(key);
-            let left = since.and_then(|since| SOFT_PAUSE.checked_sub(since));
-            if let Some(left) = left.filter(|left| !left.is_zero()) {
-                return Ok(Some(left));
-            }
-        }
-        Significance::Hard => {}
+        Significance::Soft => SOFT_PAUSE,
+        Significance::Hard => Duration::ZERO,
+    };
+    let since = context.memory.since_report(key);
+    let left = since.and_then(|since| pause.checked_sub(since));
+    if let Some(left) = left.filter(|left| !left.is_zero()) {
+        return Ok(Some(left));
     }
     apply::report(context, key, new).await?;
     context.memory.reported(key);

@@ -38,6 +38,8 @@ pub struct View {
     pub claims: BTreeSet<String>,
     /// The most that each replica is known to have had on disk.
     pub held: BTreeMap<ReplicaId, Held>,
+    /// The newest register that this operator knows to have been in force; `None` before it has heard one led.
+    pub witnessed: Option<Witnessed>,
     /// The id of this store, if it is about to be born.
     pub drawn: StoreId,
     /// Time since this operator last asked for promises in this store.
@@ -70,8 +72,7 @@ impl Held {
     pub fn join(self, other: Self, cut: Epoch) -> Self {
         match self.epoch.cmp(&other.epoch) {
             Ordering::Less if other.lsn >= self.lsn || cut > self.epoch => other,
-            Ordering::Less => self,
-            Ordering::Greater => self,
+            Ordering::Less | Ordering::Greater => self,
             Ordering::Equal => Self {
                 epoch: self.epoch,
                 lsn: self.lsn.max(other.lsn),
@@ -79,6 +80,17 @@ impl Held {
             },
         }
     }
+}
+
+/// A register that was in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Its store.
+    pub store: Option<StoreId>,
+    /// Its version.
+    pub version: u64,
+    /// Its epoch.
+    pub epoch: Epoch,
 }
 
 /// What a replica was told last.
@@ -240,6 +252,37 @@ impl PodView {
 }
 
 impl View {
+    /// Notes that the register is in force: its leader leads, or an earlier version of it was in force.
+    pub fn witness(&mut self) {
+        let Some(register) = &self.register else {
+            return;
+        };
+        if self.knows_later(register).is_some() {
+            return;
+        }
+        let leader = register.leader.and_then(|id| self.find(id));
+        let led = leader.is_some_and(|(_, status)| leads(register, status));
+        if led || self.is_witnessed(register) {
+            self.witnessed = Some(Witnessed {
+                store: register.store,
+                version: register.version,
+                epoch: register.epoch,
+            });
+        }
+    }
+
+    /// Whether this operator knows a later register of the store than this one.
+    pub fn knows_later(&self, register: &Configuration) -> Option<Witnessed> {
+        self.witnessed
+            .filter(|it| it.store == register.store && it.version > register.version)
+    }
+
+    /// Whether this operator knows that the register, or an earlier one of its store, was in force: one that was
+    /// restored from an old backup before this operator began looks the same as one that is right.
+    pub fn is_witnessed(&self, register: &Configuration) -> bool {
+        self.witnessed.is_some_and(|it| it.store == register.store)
+    }
+
     /// The Pods whose replicas are heard, each with its words.
     pub fn live(&self) -> impl Iterator<Item = (&PodView, &ReplicaStatus)> {
         self.pods
@@ -370,4 +413,33 @@ pub fn leads(register: &Configuration, status: &ReplicaStatus) -> bool {
         && status.role == Role::Leader
         && status.epoch == register.epoch
         && status.promised <= register.epoch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(epoch: u64, lsn: u64) -> Held {
+        Held {
+            epoch: Epoch(epoch),
+            lsn: Lsn(lsn),
+            newest: Epoch(epoch),
+        }
+    }
+
+    #[test]
+    fn what_a_disk_had_is_known_until_it_has_that_again_or_had_to_cut_it() {
+        let known = held(3, 900);
+        let heard = |epoch, lsn, cut| known.join(held(epoch, lsn), Epoch(cut));
+        assert_eq!(heard(3, 950, 0), held(3, 950));
+        assert_eq!(heard(2, 950, 0), known, "an old word");
+        assert_eq!(
+            heard(4, 100, 0),
+            known,
+            "it was put back, and only follows again"
+        );
+        assert_eq!(heard(4, 100, 3), known, "cut by the leader of then");
+        assert_eq!(heard(4, 100, 4), held(4, 100), "cut by a later one");
+        assert_eq!(heard(4, 900, 0), held(4, 900), "it has caught up");
+    }
 }

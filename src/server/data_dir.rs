@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::durable_file::{self, Twice};
 use crate::env::{DirLock, Disk, RealDisk, is_full};
-use crate::replication::{Configuration, HardState, ReplicaId};
+use crate::replication::{Configuration, HardState, ReplicaId, StoreId};
 use aside::Aside;
 use hard::HardFiles;
 
@@ -90,6 +90,13 @@ pub(super) enum DataDirError {
     /// There is none, and none is to be made.
     #[error("there is no directory {0}")]
     Missing(PathBuf),
+    /// Whoever leads it alone begins a history of its own, and what others of the store have is not in that.
+    #[error(
+        "{0} is a volume of store {1}, of which other replicas may have more: --standalone would begin another \
+         history in it, which the store would not take back. Start the replica without --standalone, in its \
+         store; or copy the directory, delete `adopted` and `adopted.copy` in the copy, and start that"
+    )]
+    OfAStore(PathBuf, StoreId),
 }
 
 impl DataDirError {
@@ -357,17 +364,6 @@ impl DataDir {
     /// Whether a seed was begun and not installed.
     pub(super) fn is_seeding(&self) -> Result<bool, DataDirError> {
         Ok(self.mark("seeding")?.is_some())
-    }
-
-    /// Whether there are files of a log.
-    pub(super) fn has_log(&self) -> bool {
-        let names = self.entries("log").unwrap_or_default();
-        names.iter().any(|name| name.starts_with("log-"))
-    }
-
-    /// Whether there is a note of how far the log was durable.
-    pub(super) fn has_watermark(&self) -> bool {
-        self.path.join(FILES[0]).is_file()
     }
 
     /// Forgets how far the log was durable, which is given up.

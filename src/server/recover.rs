@@ -385,10 +385,6 @@ fn begin_state(dir: &DataDir, budget: u64, cache: u64) -> Result<Store, OpenErro
 pub(super) fn open_log(dir: &DataDir, known: Lsn) -> Result<OpenLog, LogError> {
     // A promise is made before the first record comes, and the log before that.
     let expected = known > Lsn::ZERO || dir.hard_state().promised > Epoch::default();
-    // A note of how far it was durable tells more.
-    if expected && !dir.has_log() && !dir.has_watermark() {
-        return Err(LogError::Unusable("there is no log".to_owned()));
-    }
     let opening = |source| LogError::Io {
         action: "open",
         file: "log".to_owned(),

@@ -55,6 +55,9 @@ pub async fn run(options: RunOptions, asked: CancellationToken) -> anyhow::Resul
     let budget = memory_budget(&settings);
     let fresh = || ReplicaId(rand::random());
     let mut dir = DataDir::open(&options.data_dir, Access::Use, fresh)?;
+    if options.standalone {
+        dir.stands_alone()?;
+    }
     dir.settle_promises(options.standalone, fresh)?;
     let dir = Arc::new(dir);
     let mode = if options.standalone || dir.votes_alone()? {

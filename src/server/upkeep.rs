@@ -227,7 +227,9 @@ impl Upkeep {
                 return None;
             };
             let flushed = store.meta().flushed;
-            let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= MOST_LOG;
+            // What lies further back may be trimmed before the newcomer comes for it.
+            let most = MOST_LOG.min(log_bound(inner));
+            let near = flushed > Lsn::ZERO && inner.applied.end.since(flushed) <= most;
             let stuck = is_stuck(inner);
             let voters: Vec<_> = inner.core.configuration().all_voters().collect();
             let asked = &mut inner.snapshot_requests;
@@ -327,12 +329,7 @@ impl Upkeep {
             if inner.log_damage.is_some() {
                 return Some(flushed.min(inner.repair_from.unwrap_or(flushed)));
             }
-            let bound = if inner.disk.low {
-                0
-            } else {
-                inner.settings.log_retention.min(inner.disk.log_bound)
-            };
-            let floor = inner.tip.end.0.saturating_sub(bound);
+            let floor = inner.tip.end.0.saturating_sub(log_bound(inner));
             let below = flushed.min(needed.max(Lsn(floor)));
             Some(below.min(inner.repair_from.unwrap_or(below)))
         });
@@ -346,6 +343,14 @@ impl Upkeep {
         });
         Ok(())
     }
+}
+
+/// So many bytes of log are kept for other replicas.
+fn log_bound(inner: &Inner) -> u64 {
+    if inner.disk.low {
+        return 0;
+    }
+    inner.settings.log_retention.min(inner.disk.log_bound)
 }
 
 /// The position from which the members of a leader's store, and the seeds under way, still need the

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::data_dir::{Adopted, DataDir};
+use super::data_dir::{Adopted, DataDir, DataDirError};
 use super::divergent;
 use super::gather::Patience;
 use super::inner::{Inner, Job, Tip};
@@ -178,9 +178,11 @@ impl Writer {
             }
             Job::Remember => Ok(self.dir.remember()?),
             Job::Bind(claim) => {
-                self.dir.bind(&claim)?;
-                node.with(|inner| inner.claim = Some(claim));
-                node.changed();
+                // The operator tells it again.
+                if has_room(self.dir.bind(&claim))? {
+                    node.with(|inner| inner.claim = Some(claim));
+                    node.changed();
+                }
                 Ok(())
             }
             Job::Renew(why) => {
@@ -204,22 +206,17 @@ impl Writer {
     /// as it is until there is.
     fn adopt(&mut self, adopted: Adopted) -> anyhow::Result<()> {
         let node = Arc::clone(&self.node);
-        match self.dir.adopt(&adopted) {
-            Err(error) if error.is_full() => {
-                tracing::warn!(%error, "no room to note the configuration: it is tried again");
-                let stopped = || self.stop.is_cancelled().then_some(());
-                let _ = node.wait(&node.work, FULL_AGAIN, |_| stopped());
-                node.with(|inner| node.enqueue(inner, Job::Adopt(adopted)));
-                return Ok(());
-            }
-            noted => noted?,
+        if !has_room(self.dir.adopt(&adopted))? {
+            let stopped = || self.stop.is_cancelled().then_some(());
+            let _ = node.wait(&node.work, FULL_AGAIN, |_| stopped());
+            node.with(|inner| node.enqueue(inner, Job::Adopt(adopted)));
+            return Ok(());
         }
         let configuration = adopted.configuration.clone();
         node.with(|inner| node.drive(inner, Input::Adopted(configuration)));
-        match self.dir.mirror_adopted(&adopted) {
-            Err(error) if error.is_full() => Ok(()),
-            mirrored => Ok(mirrored?),
-        }
+        // It is a second copy.
+        has_room(self.dir.mirror_adopted(&adopted))?;
+        Ok(())
     }
 
     /// Seals a barrier under one lock, behind what clients have executed: a leader that takes writes
@@ -325,6 +322,17 @@ impl Writer {
         }
         drop(old);
         Ok(())
+    }
+}
+
+/// Whether a note was made: a disk that is full ends no process.
+fn has_room(noted: Result<(), DataDirError>) -> anyhow::Result<bool> {
+    match noted {
+        Err(error) if error.is_full() => {
+            tracing::warn!(%error, "no room for a note: it is tried again");
+            Ok(false)
+        }
+        noted => Ok(noted.map(|()| true)?),
     }
 }
 

@@ -20,6 +20,7 @@ mod chart;
 mod deletion;
 mod durability;
 mod failover;
+mod identities;
 mod installation;
 mod lag;
 mod operator;

@@ -82,7 +82,7 @@ use Fate::{Errors as E, Refuses as R, Whole as W};
 
 /// The kind of file, and what becomes of a replica that is alone, in the order of [`SPOILS`]:
 /// deleted, emptied, cut, flipped at head, middle and tail, another replica's, a directory.
-const ALONE: [(&str, [Fate; 8]); 18] = [
+const ALONE: [(&str, [Fate; 8]); 19] = [
     ("identity", [W, W, W, W, W, W, W, W]),
     ("identity.copy", [W, W, W, W, W, W, W, W]),
     ("hard", [W, W, W, W, W, W, W, W]),
@@ -97,6 +97,8 @@ const ALONE: [(&str, [Fate; 8]); 18] = [
     ("state/v", [W, W, W, W, W, W, W, W]),
     ("state/manifest.copy", [W, W, W, W, W, W, W, W]),
     ("state/tables/", [R, R, R, E, E, R, R, R]),
+    // One of a digest may still be there.
+    ("snapshots/", [W, W, W, W, W, W, W, W]),
     ("watermark", [W, W, W, W, W, W, W, W]),
     ("log/log-before", [R, R, R, R, R, R, R, R]),
     ("log/log-ready", [W, W, W, W, W, W, W, W]),
@@ -248,6 +250,7 @@ fn kinds(dir: &Path) -> BTreeMap<String, String> {
         match file {
             file if Some(file) == last.as_ref() => "log/log-last".to_owned(),
             file if used.contains(&file) => "log/log-before".to_owned(),
+            file if file.starts_with("snapshots/") => "snapshots/".to_owned(),
             file if file.starts_with("log/log-") => "log/log-ready".to_owned(),
             file if file.starts_with("log/spare") => "log/log-ready".to_owned(),
             file => file.clone(),

@@ -147,6 +147,7 @@ impl World<'_> {
                 };
                 self.lose(slot, id);
             }
+            Action::Damage(slot) => self.damage(slot),
             Action::Flush(slot) => self.flush(slot),
             Action::Trim(slot) => self.trim(slot),
             Action::Install(slot) => self.install(slot),
@@ -205,6 +206,7 @@ impl Budget {
             Action::Time => &mut self.time,
             Action::Crash(_) => &mut self.crashes,
             Action::Lose(_) => &mut self.losses,
+            Action::Damage(_) => &mut self.damages,
             Action::Flush(_) => &mut self.flushes,
             Action::Trim(_) => &mut self.trims,
             Action::Gone => &mut self.gone,

@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Install(usize),
     Stop(usize),
     Start(usize),
+    /// Its log is found to be damaged at a start.
+    Damage(usize),
     /// A copy of a disk is kept.
     Save(usize),
     /// It is put back.
@@ -153,6 +155,9 @@ impl State {
         let unflushed = cut > replica.disk.flushed && replica.disk.complete;
         if left.flushes > 0 && unflushed && core.may_flush(cut) {
             found.push(Action::Flush(slot));
+        }
+        if left.damages > 0 && !replica.disk.forgotten {
+            found.push(Action::Damage(slot));
         }
         if left.losses > 0 {
             found.push(Action::Lose(slot));

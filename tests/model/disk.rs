@@ -61,7 +61,7 @@ impl Replica {
             },
             complete: disk.complete,
             adopted: disk.adopted.clone(),
-            forgotten: false,
+            forgotten: disk.forgotten,
         };
         started(self.id, found, now, block)
     }
@@ -236,6 +236,31 @@ impl World<'_> {
         replica.follows = None;
         replica.seed = None;
         self.state.asked[slot] = false;
+    }
+
+    /// The log is damaged: an empty one takes its place, and the state is fetched anew. What was promised is known.
+    pub(crate) fn damage(&mut self, slot: usize) {
+        mark(Reached::Damaged);
+        let disk = &mut self.state.replica(slot).disk;
+        (disk.length, disk.complete, disk.forgotten) = (0, false, true);
+        (disk.oldest, disk.flushed) = (Lsn::ZERO, Lsn::ZERO);
+        self.restart(slot);
+    }
+
+    /// A replica whose log was damaged applies what it has, and counts again once it has all that its leader has.
+    pub(crate) fn recollect(&mut self, slot: usize) {
+        if !self.state.replicas[slot].disk.forgotten {
+            return;
+        }
+        let now = local(self.scope, self.state.time, slot);
+        let replica = self.state.replica(slot);
+        let end = Lsn(replica.disk.length as u64);
+        replica.core.step(Input::Applied(end), now);
+        replica.core.judge_ready(false, 0);
+        if !replica.core.forgotten() {
+            mark(Reached::Recollected);
+            replica.disk.forgotten = false;
+        }
     }
 
     /// The disk is gone, and a new replica takes the place.

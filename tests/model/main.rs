@@ -19,8 +19,8 @@
 //! seeds, with the log that a leader has freed, flushes, and states that are half copied; a register
 //! that was restored from a backup; clocks that run at different rates within the bound, and leases
 //! as each of them counts; switchovers; disks that are written late, in either order;
-//! seeds that go on under another leader; disks that are put back to an earlier copy of themselves,
-//! copied to another place, or another store's; a register that is deleted, or goes back over restarts;
+//! seeds that go on under another leader; logs that are damaged; disks that are put back to an earlier copy of
+//! themselves, copied to another place, or another store's; a register that is deleted, or goes back over restarts;
 //! requests that are delivered to the wrong replica. Operators do then what the shipped one does: they
 //! note what each disk is known to have had, and recover the register from what all disks remember.
 //!

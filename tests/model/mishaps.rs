@@ -86,6 +86,26 @@ pub(super) const MISHAPS: &[Mutant] = &[
         edits: &[],
     },
     Mutant {
+        name: "operator: a disk that was put back counts once it follows a later leader",
+        scope: "voters=3 promotions=2 writes=1 rollbacks=1 slow=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "operator: a replica whose log was damaged counts",
+        scope: "voters=3 promotions=1 writes=1 damages=1",
+        edits: &[],
+    },
+    Mutant {
+        name: "a replica whose log was damaged counts once it follows",
+        scope: "voters=3 promotions=2 writes=1 damages=1 slow=1",
+        edits: &[edit(
+            "follower.rs",
+            "judge_ready",
+            "heard && following.ready && following.epoch == self.hard.promised",
+            "following.phase == Phase::Streaming",
+        )],
+    },
+    Mutant {
         name: "operator: a replica counts for what a copy of it has",
         scope: "voters=2 learners=1 promotions=1 copies=1 stops=1 writes=1",
         edits: &[],

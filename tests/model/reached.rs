@@ -27,13 +27,17 @@ pub(crate) enum Reached {
     Recovered,
     PutBack,
     Copied,
+    /// A log was damaged, ...
+    Damaged,
+    /// ... and whose it was has all that its leader has, and counts again.
+    Recollected,
     /// A seed goes on under another leader.
     SeedGoesOn,
 }
 
 use Reached::*;
 
-const ALL: [Reached; 15] = [
+const ALL: [Reached; 17] = [
     ThirdReign,
     Alone,
     Recalled,
@@ -48,6 +52,8 @@ const ALL: [Reached; 15] = [
     Recovered,
     PutBack,
     Copied,
+    Damaged,
+    Recollected,
     SeedGoesOn,
 ];
 

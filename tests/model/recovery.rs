@@ -1,6 +1,8 @@
 //! What operators know of disks, and what they do where the register is gone or older than those.
 
-use crate::replication::{Configuration, Epoch, ReplicaId};
+use std::cmp::Ordering;
+
+use crate::replication::{Configuration, Epoch, Position, ReplicaId};
 use crate::state::{Answer, Held, Replica, State};
 use crate::switch::{number, on};
 
@@ -13,6 +15,9 @@ const PROMISED: usize = number("operator: a recovery takes an epoch that was pro
 const END: usize = number("operator: of what a disk had only the end is known");
 const TWINS: usize = number("operator: a copy counts beside the replica that it was made of");
 const PUT_BACK: usize = number("operator: a disk that was put back counts");
+const FOLLOWS: usize =
+    number("operator: a disk that was put back counts once it follows a later leader");
+const DAMAGED: usize = number("operator: a replica whose log was damaged counts");
 const COPY: usize = number("operator: a replica counts for what a copy of it has");
 
 impl State {
@@ -142,6 +147,9 @@ impl State {
 
     /// Whether this disk holds what it is known to have had.
     pub(crate) fn is_whole(&self, slot: usize, answer: &Answer) -> bool {
+        if answer.forgotten && !on(DAMAGED) && !self.is_alone(self.replicas[slot].id) {
+            return false;
+        }
         if !self.watched || on(PUT_BACK) || on(COPY) {
             return true;
         }
@@ -153,6 +161,11 @@ impl State {
             answer.cut <= it.epoch && (answer.last.lsn < it.last.lsn || older)
         };
         !forgot && !self.held.get(&id).is_some_and(less)
+    }
+
+    /// Whether nobody else votes, so that nobody else can have more.
+    fn is_alone(&self, id: ReplicaId) -> bool {
+        self.base().all_voters().all(|voter| voter == id)
     }
 
     /// Whether operators tell this one what the register holds.
@@ -171,12 +184,32 @@ impl State {
                 epoch: view.epoch,
                 last: replica.core.last(),
             };
-            (view.leading || view.streaming).then_some((replica.id, held))
+            let matched = view.leading || view.streaming;
+            matched.then_some((replica.id, held, view.hard.cut))
         };
         let held: Vec<_> = self.running().filter_map(matched).collect();
-        for (id, held) in held {
+        for (id, held, cut) in held {
             let known = self.held.entry(id).or_default();
-            *known = held.max(*known);
+            *known = known.join(held, cut);
+        }
+    }
+}
+
+impl Held {
+    /// As the shipped operator joins what it hears: under a later leader a log may be shorter only if that had it
+    /// cut.
+    fn join(self, other: Self, cut: Epoch) -> Self {
+        let longer = other.last.lsn >= self.last.lsn;
+        match self.epoch.cmp(&other.epoch) {
+            Ordering::Less if longer || cut > self.epoch || on(FOLLOWS) => other,
+            Ordering::Less | Ordering::Greater => self,
+            Ordering::Equal => Self {
+                epoch: self.epoch,
+                last: Position {
+                    epoch: self.last.epoch.max(other.last.epoch),
+                    lsn: self.last.lsn.max(other.last.lsn),
+                },
+            },
         }
     }
 }

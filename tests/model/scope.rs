@@ -85,6 +85,7 @@ impl Scope {
             "restores" => budget.restores = number,
             "stale" => budget.stale = number,
             "gone" => budget.gone = number,
+            "damages" => budget.damages = number,
             "rollbacks" => budget.rollbacks = number,
             "copies" => budget.copies = number,
             "foreign" => budget.foreign = number,

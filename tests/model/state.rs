@@ -74,6 +74,8 @@ pub(crate) struct Disk {
     pub(crate) oldest: Lsn,
     pub(crate) flushed: Lsn,
     pub(crate) complete: bool,
+    /// What it has acknowledged may be gone.
+    pub(crate) forgotten: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -102,6 +104,8 @@ pub(crate) struct Answer {
     /// What was promised before, and by whose word the log was cut; nothing where no disk is put back.
     pub(crate) before: Epoch,
     pub(crate) cut: Epoch,
+    /// Its log was damaged.
+    pub(crate) forgotten: bool,
     /// Holder and milliseconds left.
     pub(crate) leases: Vec<(Option<Epoch>, u64)>,
 }
@@ -138,6 +142,8 @@ pub(crate) struct Budget {
     pub(crate) stale: u8,
     /// The register is deleted, with all that operators have noted.
     pub(crate) gone: u8,
+    /// Logs that are damaged.
+    pub(crate) damages: u8,
     /// Copies of disks that are kept, to be put back later.
     pub(crate) rollbacks: u8,
     /// Copies of disks that take another's place.
@@ -215,6 +221,7 @@ impl Disk {
             oldest: Lsn::ZERO,
             flushed: Lsn::ZERO,
             complete,
+            forgotten: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use replicated_store::operator::report::{self, Findings};
 use replicated_store::operator::standby;
 use replicated_store::operator::supervisor::{self, significance::Significance};
 use replicated_store::operator::validate::validate;
-use replicated_store::operator::view::{self, Heard, Held, PodView, Told, View};
+use replicated_store::operator::view::{self, Heard, Held, PodView, Told, View, Witnessed};
 use replicated_store::replication::admin::{Assignment, PromiseAnswer};
 use replicated_store::replication::{Configuration, Epoch, ReplicaId, StoreId};
 
@@ -38,6 +38,7 @@ pub(crate) struct Planned {
     hearings: BTreeMap<u32, Hearing>,
     told: BTreeMap<u32, Telling>,
     held: BTreeMap<ReplicaId, Held>,
+    witnessed: Option<Witnessed>,
     doubts: BTreeMap<Doubt, Duration>,
     campaigned: Option<Duration>,
     switched: Option<Duration>,
@@ -74,6 +75,7 @@ impl Planned {
             hearings: BTreeMap::new(),
             told: BTreeMap::new(),
             held: BTreeMap::new(),
+            witnessed: None,
             doubts: BTreeMap::new(),
             campaigned: None,
             switched: None,
@@ -108,6 +110,7 @@ impl Planned {
                 reading.claims.clone()
             },
             held: BTreeMap::new(),
+            witnessed: self.witnessed,
             drawn: StoreId(1),
             since_campaign: since(self.campaigned),
             since_switchover: since(self.switched),
@@ -141,6 +144,8 @@ impl Planned {
             &view.pods,
             view.workload.as_ref(),
         );
+        view.witness();
+        self.witnessed = view.witnessed;
         let doubts = doubt::doubts(view);
         self.doubts.retain(|doubt, _| doubts.contains(doubt));
         let ages = doubts.into_iter().map(|doubt| {

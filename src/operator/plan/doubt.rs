@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A register that looks older than what replicas hold for so long is: every look reads it anew.
 pub const BELIEVED: Duration = Duration::from_secs(2);
 
+/// So long an operator that has just started waits for whoever may know better than the register.
+pub const WITNESSES: Duration = Duration::from_secs(30);
+
 /// Something that looks wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Doubt {
@@ -37,6 +40,8 @@ pub enum Doubt {
     Unled(ReplicaId),
     /// Replicas have seen more than is in the register.
     RegisterBehind,
+    /// Nobody leads, and this operator has never known the register to be in force.
+    Unwitnessed,
 }
 
 /// All that looks wrong now.
@@ -48,7 +53,11 @@ pub fn doubts(view: &View) -> BTreeSet<Doubt> {
     if recovery::behind(view, register).is_some() {
         doubts.insert(Doubt::RegisterBehind);
     }
-    match leadership(view) {
+    let leadership = leadership(view);
+    if !matches!(leadership, Leadership::Leads(..)) && !view.is_witnessed(register) {
+        doubts.insert(Doubt::Unwitnessed);
+    }
+    match leadership {
         Leadership::Leads(pod, leader) => {
             if !leader.answers || pod.stale() {
                 doubts.insert(Doubt::Leaderless);
@@ -143,6 +152,7 @@ pub fn look_again(view: &View) -> Option<Duration> {
         Doubt::Behind(_) => vec![BEHIND],
         Doubt::Unled(_) => vec![lease],
         Doubt::RegisterBehind => vec![BELIEVED],
+        Doubt::Unwitnessed => vec![WITNESSES],
     };
     let ripening = view.doubts.iter().flat_map(|(doubt, age)| {
         let bounds = bounds(doubt).into_iter();

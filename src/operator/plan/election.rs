@@ -11,11 +11,21 @@ use super::{Swap, Waiting};
 use crate::api::Verdict;
 use crate::operator::view::{Held, View};
 
+/// The answers of a campaign.
+struct Sorted {
+    /// Those that count.
+    whole: Vec<PromiseAnswer>,
+    put_back: Vec<PromiseAnswer>,
+    forgiven: BTreeSet<ReplicaId>,
+}
+
 /// The outcome of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Elected {
     /// The change of the register.
     pub swap: Swap,
+    /// Who counts only as the user accepts what its disk has lost.
+    pub forgiven: BTreeSet<ReplicaId>,
     /// Who leads.
     pub leader: ReplicaId,
     /// The end of its log.
@@ -34,10 +44,11 @@ impl Campaign {
                 refused.promised
             )));
         }
-        let (whole, put_back): (Vec<_>, Vec<_>) = answers
-            .iter()
-            .cloned()
-            .partition(|it| self.is_whole(it, answers));
+        let Sorted {
+            whole,
+            put_back,
+            forgiven,
+        } = self.sorted_out(view, answers);
         let granted: BTreeSet<ReplicaId> = whole.iter().map(|answer| answer.id).collect();
         let answered = answers.iter().map(|answer| answer.id).collect();
         let waiting = self.unanswered(view, &answered);
@@ -72,16 +83,48 @@ impl Campaign {
         });
         Ok(Elected {
             verdicts: verdicts.collect(),
+            forgiven,
             leader: best.id,
             end: best.last.lsn.0,
             swap: Swap { to, why },
         })
     }
 
+    /// Those that count, and the others. What the user gives up is not given up where there is another way: the
+    /// list may be left from a loss of long ago.
+    fn sorted_out(&self, view: &View, answers: &[PromiseAnswer]) -> Sorted {
+        let sorted = |forgiven: &BTreeSet<ReplicaId>| {
+            let all = answers.iter().cloned();
+            let (whole, put_back) = all.partition(|it| self.is_whole(it, answers, forgiven));
+            Sorted {
+                whole,
+                put_back,
+                forgiven: BTreeSet::new(),
+            }
+        };
+        let strictly = sorted(&BTreeSet::new());
+        let granted = strictly.whole.iter().map(|answer| answer.id).collect();
+        if self.too_few(view, &granted).is_none() {
+            return strictly;
+        }
+        let lenient = sorted(&self.forgiven);
+        let ids = lenient.whole.iter().map(|answer| answer.id);
+        Sorted {
+            forgiven: ids.filter(|id| !granted.contains(id)).collect(),
+            ..lenient
+        }
+    }
+
     /// Whether this disk still holds what it is known to have had, to the operator or to a leader that
     /// answers. One that was put back has forgotten what it acknowledged, and what it promised: whoever
     /// was chosen had promised its epoch, on this disk.
-    fn is_whole(&self, answer: &PromiseAnswer, answers: &[PromiseAnswer]) -> bool {
+    fn is_whole(
+        &self,
+        answer: &PromiseAnswer,
+        answers: &[PromiseAnswer],
+        forgiven: &BTreeSet<ReplicaId>,
+    ) -> bool {
+        let forgiven = forgiven.contains(&answer.id);
         let base = self.base.as_ref();
         let chosen = base.filter(|base| base.leader == Some(answer.id));
         let forgot = chosen.is_some_and(|base| answer.before.is_some_and(|it| it < base.epoch));
@@ -91,12 +134,14 @@ impl Campaign {
             lsn: it.last.lsn,
             newest: it.last.epoch,
         });
-        let mut held = told.chain(self.held.get(&answer.id).copied());
+        let noted = self.held.get(&answer.id).filter(|_| !forgiven);
+        let mut held = told.chain(noted.copied());
         let less = |it: Held| {
             let last = answer.last;
             (last.lsn < it.lsn || last.epoch < it.newest) && answer.cut <= it.epoch
         };
-        !forgot && !self.is_forgetful(answer) && !held.any(less)
+        let forgetful = !forgiven && self.is_forgetful(answer);
+        !forgot && !forgetful && !held.any(less)
     }
 
     /// Whether its log was damaged, so that it may have acknowledged what it has no more. If nobody else votes,
@@ -104,7 +149,7 @@ impl Campaign {
     fn is_forgetful(&self, answer: &PromiseAnswer) -> bool {
         let mut voters = self.sets.iter().flat_map(|set| &set.voters);
         let alone = voters.all(|id| *id == answer.id);
-        answer.forgotten && !alone && !self.forgiven.contains(&answer.id)
+        answer.forgotten && !alone
     }
 
     /// The answers that are taken into account. Where every set is synchronous, any that are

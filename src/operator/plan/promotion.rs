@@ -96,7 +96,7 @@ pub struct Campaign {
     pub ended: bool,
     /// What replicas are known to have had on disk: one that has less now was put back.
     pub held: BTreeMap<ReplicaId, Held>,
-    /// Whose damage the user accepts, as one of its Pods is in `bootstrap.acceptLoss`.
+    /// Who counts whatever its disk has lost, if too few others do: its Pod is in `bootstrap.acceptLoss`.
     pub forgiven: BTreeSet<ReplicaId>,
     /// The store.
     pub store: Option<StoreId>,
@@ -163,8 +163,9 @@ fn next_epoch(view: &View) -> Epoch {
         let seen = status.begun.max(status.last.epoch).max(adopted);
         seen.max(status.promised)
     };
-    let known = view.live().map(|(_, status)| known(status)).max();
-    known.unwrap_or_default().next()
+    let known = view.live().map(|(_, status)| known(status));
+    let witnessed = view.witnessed.iter().map(|it| it.epoch);
+    known.chain(witnessed).max().unwrap_or_default().next()
 }
 
 /// Above every version that a replica has adopted: they ignore lower ones.
@@ -174,13 +175,9 @@ fn next_version(view: &View) -> u64 {
         adopted.max(status.configuration_version)
     });
     let register = view.register.as_ref().map_or(0, |it| it.version);
-    known.max().unwrap_or(0).max(register).saturating_add(1)
-}
-
-/// What is known of the disks that the user does not give up.
-fn held(view: &View) -> BTreeMap<ReplicaId, Held> {
-    let held = view.held.iter().filter(|(id, _)| !view.is_given_up(**id));
-    held.map(|(id, held)| (*id, *held)).collect()
+    let witnessed = view.witnessed.map_or(0, |it| it.version);
+    let known = known.chain([register, witnessed]);
+    known.max().unwrap_or(0).saturating_add(1)
 }
 
 fn forgiven(view: &View) -> BTreeSet<ReplicaId> {
@@ -190,6 +187,9 @@ fn forgiven(view: &View) -> BTreeSet<ReplicaId> {
 
 /// A promotion from `register`, or what it waits for.
 pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
+    if let Some(waiting) = recovery::unwitnessed(view, register) {
+        return Decision::Wait(waiting);
+    }
     let mut campaign = Campaign::new(view, register, cause);
     if campaign.sets.iter().all(|set| set.voters.is_empty()) {
         // The disks of all voters are gone and given up: what the others have is all that there is.
@@ -230,20 +230,18 @@ impl Campaign {
             lost: view.lost.clone(),
             sync: register.sync,
             ended: ended(view, register),
-            held: held(view),
+            held: view.held.clone(),
             forgiven: forgiven(view),
             store: register.store.or(Some(view.drawn)),
         }
     }
 
     /// A promotion from the newest configuration that disks remember, as the register is gone or older.
-    /// Everybody is asked, and everybody who is heard must answer.
+    /// Everybody whose disk is believed is asked, and must answer.
     pub(super) fn recovery(view: &View, base: &Configuration) -> Self {
-        let asked: Vec<(u32, ReplicaId)> = recovery::believed(view)
-            .filter(|(_, status)| !recovery::is_foreign(base, status))
-            .map(|(pod, status)| (pod.ordinal, status.id))
-            .collect();
-        let heard: BTreeSet<ReplicaId> = asked.iter().map(|(_, id)| *id).collect();
+        let ours =
+            recovery::believed(view).filter(|(_, status)| !recovery::is_foreign(base, status));
+        let heard: BTreeSet<ReplicaId> = ours.map(|(_, status)| status.id).collect();
         let lost: BTreeSet<ReplicaId> = view::named(base).difference(&heard).copied().collect();
         let sets = sets_of(view, base, &lost);
         // Whoever is given up may come back, with epochs and versions that nobody here has heard of.
@@ -254,7 +252,7 @@ impl Campaign {
             base: Some(base.clone()),
             epoch: Epoch(next_epoch(view).0.saturating_add(gap)),
             version: next_version(view).saturating_add(gap),
-            ask: asked.iter().map(|(ordinal, _)| *ordinal).collect(),
+            ask: asked(view, |id| heard.contains(&id)),
             // What they are known to have had may be gone with the register, so the best of all counts.
             require: heard
                 .iter()
@@ -308,7 +306,7 @@ impl Campaign {
             lost: BTreeSet::new(),
             sync: view.store.settings.sync_replicas,
             ended: false,
-            held: held(view),
+            held: view.held.clone(),
             forgiven: forgiven(view),
             store: Some(view.drawn),
         }

@@ -6,13 +6,16 @@
 //! and however many replicas are wanted now; then the newest configuration among them stands for the
 //! register, and a promotion from there follows, with its counts of promises.
 //!
-//! What this cannot see: a register that goes back while nobody who is heard has adopted a later one.
+//! What this cannot see: a register that goes back while nobody who is heard has adopted a later one, and this
+//! operator has not seen it before. So an operator that has just started waits for all that may know better
+//! before it names another leader, for a while.
 
 use std::collections::BTreeSet;
 
+use super::doubt::{self, Doubt};
 use super::promotion::Campaign;
 use super::{Decision, Reason, Waiting, wait};
-use crate::operator::view::{PodView, View};
+use crate::operator::view::{self, PodView, View};
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, StoreId};
 
@@ -36,6 +39,13 @@ pub fn believed(view: &View) -> impl Iterator<Item = (&PodView, &ReplicaStatus)>
 /// What a replica says may be newer than the register that was read before: so this counts only if it
 /// lasts, as every look reads the register anew.
 pub fn behind(view: &View, register: &Configuration) -> Option<String> {
+    if let Some(known) = view.knows_later(register) {
+        return Some(format!(
+            "status.configuration is version {} of epoch {}, and was version {} of epoch {} before: the status \
+             was edited, or restored from an old backup",
+            register.version, register.epoch, known.version, known.epoch
+        ));
+    }
     let ahead = |status: &&ReplicaStatus| {
         let adopted = status.adopted.as_ref();
         let later = adopted.is_some_and(|it| it.version > register.version);
@@ -60,10 +70,37 @@ pub fn behind(view: &View, register: &Configuration) -> Option<String> {
     ))
 }
 
-/// Whether the disk of this replica belongs to another store.
+/// Whether the disk of this replica belongs to another store. One that remembers none, as releases before this one
+/// left it, is one of ours if the register names it.
 pub fn is_foreign(register: &Configuration, status: &ReplicaStatus) -> bool {
-    let theirs = status.adopted.as_ref().and_then(|it| it.store);
-    matches!((theirs, register.store), (Some(theirs), Some(ours)) if theirs != ours)
+    let Some(ours) = register.store else {
+        return false;
+    };
+    match status.adopted.as_ref().and_then(|it| it.store) {
+        Some(theirs) => theirs != ours,
+        None => !status.empty && !view::named(register).contains(&status.id),
+    }
+}
+
+/// Whom a promotion waits for: this operator has just started, so that the register may be an old one for all
+/// that it knows, and whoever is not heard yet may know better. `None` if nobody is missing, or it took too long.
+pub fn unwitnessed(view: &View, register: &Configuration) -> Option<Waiting> {
+    let age = view.doubted(Doubt::Unwitnessed)?;
+    if view.is_witnessed(register) || age >= doubt::WITNESSES {
+        return None;
+    }
+    let missing = missing(view, true);
+    let names = missing.iter().map(|ordinal| view.pod_name(*ordinal));
+    let names: Vec<String> = names.collect();
+    (!names.is_empty()).then(|| Waiting {
+        reason: Reason::VotersMissing,
+        message: format!(
+            "no new leader yet: this operator has just started, and status.configuration may be from an old backup \
+             for all that it knows; waiting for {}, up to {} s",
+            names.join(", "),
+            doubt::WITNESSES.as_secs()
+        ),
+    })
 }
 
 /// Decides while there is no register that can be believed.

@@ -5,6 +5,7 @@ mod copies;
 mod elections;
 mod failovers;
 mod recovery;
+mod releases;
 
 use super::follow::Label;
 use super::promotion::{Cause, needed};

@@ -67,6 +67,7 @@ impl World {
                 volumes: BTreeSet::new(),
                 claims: BTreeSet::new(),
                 held: BTreeMap::new(),
+                witnessed: None,
                 drawn: StoreId(77),
                 since_campaign: None,
                 since_switchover: None,
@@ -268,6 +269,7 @@ impl World {
         let since = |at: Option<u64>| at.map(|at| Duration::from_millis(now - at));
         view.since_campaign = since(self.campaigned);
         view.since_switchover = since(self.switched);
+        view.witness();
         let doubts = doubt::doubts(view);
         self.doubted.retain(|doubt, _| doubts.contains(doubt));
         let ages = doubts.into_iter().map(|doubt| {
@@ -280,6 +282,7 @@ impl World {
     /// The operator's process ends; the next one knows nothing.
     pub(in crate::operator) fn forget(&mut self) {
         self.view.told.clear();
+        self.view.witnessed = None;
         self.doubted.clear();
         (self.campaigned, self.switched) = (None, None);
         for replica in self.replicas.values_mut() {
@@ -443,7 +446,8 @@ impl World {
             } else {
                 idle + 1
             };
-            if idle > REST {
+            let doubted = self.view.doubted(Doubt::Unwitnessed);
+            if idle > REST && doubted.is_none_or(|age| age > doubt::WITNESSES) {
                 return;
             }
         }

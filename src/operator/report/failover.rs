@@ -47,7 +47,7 @@ enum Lost {
 /// leader itself tells what it had: what was heard of it is from before it fell silent.
 fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<ReplicaId>) -> Lost {
     let beyond = |end: u64| end.saturating_sub(elected.end);
-    let given_up = given_up(view, campaign);
+    let given_up = given_up(view, campaign, elected);
     if !given_up.is_empty() {
         let held = given_up.iter().filter_map(|id| view.held.get(id));
         return Lost::AtLeast(beyond(held.map(|held| held.lsn.0).max().unwrap_or(0)));
@@ -67,11 +67,11 @@ fn lost(view: &View, campaign: &Campaign, elected: &Elected, leader: Option<Repl
 }
 
 /// Voters whose data the user gave up for this.
-fn given_up(view: &View, campaign: &Campaign) -> BTreeSet<ReplicaId> {
+fn given_up(view: &View, campaign: &Campaign, elected: &Elected) -> BTreeSet<ReplicaId> {
     let base = campaign.base.iter();
     let named = base.flat_map(view::named);
     let gone = named.filter(|id| campaign.lost.contains(id) && view.is_given_up(*id));
-    gone.chain(campaign.forgiven.iter().copied()).collect()
+    gone.chain(elected.forgiven.iter().copied()).collect()
 }
 
 /// Puts in what has come to be known of a failover: how long it took, and what it lost once the old

@@ -120,6 +120,18 @@ pub fn difference(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> S
     }
 }
 
+/// Whether disks are known to hold other logs than is noted: an operator that starts anew knows by the note
+/// which of them were put back.
+pub fn holds_other(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> bool {
+    let held = |status: &'_ ReplicatedStoreStatus| {
+        let members = status.members.iter();
+        members
+            .map(|member| member.held.clone())
+            .collect::<Vec<_>>()
+    };
+    held(old) != held(new)
+}
+
 /// Without what changes all the time.
 fn settled(status: &ReplicatedStoreStatus) -> ReplicatedStoreStatus {
     let mut status = status.clone();

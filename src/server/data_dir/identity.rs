@@ -106,6 +106,14 @@ impl DataDir {
         Ok(adopted.version > 0 && adopted.all_voters().all(|it| it == self.id))
     }
 
+    /// Whether it may be led by whoever has just this directory.
+    pub(in crate::server) fn stands_alone(&self) -> Result<(), DataDirError> {
+        match self.adopted()?.configuration.store {
+            None => Ok(()),
+            Some(store) => Err(DataDirError::OfAStore(self.path.clone(), store)),
+        }
+    }
+
     /// Goes on under another id if it does not know what it has promised under this one. `alone` tells whether
     /// nobody else counts on that.
     pub(in crate::server) fn settle_promises(
@@ -122,5 +130,25 @@ impl DataDir {
         let why = format!("what it had promised under the other one is not known any more: {why}");
         self.renew(&why)?;
         self.take_id(fresh_id(), &why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_store_is_not_led_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), Access::Use, || ReplicaId(7)).unwrap();
+        dir.stands_alone().unwrap();
+        let mut adopted = Adopted::default();
+        adopted.configuration.version = 1;
+        dir.adopt(&adopted).unwrap();
+        dir.stands_alone().unwrap();
+        adopted.configuration.store = Some(StoreId(78));
+        dir.adopt(&adopted).unwrap();
+        let refused = dir.stands_alone().unwrap_err().to_string();
+        assert!(refused.contains(&StoreId(78).to_string()), "{refused}");
     }
 }

@@ -10,9 +10,12 @@ use crate::store::MemoryEngine;
 type Answer = oneshot::Receiver<Result<SeedManifest, String>>;
 
 fn ask(rig: &Rig) -> Answer {
+    ask_for(rig, Some(rig.node.with(|inner| inner.whole())))
+}
+
+fn ask_for(rig: &Rig, at_least: Option<Lsn>) -> Answer {
     let (reply, answer) = oneshot::channel();
     rig.node.with(|inner| {
-        let at_least = Some(inner.whole());
         inner.snapshot_requests.push(SnapshotRequest {
             reply,
             by: None,
@@ -59,6 +62,28 @@ fn a_snapshot_is_never_older_than_its_request() {
     );
     rig.upkeep.flush().unwrap();
     assert_eq!(late.try_recv().unwrap().unwrap().lsn, asked);
+}
+
+/// The log between its end and a newer flush could be gone before the newcomer comes for it.
+#[test]
+fn a_snapshot_is_not_older_than_the_log_is_kept_for() {
+    let rig = Rig::leading();
+    rig.put("early", b"value");
+    assert!(rig.node.with(|inner| rig.node.cut(inner)));
+    rig.upkeep.flush().unwrap();
+    let flushed = rig.node.with(|inner| inner.whole());
+    rig.put("late", &[b'v'; 3000]);
+    for (retention, lsn) in [
+        (10_000, flushed),
+        (2000, rig.node.with(|inner| inner.whole())),
+    ] {
+        rig.node
+            .with(|inner| inner.settings.log_retention = retention);
+        let mut answer = ask_for(&rig, None);
+        rig.upkeep.serve_as_flushed();
+        rig.upkeep.flush().unwrap();
+        assert_eq!(answer.try_recv().unwrap().unwrap().lsn, lsn);
+    }
 }
 
 #[test]

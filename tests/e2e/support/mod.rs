@@ -1,6 +1,7 @@
 //! What the tests have in common. It knows the product's public faces only: the custom resource, the
 //! Redis protocol, the admin interface, `kubectl` and `helm`.
 
+pub(crate) mod away;
 pub(crate) mod client;
 pub(crate) mod dump;
 pub(crate) mod fault;

@@ -80,6 +80,24 @@ fn a_damaged_log_does_not_count_unless_nobody_else_votes_or_the_user_accepts_it(
     let mut forgiven = campaign(&voters(3, 1));
     forgiven.1.forgiven = [ReplicaId(2)].into();
     assert_eq!(outcome(&forgiven, &answers).0, 2);
+    assert_eq!(
+        outcome(&forgiven, &all).0,
+        3,
+        "nor is it, where there is another way"
+    );
+    let put_back = [answer(2, 70, &[]), answer(3, 80, &[]), answer(1, 90, &[])];
+    forgiven.1.held.insert(
+        ReplicaId(2),
+        Held {
+            epoch: Epoch(9),
+            lsn: Lsn(99),
+            newest: Epoch(0),
+        },
+    );
+    let elected = elect(&forgiven, &put_back).unwrap();
+    assert!(elected.forgiven.is_empty() && elected.leader == ReplicaId(1));
+    let elected = elect(&forgiven, &put_back[..2]).unwrap();
+    assert_eq!(elected.forgiven, [ReplicaId(2)].into());
     let alone = campaign(&voters(1, 0));
     assert_eq!(outcome(&alone, &[forgetful(1, 90)]).0, 1);
 }

@@ -148,6 +148,48 @@ fn what_is_given_up_is_not_waited_for() {
     assert_eq!(world.leading(), Some(0), "{}", world.describe());
 }
 
+/// What was acknowledged since the loss was accepted is kept when the disks that were given up come back.
+#[test]
+fn what_is_given_up_and_comes_back_gives_way() {
+    for still_listed in [true, false] {
+        let mut world = with_a_stale_0(3, 1);
+        world.make_again(3);
+        world.reconcile(usize::MAX);
+        world.tick_workload();
+        for ordinal in [1, 2] {
+            world.replica(ordinal).up = false;
+        }
+        world.view.store.accept_loss = [1, 2].into();
+        for _ in 0..50 {
+            world.tick_data(false, true);
+            world.reconcile(usize::MAX);
+        }
+        assert_eq!(world.leading(), Some(0), "{}", world.describe());
+        world.acknowledged.clear();
+        write(&mut world);
+        if !still_listed {
+            world.view.store.accept_loss.clear();
+        }
+        for ordinal in [1, 2] {
+            world.replica(ordinal).up = true;
+        }
+        world.converge();
+        assert_kept(&world);
+    }
+}
+
+/// A healthy store has nothing to carry through for a disk of another store, whatever that has promised.
+#[test]
+fn the_promise_of_another_stores_disk_unseats_nobody() {
+    let mut world = World::synchronous(3, 1);
+    let mut stranger = world.copy_of(2);
+    stranger.belongs_to(StoreId(78));
+    world.put_back(2, stranger);
+    world.replica(2).status.promised = Epoch(50);
+    world.look();
+    assert!(!matches!(decide(&world.view), Decision::Campaign(_)));
+}
+
 #[test]
 fn a_register_that_was_taken_away_is_made_anew_from_the_disks() {
     let mut world = World::synchronous(3, 1);
@@ -188,6 +230,116 @@ fn an_older_register_is_not_believed_after_a_restart() {
     world.converge();
     assert_kept(&world);
     assert!(recovery::behind(&world.view, world.register()).is_none());
+}
+
+/// The same, and only the removed voter is there for the time being: its disk knows no later register.
+#[test]
+fn an_operator_that_has_just_started_waits_for_who_may_know_better() {
+    let mut world = World::synchronous(2, 1);
+    let old = world.register().clone();
+    world.view.store.replicas = 3;
+    world.converge();
+    world.kill(0);
+    world.converge();
+    write(&mut world);
+    let last = world.register().clone();
+    assert!(last.version > old.version && !last.voters.contains(&world.id(0)));
+    world.view.register = Some(old.clone());
+    world.view.known.clear();
+    world.view.held.clear();
+    for ordinal in 0..3 {
+        world.restart(ordinal);
+        world.replica(ordinal).frozen = false;
+        world.replica(ordinal).up = ordinal == 0;
+    }
+    world.replica(0).status.adopted = Some(old.clone());
+    world.forget();
+    for _ in 0..200 {
+        world.tick_data(false, true);
+        world.reconcile(usize::MAX);
+    }
+    waits_for(&mut world, &["just started", "orders-1"]);
+    assert_eq!(world.register(), &old, "nothing is done by it");
+    for ordinal in [1, 2] {
+        world.replica(ordinal).up = true;
+    }
+    world.converge();
+    assert_kept(&world);
+}
+
+/// The other way round: what is missing does not come back, and the register was right.
+#[test]
+fn an_operator_that_has_just_started_does_not_wait_for_ever() {
+    for just_started in [true, false] {
+        let mut world = World::synchronous(3, 1);
+        write(&mut world);
+        let leader = world.leading().unwrap();
+        world.kill(leader);
+        if just_started {
+            world.forget();
+        }
+        for _ in 0..100 {
+            world.tick_data(false, true);
+            world.reconcile(usize::MAX);
+        }
+        assert_eq!(world.leading().is_none(), just_started);
+        world.converge();
+        assert_kept(&world);
+    }
+}
+
+/// A status that goes back while this operator looks is known to be older, though no disk that is heard knows.
+#[test]
+fn a_register_that_goes_back_is_noticed_by_who_knew_it() {
+    let mut world = World::synchronous(3, 1);
+    let old = world.register().clone();
+    world.kill(0);
+    world.converge();
+    write(&mut world);
+    world.view.register = Some(old);
+    for ordinal in 0..3 {
+        world.restart(ordinal);
+        world.replica(ordinal).frozen = false;
+        world.replica(ordinal).up = ordinal == 0;
+    }
+    assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
+    world.pass(2500);
+    waits_for(&mut world, &["orders-1", "orders-2", "old backup"]);
+    for ordinal in [1, 2] {
+        world.replica(ordinal).up = true;
+    }
+    world.converge();
+    assert_kept(&world);
+}
+
+/// A volume of another store, left by a release that noted no store on it, has higher epochs than all of ours.
+#[test]
+fn a_disk_that_remembers_no_store_takes_nothing_over() {
+    let mut world = World::synchronous(3, 1);
+    let mut foreign = World::synchronous(3, 1);
+    for _ in 0..3 {
+        let leader = foreign.leading().unwrap();
+        foreign.kill(leader);
+        foreign.converge();
+        foreign.replica(leader).frozen = false;
+        foreign.replica(leader).up = true;
+        foreign.converge();
+    }
+    foreign.lengthen(2, 9000);
+    let mut stranger = foreign.copy_of(2);
+    stranger.renew(3, ReplicaId(999));
+    stranger.remembers_nothing();
+    write(&mut world);
+    world.view.store.replicas = 4;
+    world.converge();
+    world.put_back(3, stranger);
+    let epoch = world.register().epoch;
+    for _ in 0..100 {
+        world.tick_data(false, true);
+        world.reconcile(usize::MAX);
+    }
+    assert_kept(&world);
+    assert_eq!(world.register().epoch, epoch, "{}", world.describe());
 }
 
 /// An operator that lost the race sees a register that is a moment old.
@@ -252,18 +404,12 @@ fn a_leader_that_was_put_back_does_not_begin_its_epoch_again() {
     world.converge();
     let leader = world.leading().unwrap();
     write(&mut world);
-    let disk = if leader == 1 {
-        before
-    } else {
-        world.copy_of(2)
-    };
-    if leader == 1 {
-        world.put_back(1, disk);
-        world.forget();
-        world.view.held.clear();
-        world.converge();
-        assert_eq!(world.leading(), Some(2));
-    }
+    assert_eq!(leader, 1, "the next of the voters");
+    world.put_back(1, before);
+    world.forget();
+    world.view.held.clear();
+    world.converge();
+    assert_eq!(world.leading(), Some(2));
     assert_kept(&world);
 }
 

@@ -77,6 +77,11 @@ impl Disk {
         adopted.store = Some(store);
     }
 
+    /// It remembers no store, as releases before this one left it.
+    pub(in crate::operator) fn remembers_nothing(&mut self) {
+        self.status.adopted = None;
+    }
+
     /// A new one.
     pub(super) fn blank(id: u64) -> Self {
         let status = ReplicaStatus {
