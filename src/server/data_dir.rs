@@ -273,8 +273,13 @@ impl DataDir {
             self.note(format!("current names {text}, which is not there"));
             return Ok(None);
         };
-        if worn {
-            self.write("current", name)?;
+        if worn && self.access == Access::Use {
+            match self.write("current", name) {
+                Err(error) if error.is_full() => {
+                    self.note(format!("current has no second copy: {error}"));
+                }
+                written => written?,
+            }
         }
         Ok(Some(name.clone()))
     }

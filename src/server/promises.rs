@@ -3,7 +3,7 @@
 use super::inner::Inner;
 use super::node::Node;
 use crate::replication::admin::{Acknowledged, LeaseLeft, PromiseAnswer};
-use crate::replication::{CoreView, Epoch, Lease, Lsn, Position};
+use crate::replication::{CoreView, Epoch, EpochHistory, Lease, Lsn, Position};
 
 impl Node {
     pub(super) fn answer_promise(
@@ -41,15 +41,35 @@ impl Node {
 /// What this replica, if it has led since its start, knows its followers to have had on disk.
 fn acknowledged(inner: &Inner, view: &CoreView) -> Vec<Acknowledged> {
     let epoch = view.hard.begun;
+    let history = inner.core.history();
     let known = inner.durable_of.iter().filter(|(_, lsn)| **lsn > Lsn::ZERO);
-    let last = |lsn| Position {
-        epoch: inner.core.history().epoch_at(lsn),
-        lsn,
-    };
     let all = known.map(|(id, lsn)| Acknowledged {
         id: *id,
         epoch,
-        last: last(*lsn),
+        last: as_of(history, epoch, *lsn),
     });
     all.collect()
+}
+
+/// What a follower had on disk at `lsn` under the leader of `epoch`: what has come to that place since, under a later
+/// one, is not what it had.
+fn as_of(history: &EpochHistory, epoch: Epoch, lsn: Lsn) -> Position {
+    Position {
+        epoch: history.epoch_at(lsn).min(epoch),
+        lsn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_follower_had_is_of_the_reign_in_which_it_had_it() {
+        let mut history = EpochHistory::default();
+        history.append(Epoch(2), Lsn(0));
+        history.append(Epoch(4), Lsn(950));
+        let of = |lsn| as_of(&history, Epoch(3), Lsn(lsn)).epoch;
+        assert_eq!((of(900), of(1000)), (Epoch(2), Epoch(3)));
+    }
 }

@@ -186,7 +186,9 @@ impl Writer {
                 Ok(())
             }
             Job::Renew(why) => {
-                self.dir.renew(&why)?;
+                if !has_room(self.dir.renew(&why))? {
+                    return Ok(()); // it is told again
+                }
                 anyhow::bail!("{why}: the replica starts again under an id of its own")
             }
             Job::Reset {

@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A register that looks older than what replicas hold for so long is: every look reads it anew.
 pub const BELIEVED: Duration = Duration::from_secs(2);
 
-/// So long an operator that has just started waits for whoever may know better than the register.
+/// So long an operator that has just started waits for whoever may know better than the register; and so long what
+/// the user gives up must be silent before it is.
 pub const WITNESSES: Duration = Duration::from_secs(30);
 
 /// Something that looks wrong.
@@ -40,6 +41,8 @@ pub enum Doubt {
     Unled(ReplicaId),
     /// Replicas have seen more than is in the register.
     RegisterBehind,
+    /// There is no register.
+    Unsettled,
     /// Nobody leads, and this operator has never known the register to be in force.
     Unwitnessed,
 }
@@ -48,6 +51,7 @@ pub enum Doubt {
 pub fn doubts(view: &View) -> BTreeSet<Doubt> {
     let mut doubts = BTreeSet::new();
     let Some(register) = &view.register else {
+        doubts.insert(Doubt::Unsettled);
         return doubts;
     };
     if recovery::behind(view, register).is_some() {
@@ -145,14 +149,14 @@ pub fn look_again(view: &View) -> Option<Duration> {
     let register = view.register.as_ref()?;
     let lease = view.store.lease();
     let bounds = |doubt: &Doubt| match doubt {
-        Doubt::Leaderless => vec![view.store.failover_delay],
+        Doubt::Leaderless => vec![view.store.failover_delay, WITNESSES],
         Doubt::Adopting(_) => vec![patience(view, register)],
         Doubt::Mute(_) => vec![lease, patience(view, register)],
         Doubt::Unheard(_) => vec![removal(&view.store)],
         Doubt::Behind(_) => vec![BEHIND],
         Doubt::Unled(_) => vec![lease],
-        Doubt::RegisterBehind => vec![BELIEVED],
-        Doubt::Unwitnessed => vec![WITNESSES],
+        Doubt::RegisterBehind => vec![BELIEVED, WITNESSES],
+        Doubt::Unwitnessed | Doubt::Unsettled => vec![WITNESSES],
     };
     let ripening = view.doubts.iter().flat_map(|(doubt, age)| {
         let bounds = bounds(doubt).into_iter();

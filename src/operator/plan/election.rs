@@ -239,7 +239,7 @@ impl Campaign {
     /// Why none of those that count can lead.
     fn nobody(&self, view: &View, counted: &[&PromiseAnswer]) -> Waiting {
         if counted.iter().all(|answer| !self.able(answer.id)) {
-            return missing("every replica that answered is empty");
+            return missing("every replica that answered is empty, or cannot read its state");
         }
         let newest = counted.iter().max_by_key(|answer| answer.last);
         let name = newest.map_or_else(String::new, |it| view.name_of(it.id));

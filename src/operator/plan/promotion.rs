@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::replication::admin::{ReplicaState, ReplicaStatus};
 use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, StoreId, VoterSet};
 
-use super::doubt::Doubt;
+use super::doubt::{self, Doubt};
 use super::{Decision, Leadership, Reason, Waiting, leadership, recovery};
 use crate::operator::view::{self, Held, PodView, View};
 
@@ -79,7 +79,7 @@ pub struct Campaign {
     pub require: BTreeSet<ReplicaId>,
     /// Sets of which enough must promise.
     pub sets: Vec<VoterSet>,
-    /// Who must not lead: it never had data.
+    /// Who must not lead: it never had data, or cannot read what it has.
     pub barred: BTreeSet<ReplicaId>,
     /// Who leads only if nobody else can: it is cut off, or does not get to work.
     pub avoid: BTreeSet<ReplicaId>,
@@ -210,7 +210,8 @@ impl Campaign {
     /// A promotion from `register`.
     pub(super) fn new(view: &View, register: &Configuration, cause: Cause) -> Self {
         let voters = view::named(register);
-        let leader = register.leader.filter(|id| !view.lost.contains(id));
+        let lost = lost(view, &voters);
+        let leader = register.leader.filter(|id| !lost.contains(id));
         Self {
             cause,
             base: Some(register.clone()),
@@ -218,7 +219,7 @@ impl Campaign {
             version: register.version + 1,
             ask: asked(view, |id| voters.contains(&id)),
             require: require(view, register),
-            sets: sets_of(view, register, &view.lost),
+            sets: sets_of(view, register, &lost),
             barred: if blank(view, &voters) {
                 BTreeSet::new()
             } else {
@@ -227,7 +228,7 @@ impl Campaign {
             avoid: BTreeSet::new(),
             unfit: unfit(view),
             preference: preference(view, leader),
-            lost: view.lost.clone(),
+            lost,
             sync: register.sync,
             ended: ended(view, register),
             held: view.held.clone(),
@@ -254,11 +255,7 @@ impl Campaign {
             version: next_version(view).saturating_add(gap),
             ask: asked(view, |id| heard.contains(&id)),
             // What they are known to have had may be gone with the register, so the best of all counts.
-            require: heard
-                .iter()
-                .copied()
-                .filter(|id| !view.is_given_up(*id))
-                .collect(),
+            require: heard.clone(),
             sets,
             barred: if blank(view, &heard) {
                 BTreeSet::new()
@@ -366,7 +363,7 @@ impl Campaign {
         let recovers = self.cause == Cause::RegisterRecovered;
         let mut able = able.filter(|id| recovers || voters.contains(id));
         let none = !voters.is_empty() && able.next().is_none();
-        none.then(|| missing("every replica that answers is empty"))
+        none.then(|| missing("every replica that answers is empty, or cannot read its state"))
     }
 }
 
@@ -403,13 +400,27 @@ fn ended(view: &View, register: &Configuration) -> bool {
         || matches!(leadership(view), Leadership::Ended(pod) if given_up(pod))
 }
 
+/// Whose disks are gone, or silent for good and given up.
+fn lost(view: &View, voters: &BTreeSet<ReplicaId>) -> BTreeSet<ReplicaId> {
+    let silence = view.doubted(Doubt::Leaderless).unwrap_or_default();
+    let given_up = voters.iter().filter(|id| {
+        silence >= doubt::WITNESSES && view.is_given_up(**id) && view.find(**id).is_none()
+    });
+    view.lost.iter().chain(given_up).copied().collect()
+}
+
 pub(super) fn asked(view: &View, wanted: impl Fn(ReplicaId) -> bool) -> Vec<u32> {
     let asked = view.live().filter(|(_, status)| wanted(status.id));
     asked.map(|(pod, _)| pod.ordinal).collect()
 }
 
+/// Who has no state to lead with.
 fn barred(view: &View) -> BTreeSet<ReplicaId> {
-    let empty = view.live().filter(|(_, status)| status.empty);
+    let stateless =
+        |status: &ReplicaStatus| status.damaged && status.state == ReplicaState::Seeding;
+    let empty = view
+        .live()
+        .filter(|(_, status)| status.empty || stateless(status));
     empty.map(|(_, status)| status.id).collect()
 }
 

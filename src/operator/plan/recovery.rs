@@ -25,10 +25,13 @@ pub fn remembered(view: &View) -> Option<&Configuration> {
     adopted.max_by_key(|adopted| (adopted.epoch, adopted.version))
 }
 
-/// Those whose disks say what there is: not the ones that the user gives up, as long as others have data.
+/// Those whose disks say what there is: all, but where there are disks of two stores, those that the user gives up.
+/// The list may be left from a loss of long ago, and what it names have been made anew since.
 pub fn believed(view: &View) -> impl Iterator<Item = (&PodView, &ReplicaStatus)> {
     let kept = |pod: &PodView| !view.store.accept_loss.contains(&pod.ordinal);
-    let others = view.live().any(|(pod, status)| kept(pod) && !status.empty);
+    let stores = view.live().filter_map(|(_, it)| it.adopted.as_ref()?.store);
+    let mixed = stores.collect::<BTreeSet<StoreId>>().len() > 1;
+    let others = mixed && view.live().any(|(pod, it)| kept(pod) && !it.empty);
     view.live().filter(move |(pod, _)| !others || kept(pod))
 }
 
@@ -172,10 +175,18 @@ fn missing(view: &View, any_data: bool) -> Vec<u32> {
         let pod = view.pods.get(ordinal);
         pod.is_none_or(|pod| pod.live().is_none())
     };
-    let given_up = |ordinal: &u32| view.store.accept_loss.contains(ordinal);
+    let given_up =
+        |ordinal: &u32| view.store.accept_loss.contains(ordinal) && is_silent_for_good(view);
     all.into_iter()
         .filter(|ordinal| silent(ordinal) && !given_up(ordinal))
         .collect()
+}
+
+/// Whether what has been silent since it was missed may be given up, if the user wants that.
+fn is_silent_for_good(view: &View) -> bool {
+    let doubts = [Doubt::Unsettled, Doubt::RegisterBehind];
+    let ages = doubts.iter().filter_map(|it| view.doubted(*it));
+    ages.max().is_some_and(|age| age >= doubt::WITNESSES)
 }
 
 fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {
@@ -202,6 +213,13 @@ fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {
         })
     });
     let known: String = known.collect();
+    if held.iter().all(|it| view.store.accept_loss.contains(it)) {
+        return format!(
+            "{why}waiting for {silent}, which bootstrap.acceptLoss lists: {known}what they have is given up if they \
+             do not come within {} s",
+            doubt::WITNESSES.as_secs()
+        );
+    }
     format!(
         "{why}waiting for {silent}, whose volumes may hold writes that no other has: {known}bring their Pods \
          and nodes back; or give their data up, by deleting the PersistentVolumeClaim or by listing the Pod in \

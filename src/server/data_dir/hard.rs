@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::env::durable_file::{copy_of, is_damage};
-use crate::env::{Disk, Slots};
+use crate::env::{Disk, Slots, is_full};
 use crate::replication::{Epoch, HardState, ReplicaId};
 
 const FILE: &str = "hard";
@@ -99,7 +99,8 @@ pub(super) fn read(disk: &dyn Disk, owner: Option<ReplicaId>) -> io::Result<Foun
 pub(super) struct HardFiles {
     id: ReplicaId,
     file: Slots,
-    copy: Slots,
+    /// `None` if there was no room for it: the next start makes it.
+    copy: Option<Slots>,
     /// What the second file does not hold yet.
     unmirrored: Option<Vec<u8>>,
 }
@@ -114,7 +115,10 @@ impl HardFiles {
         let mut files = Self {
             id,
             file: open(FILE)?,
-            copy: open(&copy_of(FILE))?,
+            copy: match open(&copy_of(FILE)) {
+                Err(error) if is_full(&error) => None,
+                opened => Some(opened?),
+            },
             unmirrored: None,
         };
         // What was read may be in the cache alone, and one of the copies may be damaged.
@@ -141,9 +145,11 @@ impl HardFiles {
 
     pub(super) fn mirror(&mut self) -> io::Result<()> {
         self.file.mirror()?;
-        if let Some(bytes) = self.unmirrored.take() {
-            self.copy.replace(&bytes)?;
-            self.copy.mirror()?;
+        if let Some(copy) = &mut self.copy
+            && let Some(bytes) = self.unmirrored.take()
+        {
+            copy.replace(&bytes)?;
+            copy.mirror()?;
         }
         Ok(())
     }
@@ -187,6 +193,25 @@ mod tests {
                 .unwrap();
             assert_eq!(read(&disk, Some(ID)).unwrap().state, state, "{name}");
         }
+    }
+
+    /// A release before this one kept one file; there may be no room for a second.
+    #[test]
+    fn where_there_is_no_room_for_the_second_file_the_first_will_do() {
+        let (disk, mut state) = saved();
+        disk.remove("hard.copy").unwrap();
+        disk.set_capacity(1);
+        let found = read(&disk, Some(ID)).unwrap();
+        let mut files = HardFiles::open(&disk, ID, &found).unwrap();
+        state.promised = Epoch(6);
+        files.save(state).unwrap();
+        files.mirror().unwrap();
+        assert_eq!(read(&disk, Some(ID)).unwrap().state, state);
+        disk.set_capacity(u64::MAX);
+        let found = read(&disk, Some(ID)).unwrap();
+        HardFiles::open(&disk, ID, &found).unwrap();
+        disk.remove("hard").unwrap();
+        assert_eq!(read(&disk, Some(ID)).unwrap().state, state);
     }
 
     #[test]
