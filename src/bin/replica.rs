@@ -57,7 +57,11 @@ async fn run() -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .init();
     match Cli::parse().command {
-        Command::Run(options) => server::run(options, stop_token()?).await?,
+        Command::Run(options) => {
+            tell_kubernetes("");
+            let ended = server::run(options, stop_token()?).await;
+            ended.inspect_err(|error| tell_kubernetes(&format!("{error:#}")))?;
+        }
         Command::Supervise(options) => {
             return Ok(server::supervise(options, stop_token()?).await?.into());
         }
@@ -69,6 +73,16 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Load(options) => tools::load(options).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why the container ends, where Kubernetes looks for it: so it is in the Pod's status, and in the store's.
+fn tell_kubernetes(why: &str) {
+    let path = std::path::Path::new("/dev/termination-log");
+    if path.exists()
+        && let Err(error) = std::fs::write(path, why)
+    {
+        tracing::debug!(%error, "the reason of the end cannot be told");
+    }
 }
 
 /// Cancelled by the signals that ask a process to stop.

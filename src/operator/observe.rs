@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, PodSpec, PodStatus};
 use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
@@ -293,7 +293,10 @@ fn terminated(pod: &Pod) -> bool {
     })
 }
 
-/// What keeps a Pod from running, in Kubernetes' words.
+/// Of what a container has said at its end so many characters are told.
+const WORDS: usize = 1000;
+
+/// What keeps a Pod from running, in Kubernetes' words and its own.
 fn problem(pod: &Pod) -> String {
     let Some(status) = &pod.status else {
         return String::new();
@@ -314,9 +317,27 @@ fn problem(pod: &Pod) -> String {
         .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
         .filter_map(|waiting| waiting.reason.clone())
         .find(|reason| reason != "ContainerCreating" && reason != "PodInitializing");
-    waiting
-        .map(|reason| format!("its container does not run: {reason}"))
-        .unwrap_or_default()
+    let why = last_words(status);
+    match waiting {
+        Some(reason) if why.is_empty() => format!("its container does not run: {reason}"),
+        Some(reason) => format!("its container does not run: {reason}: {why}"),
+        None if why.is_empty() => String::new(),
+        None => format!("its container has ended: {why}"),
+    }
+}
+
+/// What the container of a Pod has said at its end, if it does not run now.
+fn last_words(status: &PodStatus) -> String {
+    let containers = status.container_statuses.iter().flatten();
+    let states = containers.flat_map(|container| {
+        let running = container.state.iter().any(|state| state.running.is_some());
+        let states = [&container.state, &container.last_state];
+        states.into_iter().flatten().filter(move |_| !running)
+    });
+    let mut words = states.filter_map(|state| state.terminated.as_ref()?.message.as_ref());
+    words
+        .next()
+        .map_or_else(String::new, |it| it.trim().chars().take(WORDS).collect())
 }
 
 async fn workload(context: &Context, key: &StoreKey) -> Result<Option<StatefulSet>, Error> {
@@ -390,6 +411,7 @@ fn volumes(store: &str, claims: &[PersistentVolumeClaim]) -> BTreeSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::plan::world::World;
     use serde_json::json;
 
     #[test]
@@ -406,6 +428,33 @@ mod tests {
         ] {
             assert_eq!(ordinal("orders", strange), None, "{strange}");
         }
+    }
+
+    /// Restored by hand or by a tool, and made before the object or after it: only their names are looked at.
+    #[test]
+    fn volumes_are_known_by_their_names() {
+        let claim = |name: &str, volume: Option<&str>| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "uid": format!("uid of {name}")},
+                "spec": {"volumeName": volume},
+            }))
+            .unwrap()
+        };
+        let claims = [
+            claim("data-orders-0", Some("pv-1")),
+            claim("data-orders-1", None),
+            claim("data-orders-5", Some("pv-2")),
+            claim("data-orders-eu-2", Some("pv-3")),
+            claim("data-orders-9", Some("pv-4")),
+            claim("logs-orders-2", Some("pv-5")),
+        ];
+        assert_eq!(volumes("orders", &claims), [0, 5].into());
+        let mut view = World::running(2).view;
+        take_claims("orders", &claims, &mut view);
+        let of = |ordinal: u32| view.pods[&ordinal].claim.clone();
+        assert_eq!(of(0).as_deref(), Some("uid of data-orders-0"));
+        assert_eq!(of(1).as_deref(), Some("uid of data-orders-1"));
+        assert_eq!(view.claims.len(), claims.len(), "whoever uses them");
     }
 
     #[test]
@@ -432,6 +481,30 @@ mod tests {
         assert_eq!(view.role.as_deref(), Some("follower"));
         assert!(!view.ready);
         assert_eq!(target(&pod, &view).unwrap().ip.to_string(), "10.1.2.3");
+    }
+
+    #[test]
+    fn what_a_container_said_at_its_end_is_told_until_it_runs_again() {
+        let pod = |state: serde_json::Value| -> Pod {
+            let ended = json!({"terminated": {"exitCode": 1, "message": "it would lose data\n"}});
+            serde_json::from_value(json!({
+                "metadata": {"name": "orders-1"},
+                "status": {"containerStatuses": [{
+                    "name": "replica", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+                    "state": state, "lastState": ended,
+                }]},
+            }))
+            .unwrap()
+        };
+        let waits = pod(json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+        let told = "its container does not run: CrashLoopBackOff: it would lose data";
+        assert_eq!(problem(&waits), told);
+        let ended = pod(json!({"terminated": {"exitCode": 1, "message": "it would lose data"}}));
+        assert_eq!(
+            problem(&ended),
+            "its container has ended: it would lose data"
+        );
+        assert_eq!(problem(&pod(json!({"running": {}}))), "");
     }
 
     #[test]

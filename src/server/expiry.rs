@@ -121,7 +121,10 @@ mod tests {
         let frame = seal(&node);
         assert!(frame.time_ms() >= 1_500);
         let other = follower(Arc::new(Clock::default()));
-        other.with(|inner| inner.time.hear(frame.time_ms()));
+        other.with(|inner| {
+            inner.incoming = Some(vec![frame]);
+            other.take(inner);
+        });
         assert!(other.with(|inner| StoreView::new(&other, inner).now_ms()) >= 1_500);
     }
 

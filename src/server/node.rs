@@ -404,7 +404,8 @@ impl Node {
         inner.flush.is_some()
     }
 
-    fn take(&self, inner: &mut Inner) {
+    /// Takes the frames that came from the leader.
+    pub(super) fn take(&self, inner: &mut Inner) {
         let frames = inner.incoming.take().unwrap_or_default();
         let now = self.now();
         for frame in &frames {

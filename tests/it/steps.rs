@@ -95,6 +95,15 @@ fn each_step_of_a_flush_and_a_snapshot_may_fail() {
                     Some(_) => ended += 1,
                     None => replica.kill(),
                 }
+                // What was believed by another process on the same machine must be there after that, too.
+                if after % 2 == 1 {
+                    replica.start();
+                    check(&replica, &acknowledged, &format!("{what}, started again"));
+                    let round = acknowledged.len() as u64;
+                    acknowledged.push(write(&replica, round));
+                    flush(&replica);
+                    replica.kill();
+                }
                 disk.power_cut(&mut rng);
                 if hit == 0 {
                     break;

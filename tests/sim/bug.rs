@@ -64,6 +64,8 @@ pub(crate) enum Bug {
     ShowsOlder,
     /// The operator counts disks whatever they once had.
     CountsPutBack,
+    /// The operator counts replicas whose logs were damaged.
+    CountsDamaged,
     /// The operator does not ask whose copy a disk is.
     CountsCopies,
     /// What is adopted is kept in memory only.

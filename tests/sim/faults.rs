@@ -242,7 +242,7 @@ impl World {
     }
 
     /// The process ends, and on its disk a bit turns over. Whatever is read at the next start shows
-    /// it; then the disk is as good as lost.
+    /// it; then the disk is as good as lost, or its log is.
     fn rot(&mut self, slot: usize) {
         let process = self.machines[slot].process.as_mut();
         // As the end of its writer does; else the last batch looks like one that a crash tore.
@@ -256,8 +256,24 @@ impl World {
         let bits = self.rng.random();
         if self.machines[slot].rots(bits) {
             self.checker.counts.rots += 1;
-            self.replace_disk(slot);
+            // Its log alone: then it goes on under its name, and says so. Others do not ask.
+            let log_alone =
+                (bits >> 40).is_multiple_of(2) && self.setup.operators == Operators::Plan;
+            if !log_alone || !self.lose_log(slot) {
+                self.replace_disk(slot);
+            }
         }
+    }
+
+    fn lose_log(&mut self, slot: usize) -> bool {
+        let told = self.machines[slot].told;
+        let seed = self.rng.random();
+        let lost = self.machines[slot].lose_log(seed);
+        if lost {
+            self.checker.counts.losses += 1;
+            self.checker.lost.push(told);
+        }
+        lost
     }
 
     pub(crate) fn replace_disk(&mut self, slot: usize) {

@@ -109,6 +109,7 @@ impl Machine {
             chain: found.tip.chain,
         });
         let complete = found.oldest <= flushed && !seeding;
+        let forgotten = read_small(&self.dir, FORGOTTEN).is_ok_and(|note| note.is_some());
         let recovered = Recovered {
             hard: altered(read_hard(&self.dir).map_err(|_| LogError::Poisoned)?, bug),
             history: found.history,
@@ -117,7 +118,7 @@ impl Machine {
             flushed: if complete { flushed } else { Lsn::ZERO },
             complete,
             adopted: read_adopted(&self.dir),
-            forgotten: false,
+            forgotten,
         };
         let now = self.clock.local(now);
         let applied = Tip {
@@ -158,6 +159,7 @@ impl Machine {
             link: None,
             ready: false,
             parted: None,
+            forgotten,
             seed: None,
             shadow: std::mem::take(&mut self.shadow),
             barriers: BTreeMap::new(),
@@ -289,6 +291,24 @@ impl Machine {
         self.dir.sync_dir().expect("a file was removed");
     }
 
+    /// The log is damaged, and an empty one takes its place: what it had acknowledged is gone, and what it promised
+    /// is known. Says whether its disk could note that.
+    pub(crate) fn lose_log(&mut self, seed: u64) -> bool {
+        let dir = self.dir.clone();
+        let noted = write_small(&dir, FORGOTTEN, b"").and_then(|()| note_seeding(&dir, true));
+        if noted.is_err() {
+            return false;
+        }
+        // Of how far the log was durable there is a note, too, as long as there was a log.
+        let _ = dir.remove(WATERMARK);
+        let had = self.had.max(self.told);
+        let (claim, bound, saved) = (self.claim, self.bound, self.saved.take());
+        self.replace_disk(self.id, seed);
+        (self.dir, self.claim, self.bound, self.saved) = (dir, claim, bound, saved);
+        self.had = had;
+        true
+    }
+
     /// Another disk, with nothing on it.
     pub(crate) fn replace_disk(&mut self, id: ReplicaId, seed: u64) {
         let clock = self.clock;
@@ -326,6 +346,9 @@ const ADOPTED: &str = "adopted";
 const CLAIM: &str = "claim";
 /// There while the state is not the one of the log.
 const SEEDING: &str = "seeding";
+/// There while it may have acknowledged what it has no more.
+const FORGOTTEN: &str = "forgotten";
+const WATERMARK: &str = "watermark";
 
 fn read_hard(dir: &SimDisk) -> std::io::Result<HardState> {
     let (_, bytes) = Slots::open(dir, HARD)?;
@@ -380,6 +403,12 @@ pub(crate) fn note_seeding(dir: &SimDisk, seeding: bool) -> std::io::Result<()> 
         return write_small(dir, SEEDING, b"");
     }
     dir.remove(SEEDING)?;
+    dir.sync_dir()
+}
+
+/// What was forgotten was told anew.
+pub(crate) fn remember(dir: &SimDisk) -> std::io::Result<()> {
+    dir.remove(FORGOTTEN)?;
     dir.sync_dir()
 }
 

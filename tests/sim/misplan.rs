@@ -47,6 +47,10 @@ impl Planned {
                 forget_held(&mut campaign, &mut answers);
                 answers.iter_mut().for_each(|it| it.before = None);
             }
+            Bug::CountsDamaged => {
+                forget_held(&mut campaign, &mut answers);
+                answers.iter_mut().for_each(|it| it.forgotten = false);
+            }
             // What has no state is passed over, whatever its log is.
             Bug::CountsSeeding => {
                 let barred = answers

@@ -120,6 +120,8 @@ pub(crate) struct Process {
     pub(crate) ready: bool,
     /// Where the log and the leader's part, and the leader's chain there, if a seed is wanted.
     pub(crate) parted: Option<(Lsn, Option<u32>)>,
+    /// It is noted on the disk that it may have acknowledged what it has no more.
+    pub(crate) forgotten: bool,
     /// The snapshot that is being copied.
     pub(crate) seed: Option<Box<Seed>>,
     pub(crate) shadow: Shadow,

@@ -116,6 +116,10 @@ pub(crate) trait Operator {
     fn swapped(&mut self, _to: Configuration) {}
     /// Its process ends, and another one starts.
     fn forget(&mut self) {}
+    /// Whether it has known a later register than of that version to be in force.
+    fn knows_later(&self, _version: u64) -> bool {
+        false
+    }
     /// A disk is known to have had this.
     fn note(&mut self, _id: ReplicaId, _held: Held) {}
 }

@@ -405,6 +405,10 @@ impl Operator for Planned {
         self.hold(id, held, Epoch(0));
     }
 
+    fn knows_later(&self, version: u64) -> bool {
+        self.witnessed.is_some_and(|it| it.version > version)
+    }
+
     fn forget(&mut self) {
         let promises = std::mem::take(&mut self.promises);
         *self = Self {

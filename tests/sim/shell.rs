@@ -158,7 +158,7 @@ impl Process {
             last: view.last,
             cut: view.hard.cut,
             acknowledged: self.acknowledged(&view),
-            forgotten: false,
+            forgotten: self.core.forgotten(),
             leases: leases.iter().map(left).collect(),
         };
         if ticket != NOBODY {

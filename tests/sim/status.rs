@@ -53,7 +53,7 @@ impl World {
             leaving: process.leaving,
             fenced: process.fenced,
             damaged: false,
-            forgotten: false,
+            forgotten: core.forgotten(),
             protocol: 4,
             claim: machine.bound.map(|claim| claim.to_string()),
             stamp: Some(process.stamp),

@@ -7,7 +7,7 @@ use replicated_store::replication::{Epoch, Input, Lsn};
 use replicated_store::store::Record;
 
 use super::bug::Bug;
-use super::machine::{note_seeding, open_store, write_adopted, write_hard};
+use super::machine::{note_seeding, open_store, remember, write_adopted, write_hard};
 use super::node::{Job, Out, Process, Tip};
 
 impl Process {
@@ -273,6 +273,10 @@ impl Process {
     pub(crate) fn judge(&mut self) {
         self.comes_forward();
         self.ready = self.core.judge_ready(self.ready, 1 << 20);
+        if self.forgotten && !self.core.forgotten() {
+            // It stays noted where the disk fails, which does no harm.
+            self.forgotten = remember(&self.dir).is_err();
+        }
     }
 
     /// Cuts the state, and brings a committed cut to disk, which is noticed later.

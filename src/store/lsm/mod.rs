@@ -125,6 +125,24 @@ fn keep_manifest(dir: &Path, view: &View, prints: &mut Prints) {
     }
 }
 
+/// Makes durable what is there, before it is believed: an earlier process may have ended when that failed, and what
+/// it had written may be in the cache alone.
+fn settle(dir: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            settle(&entry.path())?;
+        } else {
+            std::fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    std::fs::File::open(dir)?.sync_all()
+}
+
 /// State of the one compaction at a time.
 #[derive(Debug, Default)]
 struct Compacting {
@@ -149,6 +167,7 @@ impl LsmEngine {
                 pace: Arc::clone(&pace),
                 dir: dir.to_owned(),
             })));
+        settle(dir)?;
         verify::before_opening(dir)?;
         let mut prints = manifest::check_tables(dir)?;
         // What is named and is not there is damage, whatever the tree calls it.
