@@ -244,6 +244,8 @@ impl World<'_> {
         let disk = &mut self.state.replica(slot).disk;
         (disk.length, disk.complete, disk.forgotten) = (0, false, true);
         (disk.oldest, disk.flushed) = (Lsn::ZERO, Lsn::ZERO);
+        // No campaign lasts as long as a start on a damaged log.
+        self.state.answers[slot] = None;
         self.restart(slot);
     }
 

@@ -88,6 +88,7 @@ const SCOPES: &[&str] = &[
     "voters=2 promotions=2 writes=1 gone=1 crashes=1",
     "voters=2 learners=1 promotions=1 copies=1 stops=1 writes=1",
     "voters=3 promotions=1 writes=1 rollbacks=1",
+    "voters=3 promotions=1 writes=1 damages=1",
     // Replies that wait for more copies than the voters that are left can have.
     "voters=2 block=1 promotions=1 writes=1 changes=1 slow=1 crashes=1",
     "voters=2 learners=1 block=1 writes=1 changes=1 slow=1",
@@ -110,6 +111,8 @@ const LONG: &[&str] = &[
     "voters=2 learners=1 promotions=1 writes=1 changes=1 foreign=1",
     "voters=2 learners=1 promotions=1 copies=1 stops=1 time=2",
     "voters=3 parted promotions=1 rollbacks=1 slow=1",
+    "voters=2 promotions=2 writes=1 rollbacks=1 slow=1",
+    "voters=3 promotions=1 writes=1 damages=1 slow=1",
 ];
 
 /// Walked through at random.

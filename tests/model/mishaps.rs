@@ -87,22 +87,22 @@ pub(super) const MISHAPS: &[Mutant] = &[
     },
     Mutant {
         name: "operator: a disk that was put back counts once it follows a later leader",
-        scope: "voters=3 promotions=2 writes=1 rollbacks=1 slow=1",
+        scope: "voters=2 saved watched promotions=2 slow=1",
         edits: &[],
     },
     Mutant {
         name: "operator: a replica whose log was damaged counts",
-        scope: "voters=3 promotions=1 writes=1 damages=1",
+        scope: "voters=2 promotions=1 writes=1 damages=1",
         edits: &[],
     },
     Mutant {
         name: "a replica whose log was damaged counts once it follows",
-        scope: "voters=3 promotions=2 writes=1 damages=1 slow=1",
+        scope: "voters=2 promotions=1 damages=1 slow=1",
         edits: &[edit(
             "follower.rs",
             "judge_ready",
             "heard && following.ready && following.epoch == self.hard.promised",
-            "following.phase == Phase::Streaming",
+            "true",
         )],
     },
     Mutant {

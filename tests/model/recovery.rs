@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::replication::{Configuration, Epoch, Position, ReplicaId};
+use crate::replication::{Configuration, Epoch, Lsn, Position, ReplicaId};
 use crate::state::{Answer, Held, Replica, State};
 use crate::switch::{number, on};
 
@@ -173,7 +173,7 @@ impl State {
         self.register.version > 0
     }
 
-    /// Notes what the disks of those have that lead or follow.
+    /// Notes what the disks of those have that lead or follow, as they say, and as leaders say of their followers.
     pub(crate) fn note_held(&mut self) {
         if !self.watched {
             return;
@@ -187,12 +187,31 @@ impl State {
             let matched = view.leading || view.streaming;
             matched.then_some((replica.id, held, view.hard.cut))
         };
-        let held: Vec<_> = self.running().filter_map(matched).collect();
+        let own = self.running().filter_map(matched);
+        let led = self.running().flat_map(|(_, leader)| followers(leader));
+        let held: Vec<_> = own.chain(led).collect();
         for (id, held, cut) in held {
             let known = self.held.entry(id).or_default();
             *known = known.join(held, cut);
         }
     }
+}
+
+/// What a leader says of its followers' disks.
+fn followers(leader: &Replica) -> Vec<(ReplicaId, Held, Epoch)> {
+    let view = leader.core.view();
+    let followers = view.followers.iter().filter(|_| view.leading);
+    let held = |lsn| Held {
+        epoch: view.epoch,
+        last: Position {
+            epoch: Epoch(0),
+            lsn,
+        },
+    };
+    followers
+        .filter(|it| it.durable > Lsn::ZERO)
+        .map(|it| (it.id, held(it.durable), Epoch(0)))
+        .collect()
 }
 
 impl Held {

@@ -66,6 +66,7 @@ impl Scope {
             "parted" => self.begins = Begins::Parted,
             "returned" => self.begins = Begins::Returned,
             "removed" => self.begins = Begins::Removed,
+            "saved" => self.begins = Begins::Saved,
             "seeding" => self.begins = Begins::Seeding,
             "twice" => self.begins = Begins::Twice,
             "deposed" => self.begins = Begins::Deposed,
@@ -157,6 +158,7 @@ impl Scope {
             slow: u8::MAX,
             trims: u8::MAX,
             changes: u8::MAX,
+            rollbacks: u8::MAX,
             restores: self.budget.restores,
             ..Budget::default()
         };

@@ -24,6 +24,8 @@ pub(crate) enum Begins {
     /// The register lets the first leader, whose disk is slow, go on without the second replica; it does not
     /// know yet, and has a record on its way to the disk that the other one lacks.
     Removed,
+    /// A copy of the second replica's disk was kept, and then it acknowledged a record.
+    Saved,
     /// The last replica has a part of a snapshot, and the log after it.
     Seeding,
 }
@@ -61,6 +63,7 @@ impl Begins {
                 Action::Write(0),
                 Action::Remove(ReplicaId(2)),
             ],
+            Self::Saved => vec![Action::Save(1), Action::Write(0)],
             Self::Seeding => vec![
                 Action::Break(1, FOLLOWER),
                 Action::Write(0),

@@ -50,7 +50,9 @@ impl<'a> World<'a> {
 
     /// Goes on until all that is fast has come to rest; tells what is wrong then.
     pub(crate) fn settle(mut self) -> Result<State, Violation> {
-        while self.wrong.is_none() && self.go_on() {}
+        while self.wrong.is_none() && self.go_on() {
+            self.state.note_held();
+        }
         match self.wrong {
             Some(wrong) => Err(wrong),
             None => check::state(&self.state, self.scope).map(|()| self.state),

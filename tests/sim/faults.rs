@@ -267,6 +267,9 @@ impl World {
 
     fn lose_log(&mut self, slot: usize) -> bool {
         let told = self.machines[slot].told;
+        if told == Lsn::ZERO {
+            return false; // nobody has anything yet: it waits for a person
+        }
         let seed = self.rng.random();
         let lost = self.machines[slot].lose_log(seed);
         if lost {

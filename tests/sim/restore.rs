@@ -166,7 +166,7 @@ fn a_volume_that_is_given_up_is_not_waited_for() {
             .specify(|spec| spec.bootstrap.accept_loss = vec![given_up]);
         let now = store.world.now;
         let leads = |world: &World| world.leader().is_some();
-        assert!(store.world.run_until(now + SECOND * 20, leads));
+        assert!(store.world.run_until(now + SECOND * 60, leads));
         store.returns(away);
         store.recovers();
     }
