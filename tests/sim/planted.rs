@@ -101,7 +101,7 @@ planted! {
     plans_as_if_leases_were_void: VoidsLeases in mixed(leased(1)), from 50;
     plans_without_the_set_that_it_replaces: ForgetsReplaced in planned(setup(3, 2, 1)), from 1;
     counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 1740;
-    counts_damaged_logs: CountsDamaged in planned(setup(3, 3, 1)), from 1;
+    counts_damaged_logs: CountsDamaged in planned(setup(3, 3, 1)), from 228;
     counts_copies: CountsCopies in fateful(planned(setup(3, 3, 1))), from 20;
     forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 262;
     recovers_from_some_volumes: RecoversFromSome in fateful(planned(setup(3, 3, 1))), from 1;
