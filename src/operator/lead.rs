@@ -9,7 +9,7 @@ use super::apply;
 use super::context::{Context, LeaderChange, StoreKey};
 use super::error::Error;
 use super::observe;
-use super::plan::promotion::Campaign;
+use super::plan::promotion::{Campaign, Cause};
 use super::plan::switchover::Switchover;
 use super::plan::{self, Decision, Reason, Swap, Waiting, failover};
 use super::report::events::{event, pod};
@@ -163,7 +163,8 @@ async fn conclude(
             record,
             planned,
             noticed,
-            told: false,
+            // Where nobody led before, the condition tells that somebody does.
+            told: campaign.cause == Cause::Bootstrap,
         },
     );
     Ok(Outcome::NewReign)

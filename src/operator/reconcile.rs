@@ -21,7 +21,7 @@ use super::plan::follow::{self, Follow};
 use super::plan::{Waiting, doubt, failover};
 use super::report::{self, Findings};
 use super::supervisor::significance::Significance;
-use super::supervisor::wake::SOFT_PAUSE;
+use super::supervisor::wake::{SLOW_PAUSE, SOFT_PAUSE};
 use super::validate::{Invalid, validate};
 use super::view::View;
 use crate::api::{ReplicatedStore, ReplicatedStoreStatus};
@@ -32,9 +32,6 @@ const RESYNC: Duration = Duration::from_mins(5);
 const UNFINISHED: Duration = Duration::from_secs(1);
 /// What waits for somebody else is looked at again after this; whoever it is wakes us as a rule.
 const WAITING: Duration = Duration::from_secs(5);
-
-/// What disks hold is noted in the status this long after it was last written, if nothing else is new.
-const HELD_PAUSE: Duration = Duration::from_mins(1);
 
 /// Reconciles a store, and counts it.
 pub async fn reconcile(
@@ -254,8 +251,8 @@ async fn write(
     new: &ReplicatedStoreStatus,
 ) -> Result<Option<Duration>, Error> {
     let pause = match report::difference(old, new) {
-        Significance::None if report::holds_other(old, new) => HELD_PAUSE,
         Significance::None => return Ok(None),
+        Significance::Slow => SLOW_PAUSE,
         Significance::Soft => SOFT_PAUSE,
         Significance::Hard => Duration::ZERO,
     };

@@ -63,14 +63,20 @@ fn a_store_made_again_with_fewer_replicas_has_every_write() {
         let store = Store::create(world, "store", 1, &alone()).await;
         store.reign_after(&last, secs(120)).await;
         written.all_at(&store.leader_service().await).await;
-        store.becomes_ready(secs(120)).await;
-        assert_eq!(
-            store.leader().await,
-            "store-0",
-            "it caught up, and took the lead"
-        );
+        store
+            .shows(
+                secs(120),
+                "the one that is wanted has caught up, and leads",
+                |status| expect(status.leader == "store-0", || status.leader.clone()),
+            )
+            .await;
+        eventually(secs(120), "the others have gone", async || {
+            let pods = store.pods().await.len();
+            expect(pods == 1, || format!("{pods} Pods"))
+        })
+        .await;
+        store.becomes_ready(secs(60)).await;
         written.all_at(&store.leader_service().await).await;
-        assert_eq!(store.pods().await.len(), 1);
     });
 }
 

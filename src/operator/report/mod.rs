@@ -109,10 +109,15 @@ fn leader(view: &View) -> String {
 }
 
 /// How much a new status differs from the one that is there. Positions and times alone are not
-/// worth a write, and lag alone can wait.
+/// worth a write, lag alone can wait, and what disks hold can wait longer.
 pub fn difference(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> Significance {
     if settled(old) == settled(new) {
-        Significance::None
+        let other = holds_other(old, new);
+        if other {
+            Significance::Slow
+        } else {
+            Significance::None
+        }
     } else if lasting(old) == lasting(new) {
         Significance::Soft
     } else {
@@ -122,7 +127,7 @@ pub fn difference(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> S
 
 /// Whether disks are known to hold other logs than is noted: an operator that starts anew knows by the note
 /// which of them were put back.
-pub fn holds_other(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> bool {
+fn holds_other(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> bool {
     let held = |status: &'_ ReplicatedStoreStatus| {
         let members = status.members.iter();
         members

@@ -275,6 +275,7 @@ impl Listener {
         drop(hearing);
         match significance {
             Significance::None => {}
+            Significance::Slow => self.wake.later(&self.store),
             Significance::Soft => self.wake.soon(&self.store),
             Significance::Hard => self.wake.now(&self.store),
         }

@@ -12,6 +12,8 @@ const BYTES: u64 = 4096;
 pub enum Significance {
     /// Not at all.
     None,
+    /// It should be in the status now and then: how far logs are.
+    Slow,
     /// It should be in the status some time soon: lag, progress.
     Soft,
     /// Something happened.
@@ -24,6 +26,8 @@ pub fn compare(before: &ReplicaStatus, after: &ReplicaStatus) -> Significance {
         Significance::Hard
     } else if soft(before) != soft(after) {
         Significance::Soft
+    } else if before.last != after.last {
+        Significance::Slow
     } else {
         Significance::None
     }

@@ -14,6 +14,8 @@ use crate::operator::context::StoreKey;
 
 /// Changes of lag alone wake a store this often at most.
 pub const SOFT_PAUSE: Duration = Duration::from_secs(2);
+/// And logs that have grown alone this often.
+pub const SLOW_PAUSE: Duration = Duration::from_mins(1);
 
 /// Stores that are to be reconciled now, and when others are due.
 #[derive(Debug, Default)]
@@ -39,13 +41,25 @@ impl Wake {
 
     /// Wakes a store as soon as [`SOFT_PAUSE`] has passed since it last was.
     pub fn soon(&self, store: &StoreKey) {
+        self.after(SOFT_PAUSE, store);
+    }
+
+    /// Wakes a store as soon as [`SLOW_PAUSE`] has passed since it last was.
+    pub fn later(&self, store: &StoreKey) {
+        self.after(SLOW_PAUSE, store);
+    }
+
+    fn after(&self, pause: Duration, store: &StoreKey) {
         let mut state = self.state.lock();
         let last = state.last.get(store).copied();
-        let due = last.map_or_else(Instant::now, |last| last + SOFT_PAUSE);
-        let first = !state.due.contains_key(store);
-        state.due.entry(store.clone()).or_insert(due);
+        let due = last.map_or_else(Instant::now, |last| last + pause);
+        let known = state.due.get(store).copied();
+        let earlier = known.is_none_or(|known| due < known);
+        if earlier {
+            state.due.insert(store.clone(), due);
+        }
         drop(state);
-        if first {
+        if earlier {
             self.changed.notify_one();
         }
     }
@@ -131,5 +145,8 @@ mod tests {
         assert_eq!(stream.next().await, Some(key("a")));
         let again = tokio::time::timeout(SOFT_PAUSE / 4, stream.next()).await;
         assert!(again.is_err(), "woken once");
+        wake.later(&key("a"));
+        wake.soon(&key("a"));
+        assert_eq!(stream.next().await, Some(key("a")), "the earlier counts");
     }
 }

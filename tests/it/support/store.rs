@@ -76,6 +76,24 @@ impl TestStore {
         store
     }
 
+    /// A store of so many, in directories that are prepared first: what comes of that is its register. Nothing runs yet.
+    pub(crate) fn found(count: usize, prepare: impl FnOnce(&Path) -> Vec<u8>) -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let register = serde_json::from_slice(&prepare(root.path())).expect("a register");
+        let names = (0..count).map(|number| format!("replica-{number}"));
+        Self {
+            replicas: names
+                .map(|name| Replica::new(root.path(), &name, &[]))
+                .collect(),
+            register,
+            settings: Settings::default(),
+            fenced: BTreeSet::new(),
+            away: BTreeSet::new(),
+            arguments: Vec::new(),
+            root,
+        }
+    }
+
     /// Starts one more replica, without telling the others.
     pub(crate) fn add(&mut self) -> usize {
         let name = format!("replica-{}", self.replicas.len());
