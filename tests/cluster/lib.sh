@@ -92,3 +92,36 @@ routes() {
   done < <(k get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}')
   ip route replace unreachable "$POD_NET"
 }
+
+# kube-proxy syncs everything anew each hour and when it starts, and with the nft of these nodes (1.0.6)
+# that empties its map of Services if the map is there already. So one that will soon do so is taken
+# away, its tables with it, and starts afresh.
+refresh_proxy() {
+  local started age node
+  started=$(k -n kube-system get pods -l k8s-app=kube-proxy -o 'jsonpath={.items[*].status.startTime}' | tr ' ' '\n' | sort | head -n 1)
+  age=$(($(date +%s) - $(date -d "${started:-now}" +%s)))
+  ((age > 900)) || services_known || age=901
+  ((age > 900)) || return 0
+  say "starting kube-proxy anew"
+  proxy_runs_on '{"replicated-store/nowhere": "true"}'
+  k -n kube-system wait --for=delete pod -l k8s-app=kube-proxy --timeout=300s > /dev/null
+  for node in $(nodes); do
+    docker exec "$node" sh -c 'for family in ip ip6; do ! nft list table $family kube-proxy > /dev/null 2>&1 || nft delete table $family kube-proxy; done'
+  done
+  proxy_runs_on '{"replicated-store/nowhere": null}'
+  k -n kube-system rollout status daemonset/kube-proxy --timeout=300s > /dev/null
+  local end=$((SECONDS + 120))
+  until services_known; do
+    ((SECONDS < end)) || die "kube-proxy does not make the Services known on all nodes"
+    sleep 0.5
+  done
+}
+proxy_runs_on() { # NODE-LABELS: besides those of every node
+  k -n kube-system patch daemonset kube-proxy --type merge -p "{\"spec\": {\"template\": {\"spec\": {\"nodeSelector\": $1}}}}" > /dev/null
+}
+services_known() { # on all nodes: their maps hold the API server's Service
+  local node
+  for node in $(nodes); do
+    docker exec "$node" nft list map ip kube-proxy service-ips 2> /dev/null | grep -q "${SERVICE_NET%.*}.1 . tcp . 443" || return 1
+  done
+}
