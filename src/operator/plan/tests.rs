@@ -4,6 +4,7 @@ mod chaos;
 mod copies;
 mod elections;
 mod failovers;
+mod given_up;
 mod recovery;
 mod releases;
 

@@ -144,12 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_only_goes_on_wakes_nobody() {
-        let before = testing::status(1);
+    fn a_replica_that_only_goes_on_wakes_nobody_but_now_and_then() {
+        let mut before = testing::status(1);
         let mut after = before.clone();
         after.last.lsn = Lsn(1_000_000);
         after.applied_lsn = Lsn(1_000_000);
         after.commit_lsn = Lsn(1_000_000);
+        assert_eq!(compare(&before, &after), Significance::Slow);
+        before.commit_lsn = Lsn(2_000_000);
+        before.last.lsn = after.last.lsn;
         assert_eq!(compare(&before, &after), Significance::None);
     }
 

@@ -71,15 +71,10 @@ pub(in crate::operator) struct Replica {
 }
 
 impl Disk {
-    /// It remembers another store.
-    pub(in crate::operator) fn belongs_to(&mut self, store: StoreId) {
-        let adopted = self.status.adopted.as_mut().expect("it was told of one");
-        adopted.store = Some(store);
-    }
-
-    /// It remembers no store, as releases before this one left it.
-    pub(in crate::operator) fn remembers_nothing(&mut self) {
-        self.status.adopted = None;
+    /// It is another store's, or remembers none, as releases before this one left it.
+    pub(in crate::operator) fn belongs_to(&mut self, store: Option<StoreId>) {
+        let adopted = store.and(self.status.adopted.take());
+        self.status.adopted = adopted.map(|it| Configuration { store, ..it });
     }
 
     /// A new one.
