@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | replicas | one to four voters with `k` of 0, 1 or 2, and learners |
 //! | dear | one or two promotions, a write, a crash, a change of voters or of `k`, a disk that is lost, ... : what [`SCOPES`] and the table of mistakes say |
-//! | states | 11 million in 57 scopes, each to its end; as many mistakes as the table has, most within some thousands; a million more on walks at random through larger scopes |
+//! | states | 11 million in 62 scopes, each to its end; as many mistakes as the table has, most within some thousands; a million more on walks at random through larger scopes |
 //! | time | about a minute on two cores, the same states each time |
 //!
 //! Above that of a model that only follows the text there are here: the source as it is shipped;
