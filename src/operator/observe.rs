@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, PersistentVolumeClaim, Pod, PodSpec};
 use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
@@ -107,8 +107,8 @@ pub async fn view(
     let unsettled = match &view.register {
         None => true,
         Some(register) => {
-            let alone = view.doubted(Doubt::Unwitnessed).is_some();
-            alone || recovery::behind(&view, register).is_some()
+            let unwitnessed = view.doubted(Doubt::Unwitnessed).is_some();
+            unwitnessed || recovery::behind(&view, register).is_some()
         }
     };
     if unsettled {
@@ -259,7 +259,7 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
         revision: label("controller-revision-hash").unwrap_or_default(),
         role: label(labels::ROLE),
         leader_port: spec.is_some_and(has_leader_port),
-        terminated: terminated(pod),
+        terminated: ends(pod).next().is_some(),
         problem: problem(pod),
         claim: None,
         copy: false,
@@ -275,22 +275,15 @@ fn has_leader_port(spec: &PodSpec) -> bool {
         .any(|port| port.name.as_deref() == Some(build::LEADER_PORT_NAME))
 }
 
-/// Whether its container has ended and does not run now.
-fn terminated(pod: &Pod) -> bool {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|it| it.container_statuses.as_ref());
-    statuses.into_iter().flatten().any(|container| {
-        let ended = |state: &Option<ContainerState>| {
-            state.as_ref().is_some_and(|it| it.terminated.is_some())
-        };
-        let running = container
-            .state
-            .as_ref()
-            .is_some_and(|it| it.running.is_some());
-        !running && (ended(&container.state) || ended(&container.last_state))
-    })
+/// The ends of its container, the last first, if that does not run now.
+fn ends(pod: &Pod) -> impl Iterator<Item = &ContainerStateTerminated> {
+    let statuses = pod.status.iter().flat_map(|it| &it.container_statuses);
+    let states = statuses.flatten().flat_map(|container| {
+        let running = container.state.iter().any(|state| state.running.is_some());
+        let states = [&container.state, &container.last_state];
+        states.into_iter().flatten().filter(move |_| !running)
+    });
+    states.filter_map(|state| state.terminated.as_ref())
 }
 
 /// Of what a container has said at its end so many characters are told.
@@ -317,7 +310,7 @@ fn problem(pod: &Pod) -> String {
         .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
         .filter_map(|waiting| waiting.reason.clone())
         .find(|reason| reason != "ContainerCreating" && reason != "PodInitializing");
-    let why = last_words(status);
+    let why = last_words(pod);
     match waiting {
         Some(reason) if why.is_empty() => format!("its container does not run: {reason}"),
         Some(reason) => format!("its container does not run: {reason}: {why}"),
@@ -327,14 +320,8 @@ fn problem(pod: &Pod) -> String {
 }
 
 /// What the container of a Pod has said at its end, if it does not run now.
-fn last_words(status: &PodStatus) -> String {
-    let containers = status.container_statuses.iter().flatten();
-    let states = containers.flat_map(|container| {
-        let running = container.state.iter().any(|state| state.running.is_some());
-        let states = [&container.state, &container.last_state];
-        states.into_iter().flatten().filter(move |_| !running)
-    });
-    let mut words = states.filter_map(|state| state.terminated.as_ref()?.message.as_ref());
+fn last_words(pod: &Pod) -> String {
+    let mut words = ends(pod).filter_map(|end| end.message.as_ref());
     words
         .next()
         .map_or_else(String::new, |it| it.trim().chars().take(WORDS).collect())

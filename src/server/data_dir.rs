@@ -274,12 +274,7 @@ impl DataDir {
             return Ok(None);
         };
         if worn && self.access == Access::Use {
-            match self.write("current", name) {
-                Err(error) if error.is_full() => {
-                    self.note(format!("current has no second copy: {error}"));
-                }
-                written => written?,
-            }
+            self.copied("current", self.write("current", name))?;
         }
         Ok(Some(name.clone()))
     }

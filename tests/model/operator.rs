@@ -177,7 +177,6 @@ impl State {
 
     /// Hears from the register's leader whether its version is established.
     pub(crate) fn hear(&mut self) {
-        self.note_held();
         self.watch_recovery();
         if self.established || self.register.previous.is_empty() {
             return;

@@ -50,6 +50,7 @@ impl<'a> World<'a> {
 
     /// Goes on until all that is fast has come to rest; tells what is wrong then.
     pub(crate) fn settle(mut self) -> Result<State, Violation> {
+        self.state.note_held();
         while self.wrong.is_none() && self.go_on() {
             self.state.note_held();
         }

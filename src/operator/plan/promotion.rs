@@ -187,7 +187,7 @@ fn forgiven(view: &View) -> BTreeSet<ReplicaId> {
 
 /// A promotion from `register`, or what it waits for.
 pub fn decide(view: &View, register: &Configuration, cause: Cause) -> Decision {
-    if let Some(waiting) = recovery::unwitnessed(view, register) {
+    if let Some(waiting) = recovery::unwitnessed(view) {
         return Decision::Wait(waiting);
     }
     let mut campaign = Campaign::new(view, register, cause);

@@ -29,7 +29,7 @@ pub fn remembered(view: &View) -> Option<&Configuration> {
 /// The list may be left from a loss of long ago, and what it names have been made anew since.
 pub fn believed(view: &View) -> impl Iterator<Item = (&PodView, &ReplicaStatus)> {
     let kept = |pod: &PodView| !view.store.accept_loss.contains(&pod.ordinal);
-    let stores = view.live().filter_map(|(_, it)| it.adopted.as_ref()?.store);
+    let stores = view.live().filter_map(|(_, status)| store_of(status));
     let mixed = stores.collect::<BTreeSet<StoreId>>().len() > 1;
     let others = mixed && view.live().any(|(pod, it)| kept(pod) && !it.empty);
     view.live().filter(move |(pod, _)| !others || kept(pod))
@@ -73,13 +73,18 @@ pub fn behind(view: &View, register: &Configuration) -> Option<String> {
     ))
 }
 
+/// The store that the disk of this replica remembers.
+fn store_of(status: &ReplicaStatus) -> Option<StoreId> {
+    status.adopted.as_ref()?.store
+}
+
 /// Whether the disk of this replica belongs to another store. One that remembers none, as releases before this one
 /// left it, is one of ours if the register names it.
 pub fn is_foreign(register: &Configuration, status: &ReplicaStatus) -> bool {
     let Some(ours) = register.store else {
         return false;
     };
-    match status.adopted.as_ref().and_then(|it| it.store) {
+    match store_of(status) {
         Some(theirs) => theirs != ours,
         None => !status.empty && !view::named(register).contains(&status.id),
     }
@@ -87,9 +92,9 @@ pub fn is_foreign(register: &Configuration, status: &ReplicaStatus) -> bool {
 
 /// Whom a promotion waits for: this operator has just started, so that the register may be an old one for all
 /// that it knows, and whoever is not heard yet may know better. `None` if nobody is missing, or it took too long.
-pub fn unwitnessed(view: &View, register: &Configuration) -> Option<Waiting> {
+pub fn unwitnessed(view: &View) -> Option<Waiting> {
     let age = view.doubted(Doubt::Unwitnessed)?;
-    if view.is_witnessed(register) || age >= doubt::WITNESSES {
+    if age >= doubt::WITNESSES {
         return None;
     }
     let missing = missing(view, true);
@@ -139,7 +144,7 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
 fn two_stores(view: &View) -> Option<Waiting> {
     let with_store = |(pod, status): (&PodView, &ReplicaStatus)| {
         let given_up = view.store.accept_loss.contains(&pod.ordinal);
-        let store = status.adopted.as_ref()?.store?;
+        let store = store_of(status)?;
         (!given_up).then(|| (store, pod.name.clone()))
     };
     let all: Vec<(StoreId, String)> = view.live().filter_map(with_store).collect();

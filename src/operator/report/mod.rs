@@ -112,29 +112,20 @@ fn leader(view: &View) -> String {
 /// worth a write, lag alone can wait, and what disks hold can wait longer.
 pub fn difference(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> Significance {
     if settled(old) == settled(new) {
-        let other = holds_other(old, new);
-        if other {
-            Significance::Slow
-        } else {
+        // An operator that starts anew knows by this which disks were put back.
+        let held = |status: &ReplicatedStoreStatus| -> Vec<_> {
+            status.members.iter().map(|it| it.held.clone()).collect()
+        };
+        if held(old) == held(new) {
             Significance::None
+        } else {
+            Significance::Slow
         }
     } else if lasting(old) == lasting(new) {
         Significance::Soft
     } else {
         Significance::Hard
     }
-}
-
-/// Whether disks are known to hold other logs than is noted: an operator that starts anew knows by the note
-/// which of them were put back.
-fn holds_other(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> bool {
-    let held = |status: &'_ ReplicatedStoreStatus| {
-        let members = status.members.iter();
-        members
-            .map(|member| member.held.clone())
-            .collect::<Vec<_>>()
-    };
-    held(old) != held(new)
 }
 
 /// Without what changes all the time.

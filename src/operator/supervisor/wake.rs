@@ -53,13 +53,9 @@ impl Wake {
         let mut state = self.state.lock();
         let last = state.last.get(store).copied();
         let due = last.map_or_else(Instant::now, |last| last + pause);
-        let known = state.due.get(store).copied();
-        let earlier = known.is_none_or(|known| due < known);
-        if earlier {
+        if state.due.get(store).is_none_or(|known| due < *known) {
             state.due.insert(store.clone(), due);
-        }
-        drop(state);
-        if earlier {
+            drop(state);
             self.changed.notify_one();
         }
     }

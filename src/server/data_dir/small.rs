@@ -29,15 +29,28 @@ impl DataDir {
         let parsed = |content: &[u8]| serde_json::from_slice::<T>(content).ok();
         let value = parsed(&content).or_else(|| parsed(&other?));
         if worn && value.is_some() && self.access == Access::Use {
-            // Reads go on where the disk is full.
-            match durable_file::write_twice(&*self.disk, file, &content) {
-                Err(error) if is_full(&error) => {
-                    self.note(format!("{file} has no second copy: {error}"));
-                }
-                written => written.map_err(|source| self.io("writing a small file", source))?,
-            }
+            let written = durable_file::write_twice(&*self.disk, file, &content);
+            self.copied(
+                file,
+                written.map_err(|source| self.io("writing a small file", source)),
+            )?;
         }
         Ok(value)
+    }
+
+    /// A worn file was written again: reads go on where the disk is too full for that.
+    pub(super) fn copied(
+        &self,
+        file: &str,
+        written: Result<(), DataDirError>,
+    ) -> Result<(), DataDirError> {
+        match written {
+            Err(error) if error.is_full() => {
+                self.note(format!("{file} has no second copy: {error}"));
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// What a mark says; that it is there matters more.

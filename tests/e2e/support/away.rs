@@ -6,7 +6,8 @@ use std::process::Command;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 
-use super::shell::{repository, sh};
+use super::fault;
+use super::shell::sh;
 use super::wait::{eventually, expect, secs};
 use super::{Store, World};
 
@@ -63,21 +64,13 @@ impl Image {
         );
         let file = std::env::temp_dir().join(name);
         let image = Self { file };
-        image.fault(world, "save-volume", pod).await;
+        fault::save_volume(world, pod, &image.file.to_string_lossy()).await;
         image
     }
 
     /// Puts it in the place of what is on the volume of a Pod that is away.
     pub(crate) async fn put(&self, world: &World, pod: &str) {
-        self.fault(world, "put-volume", pod).await;
-    }
-
-    async fn fault(&self, world: &World, verb: &str, pod: &str) {
-        let program = repository().join("tests/cluster/fault");
-        let claim = format!("data-{pod}");
-        let file = self.file.to_string_lossy();
-        let program = program.to_string_lossy();
-        sh(&program, &[verb, &world.namespace, &claim, &file]).await;
+        fault::put_volume(world, pod, &self.file.to_string_lossy()).await;
     }
 }
 

@@ -25,6 +25,21 @@ pub(crate) async fn kill_parent(world: &World, pod: &str) {
     sh(PROGRAM, &["kill-parent", &world.namespace, pod, "SIGKILL"]).await;
 }
 
+/// Writes what is on a Pod's volume into an archive; nobody should be writing to it.
+pub(crate) async fn save_volume(world: &World, pod: &str, file: &str) {
+    volume(world, "save-volume", pod, file).await;
+}
+
+/// Puts what is in an archive in the place of what is on a Pod's volume.
+pub(crate) async fn put_volume(world: &World, pod: &str, file: &str) {
+    volume(world, "put-volume", pod, file).await;
+}
+
+async fn volume(world: &World, verb: &str, pod: &str, file: &str) {
+    let claim = format!("data-{pod}");
+    sh(PROGRAM, &[verb, &world.namespace, &claim, file]).await;
+}
+
 /// Which packets are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {

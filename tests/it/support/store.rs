@@ -49,16 +49,7 @@ impl TestStore {
     ) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         prepare(root.path());
-        let register = Configuration::default();
-        let mut store = Self {
-            replicas: Vec::new(),
-            register,
-            settings,
-            fenced: BTreeSet::new(),
-            away: BTreeSet::new(),
-            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
-            root,
-        };
+        let mut store = Self::empty(root, settings, arguments);
         for _ in 0..count {
             store.add();
         }
@@ -80,27 +71,39 @@ impl TestStore {
     pub(crate) fn found(count: usize, prepare: impl FnOnce(&Path) -> Vec<u8>) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         let register = serde_json::from_slice(&prepare(root.path())).expect("a register");
-        let names = (0..count).map(|number| format!("replica-{number}"));
+        let mut store = Self::empty(root, Settings::default(), &[]);
+        store.register = register;
+        for _ in 0..count {
+            store.place();
+        }
+        store
+    }
+
+    fn empty(root: TempDir, settings: Settings, arguments: &[&str]) -> Self {
         Self {
-            replicas: names
-                .map(|name| Replica::new(root.path(), &name, &[]))
-                .collect(),
-            register,
-            settings: Settings::default(),
+            replicas: Vec::new(),
+            register: Configuration::default(),
+            settings,
             fenced: BTreeSet::new(),
             away: BTreeSet::new(),
-            arguments: Vec::new(),
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             root,
         }
     }
 
     /// Starts one more replica, without telling the others.
     pub(crate) fn add(&mut self) -> usize {
+        let index = self.place();
+        self.replicas[index].start();
+        index
+    }
+
+    /// One more replica, which does not run.
+    fn place(&mut self) -> usize {
         let name = format!("replica-{}", self.replicas.len());
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let mut replica = Replica::new(self.root.path(), &name, &arguments);
-        replica.start();
-        self.replicas.push(replica);
+        self.replicas
+            .push(Replica::new(self.root.path(), &name, &arguments));
         self.replicas.len() - 1
     }
 

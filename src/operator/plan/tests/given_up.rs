@@ -1,28 +1,21 @@
 //! What the user gives up, and who cannot lead.
 
-use super::recovery::{assert_kept, waits_for, with_a_stale_0, write};
+use super::recovery::{
+    assert_kept, look_after, made_again_with_a_stale_0, others_are, waits_for, write,
+};
 use super::*;
 use crate::operator::plan::promotion::Campaign;
 use crate::operator::view::View;
-use crate::replication::admin::ReplicaState;
+use crate::replication::admin::{ReplicaState, ReplicaStatus};
 
 #[test]
 fn what_is_given_up_is_not_waited_for() {
-    let mut world = with_a_stale_0(3, 1);
-    world.make_again(3);
-    world.reconcile(usize::MAX);
-    world.tick_workload();
-    for ordinal in [1, 2] {
-        world.replica(ordinal).up = false;
-    }
+    let mut world = made_again_with_a_stale_0(3, 1);
     world.view.store.accept_loss = [1].into();
     waits_for(&mut world, &["orders-2"]);
     world.view.store.accept_loss = [1, 2].into();
     waits_for(&mut world, &["orders-1", "orders-2", "30 s"]);
-    for _ in 0..350 {
-        world.tick_data(false, true);
-        world.reconcile(usize::MAX);
-    }
+    look_after(&mut world, 350);
     assert_eq!(world.leading(), Some(0), "{}", world.describe());
 }
 
@@ -70,6 +63,11 @@ fn a_list_that_was_left_gives_nothing_up_that_is_there() {
     assert_kept(&world);
 }
 
+fn words(view: &mut View) -> &mut ReplicaStatus {
+    let pod = view.pods.get_mut(&1).unwrap();
+    &mut pod.heard.as_mut().unwrap().status
+}
+
 /// Its state cannot be read, and its log does not reach back to the beginning: it would never begin to lead.
 #[test]
 fn who_cannot_read_its_state_is_not_chosen() {
@@ -78,29 +76,13 @@ fn who_cannot_read_its_state_is_not_chosen() {
     let register = world.register().clone();
     let id = world.id(1);
     let mut view = world.view.clone();
-    let status = &mut view
-        .pods
-        .get_mut(&1)
-        .unwrap()
-        .heard
-        .as_mut()
-        .unwrap()
-        .status;
-    status.damaged = true;
+    words(&mut view).damaged = true;
     let barred = |view: &View| Campaign::new(view, &register, Cause::LeaderDied).barred;
     assert!(
         barred(&view).is_empty(),
         "it serves what it has, and is repaired"
     );
-    let status = &mut view
-        .pods
-        .get_mut(&1)
-        .unwrap()
-        .heard
-        .as_mut()
-        .unwrap()
-        .status;
-    status.state = ReplicaState::Seeding;
+    words(&mut view).state = ReplicaState::Seeding;
     assert_eq!(barred(&view), [id].into());
 }
 
@@ -108,27 +90,16 @@ fn who_cannot_read_its_state_is_not_chosen() {
 #[test]
 fn what_is_given_up_and_comes_back_gives_way() {
     for still_listed in [true, false] {
-        let mut world = with_a_stale_0(3, 1);
-        world.make_again(3);
-        world.reconcile(usize::MAX);
-        world.tick_workload();
-        for ordinal in [1, 2] {
-            world.replica(ordinal).up = false;
-        }
+        let mut world = made_again_with_a_stale_0(3, 1);
         world.view.store.accept_loss = [1, 2].into();
-        for _ in 0..350 {
-            world.tick_data(false, true);
-            world.reconcile(usize::MAX);
-        }
+        look_after(&mut world, 350);
         assert_eq!(world.leading(), Some(0), "{}", world.describe());
         world.acknowledged.clear();
         write(&mut world);
         if !still_listed {
             world.view.store.accept_loss.clear();
         }
-        for ordinal in [1, 2] {
-            world.replica(ordinal).up = true;
-        }
+        others_are(&mut world, true);
         world.converge();
         assert_kept(&world);
     }

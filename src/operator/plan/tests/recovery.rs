@@ -48,22 +48,48 @@ pub(super) fn with_a_stale_0(replicas: u32, sync: u32) -> World {
     world
 }
 
+/// The same, made again with so many, and only ordinal 0 is heard for now.
+pub(super) fn made_again_with_a_stale_0(wanted: u32, sync: u32) -> World {
+    let mut world = with_a_stale_0(3, sync);
+    world.make_again(wanted);
+    world.reconcile(usize::MAX);
+    world.tick_workload();
+    others_are(&mut world, false);
+    world
+}
+
+/// Whether ordinals 1 and 2 are heard.
+pub(super) fn others_are(world: &mut World, up: bool) {
+    for ordinal in [1, 2] {
+        world.replica(ordinal).up = up;
+    }
+}
+
+/// The processes of all three start anew, and these are heard.
+fn all_restart(world: &mut World, heard: &[u32]) {
+    for ordinal in 0..3 {
+        world.restart(ordinal);
+        let replica = world.replica(ordinal);
+        (replica.frozen, replica.up) = (false, heard.contains(&ordinal));
+    }
+}
+
+/// An operator looks after it for so many ticks.
+pub(super) fn look_after(world: &mut World, ticks: usize) {
+    for _ in 0..ticks {
+        world.tick_data(false, true);
+        world.reconcile(usize::MAX);
+    }
+}
+
 #[test]
 fn a_store_made_again_with_fewer_replicas_hears_all_of_its_volumes_first() {
     for sync in [0, 1] {
-        let mut world = with_a_stale_0(3, sync);
-        world.make_again(1);
-        world.reconcile(usize::MAX);
+        let mut world = made_again_with_a_stale_0(1, sync);
         let wanted = world.view.workload.as_ref().map(|it| it.replicas);
         assert_eq!(wanted, Some(3), "those that have a volume are started");
-        world.tick_workload();
-        for ordinal in [1, 2] {
-            world.replica(ordinal).up = false;
-        }
         waits_for(&mut world, &["orders-1", "orders-2", "acceptLoss"]);
-        for ordinal in [1, 2] {
-            world.replica(ordinal).up = true;
-        }
+        others_are(&mut world, true);
         world.converge();
         assert_kept(&world);
         assert_eq!(
@@ -111,13 +137,7 @@ fn an_empty_ordinal_0_does_not_lead_where_others_have_data() {
 
 #[test]
 fn a_store_that_waits_cannot_be_scaled_past_its_wait() {
-    let mut world = with_a_stale_0(3, 1);
-    world.make_again(3);
-    world.reconcile(usize::MAX);
-    world.tick_workload();
-    for ordinal in [1, 2] {
-        world.replica(ordinal).up = false;
-    }
+    let mut world = made_again_with_a_stale_0(3, 1);
     waits_for(&mut world, &["orders-1", "orders-2"]);
     world.view.store.replicas = 1;
     waits_for(&mut world, &["orders-1", "orders-2"]);
@@ -166,13 +186,8 @@ fn an_older_register_is_not_believed_after_a_restart() {
     world.view.register = Some(old.clone());
     world.view.known.clear();
     world.view.held.clear();
-    for ordinal in 0..3 {
-        world.restart(ordinal);
-        world.replica(ordinal).frozen = false;
-    }
+    all_restart(&mut world, &[0, 1]);
     world.forget();
-    world.replica(0).up = true;
-    world.replica(2).up = false;
     assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
     world.pass(2500);
     waits_for(&mut world, &["orders-2", "old backup"]);
@@ -198,22 +213,13 @@ fn an_operator_that_has_just_started_waits_for_who_may_know_better() {
     world.view.register = Some(old.clone());
     world.view.known.clear();
     world.view.held.clear();
-    for ordinal in 0..3 {
-        world.restart(ordinal);
-        world.replica(ordinal).frozen = false;
-        world.replica(ordinal).up = ordinal == 0;
-    }
+    all_restart(&mut world, &[0]);
     world.replica(0).status.adopted = Some(old.clone());
     world.forget();
-    for _ in 0..200 {
-        world.tick_data(false, true);
-        world.reconcile(usize::MAX);
-    }
+    look_after(&mut world, 200);
     waits_for(&mut world, &["just started", "orders-1"]);
     assert_eq!(world.register(), &old, "nothing is done by it");
-    for ordinal in [1, 2] {
-        world.replica(ordinal).up = true;
-    }
+    others_are(&mut world, true);
     world.converge();
     assert_kept(&world);
 }
@@ -229,10 +235,7 @@ fn an_operator_that_has_just_started_does_not_wait_for_ever() {
         if just_started {
             world.forget();
         }
-        for _ in 0..100 {
-            world.tick_data(false, true);
-            world.reconcile(usize::MAX);
-        }
+        look_after(&mut world, 100);
         assert_eq!(world.leading().is_none(), just_started);
         world.converge();
         assert_kept(&world);
@@ -248,17 +251,11 @@ fn a_register_that_goes_back_is_noticed_by_who_knew_it() {
     world.converge();
     write(&mut world);
     world.view.register = Some(old);
-    for ordinal in 0..3 {
-        world.restart(ordinal);
-        world.replica(ordinal).frozen = false;
-        world.replica(ordinal).up = ordinal == 0;
-    }
+    all_restart(&mut world, &[0]);
     assert_eq!(reason(&mut world), Some(Reason::RegisterBehind));
     world.pass(2500);
     waits_for(&mut world, &["orders-1", "orders-2", "old backup"]);
-    for ordinal in [1, 2] {
-        world.replica(ordinal).up = true;
-    }
+    others_are(&mut world, true);
     world.converge();
     assert_kept(&world);
 }
@@ -285,10 +282,7 @@ fn a_disk_that_remembers_no_store_takes_nothing_over() {
     world.converge();
     world.put_back(3, stranger);
     let epoch = world.register().epoch;
-    for _ in 0..100 {
-        world.tick_data(false, true);
-        world.reconcile(usize::MAX);
-    }
+    look_after(&mut world, 100);
     assert_kept(&world);
     assert_eq!(world.register().epoch, epoch, "{}", world.describe());
 }
