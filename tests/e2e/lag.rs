@@ -15,14 +15,14 @@ use crate::support::{Gate, Load, Store, World, Writer, eventually, fault, run, s
 /// Goal: whoever looks at the store sees within seconds that a follower is behind, and that it has
 /// caught up.
 /// Method: a follower's process is stopped while clients write. Within 10 s, status and
-/// `kubectl get` show a lag in bytes and in seconds; after SIGCONT, both are 0 again. No write fails.
+/// `kubectl get` show a lag in bytes and in seconds; after SIGCONT, both are 0 again. No write at the leader fails.
 #[test]
 #[ignore = "needs a cluster: make e2e"]
 fn a_stopped_follower_shows_its_lag() {
     run("lag", Gate::Alone, async |world: &World| {
         let store = Store::ready(world, 3, &json!({})).await;
         let follower = store.followers().await.remove(0);
-        let writer = Writer::start(&store.leader_service().await, "key", Load::LIGHT);
+        let writer = Writer::start(&store.leader_host().await, "key", Load::LIGHT);
         writer.acknowledges(400, secs(20)).await;
 
         fault::signal(world, &follower, "SIGSTOP").await;

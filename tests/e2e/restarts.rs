@@ -9,7 +9,8 @@ use crate::support::{Gate, Load, Store, World, Writer, run, secs, writer};
 
 /// Goal: a follower that only restarted goes on from its own log.
 /// Method: under writes, a follower's Pod is deleted. It comes back under the same id without ever
-/// being seeded, no write fails meanwhile, and all data is the same in the end.
+/// being seeded, no write at the leader fails meanwhile, those through the Service go on though some of their
+/// connections end with the follower, and all data is the same in the end.
 #[test]
 #[ignore = "needs a cluster: make e2e"]
 fn a_follower_comes_back_without_a_seed() {
@@ -19,13 +20,16 @@ fn a_follower_comes_back_without_a_seed() {
         let follower = store.followers().await.remove(0);
         let before = store.replica(&follower).await.expect("its status");
         let replica = History::<ReplicaStatus>::of_replica(&store, &follower);
-        let writer = Writer::start(&store.leader_service().await, "new", Load::LIGHT);
+        let writer = Writer::start(&store.leader_host().await, "new", Load::LIGHT);
+        let through = Writer::start(&store.leader_service().await, "through", Load::LIGHT);
         writer.acknowledges(200, secs(20)).await;
+        through.acknowledges(200, secs(20)).await;
 
         store.replace_pods(&[&follower], secs(120)).await;
         store.becomes_ready(secs(60)).await;
         writer.acknowledges(200, secs(20)).await;
-        let written = writer.stop().await;
+        through.acknowledges(200, secs(20)).await;
+        let (written, through) = (writer.stop().await, through.stop().await);
 
         assert!(
             written.errors.is_empty(),
@@ -48,6 +52,7 @@ fn a_follower_comes_back_without_a_seed() {
             "the leader changed for no reason"
         );
         store.same_data().await;
+        through.all_at(&store.host(&follower).await).await;
     });
 }
 

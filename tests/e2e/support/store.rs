@@ -213,6 +213,12 @@ impl<'w> Store<'w> {
         leader
     }
 
+    /// The address of the Pod that leads. A connection through a Service may be a follower's, and ends with it;
+    /// one to here has nothing to do with what befalls followers.
+    pub(crate) async fn leader_host(&self) -> String {
+        self.host(&self.leader().await).await
+    }
+
     /// The Pods that follow, as the status says.
     pub(crate) async fn followers(&self) -> Vec<String> {
         let members = self.status().await.members;
