@@ -187,6 +187,7 @@ pub async fn swap(
     let patch = Patch::Merge(&patch);
     let swapped = request(action, api.patch_status(&key.name, &params, &patch)).await;
     let swapped = conflict(swapped)?;
+    context.memory.wrote(key, swapped.resource_version());
     context.metrics.wrote("register");
     Ok(swapped)
 }
@@ -224,11 +225,9 @@ pub async fn report(
     });
     let params = PatchParams::apply(REPORT).force();
     let action = || format!("writing the status of {key}");
-    request(
-        action,
-        api.patch_status(&key.name, &params, &Patch::Apply(&patch)),
-    )
-    .await?;
+    let patch = Patch::Apply(&patch);
+    let written = request(action, api.patch_status(&key.name, &params, &patch)).await?;
+    context.memory.wrote(key, written.resource_version());
     context.metrics.wrote("status");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What every reconcile shares, and the little that is remembered between two of them. Losing the
 //! memory costs a few requests and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +115,10 @@ struct StoreMemory {
     doubts: BTreeMap<Doubt, Instant>,
     report: Option<Instant>,
     failures: u32,
+    /// Versions of the object that this operator wrote, the last ones.
+    written: VecDeque<String>,
+    /// The last version that somebody else wrote.
+    foreign: Option<String>,
 }
 
 /// The last change of leader that this operator made.
@@ -176,6 +180,8 @@ impl Seen {
 
 /// What was applied is applied again after this, whatever the watches said.
 const APPLIED_TTL: Duration = Duration::from_mins(10);
+/// Own writes of an object that are known as such when they are seen.
+const WRITTEN: usize = 16;
 
 impl Memory {
     fn with<T>(&self, store: &StoreKey, change: impl FnOnce(&mut StoreMemory) -> T) -> T {
@@ -365,6 +371,26 @@ impl Memory {
         self.with(store, |memory| memory.applied.remove(child));
     }
 
+    /// Notes a version of the object that this operator has made.
+    pub fn wrote(&self, store: &StoreKey, version: Option<String>) {
+        self.with(store, |memory| {
+            memory.written.extend(version);
+            let old = memory.written.len().saturating_sub(WRITTEN);
+            memory.written.drain(..old);
+        });
+    }
+
+    /// The last version of the object that somebody else made, as far as it is seen: `version` is there now.
+    /// One of our own that is seen before we know that it is one counts as somebody else's, which costs a look.
+    pub fn foreign(&self, store: &StoreKey, version: Option<&String>) -> Option<String> {
+        self.with(store, |memory| {
+            if let Some(version) = version.filter(|it| !memory.written.contains(it)) {
+                memory.foreign = Some(version.clone());
+            }
+            memory.foreign.clone()
+        })
+    }
+
     /// Time since the status was last written.
     pub fn since_report(&self, store: &StoreKey) -> Option<Duration> {
         self.with(store, |memory| memory.report.map(|at| at.elapsed()))
@@ -397,6 +423,29 @@ pub fn reference(store: &ReplicatedStore) -> ObjectReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The status may be taken away, or edited, while nothing else happens.
+    #[test]
+    fn what_somebody_else_writes_is_news() {
+        let (memory, store) = (
+            Memory::default(),
+            StoreKey::of(&crate::operator::testing::store("orders")),
+        );
+        let seen = |version: &str| memory.foreign(&store, Some(&version.to_owned()));
+        let first = seen("10");
+        memory.wrote(&store, Some("11".into()));
+        memory.wrote(&store, Some("12".into()));
+        assert_eq!(seen("11"), first, "our own");
+        assert_eq!(seen("12"), first, "our own");
+        let edited = seen("13");
+        assert_ne!(edited, first, "somebody's");
+        memory.wrote(&store, Some("14".into()));
+        assert_eq!(seen("14"), edited);
+        for version in 20..60 {
+            memory.wrote(&store, Some(version.to_string()));
+            assert_eq!(seen(&version.to_string()), edited);
+        }
+    }
 
     fn seen(generation: Option<i64>, version: &str) -> Seen {
         Seen {

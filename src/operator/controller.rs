@@ -240,8 +240,7 @@ async fn work(
     .reflect(writer)
     .inspect(forget(Arc::clone(&context)))
     .touched_objects()
-    // Our own writes of the status bring no news.
-    .predicate_filter(predicates::generation, PredicateConfig::default());
+    .predicate_filter(written_by_others(&context), PredicateConfig::default());
     let config = controller::Config::default().concurrency(CONCURRENCY);
     let controller = Controller::for_stream(stores, reader)
         .with_config(config)
@@ -284,6 +283,19 @@ fn prune(object: &mut Guarded) {
     object.managed_fields_mut().clear();
     if let Ok(store) = &mut object.0 {
         store.status = None;
+    }
+}
+
+/// What makes a change of a store news: our own writes of its status do not, those of others do.
+fn written_by_others(context: &Arc<Context>) -> impl Fn(&Guarded) -> Option<u64> + use<> {
+    let context = Arc::clone(context);
+    move |object| {
+        let meta = object.meta();
+        let version = meta.resource_version.as_ref();
+        let foreign = context.memory.foreign(&StoreKey::of(object), version);
+        let mut hasher = DefaultHasher::new();
+        (meta.generation, foreign).hash(&mut hasher);
+        Some(hasher.finish())
     }
 }
 

@@ -309,6 +309,12 @@ impl View {
         name.rsplit_once('-')?.1.parse().ok()
     }
 
+    /// Whether the replica of this ordinal says anything, under whatever id.
+    pub fn is_heard(&self, ordinal: u32) -> bool {
+        let pod = self.pods.get(&ordinal);
+        pod.is_some_and(|pod| pod.live().is_some())
+    }
+
     /// Whether the user gives up what this replica has, if it has anything.
     pub fn is_given_up(&self, id: ReplicaId) -> bool {
         let ordinal = self.ordinal_of(id);

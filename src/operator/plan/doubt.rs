@@ -43,13 +43,17 @@ pub enum Doubt {
     RegisterBehind,
     /// There is no register.
     Unsettled,
+    /// The replica of this ordinal is not heard, and the user gives up what it has.
+    GivenUp(u32),
     /// Nobody leads, and this operator has never known the register to be in force.
     Unwitnessed,
 }
 
 /// All that looks wrong now.
 pub fn doubts(view: &View) -> BTreeSet<Doubt> {
-    let mut doubts = BTreeSet::new();
+    let given_up = view.store.accept_loss.iter().copied();
+    let silent = given_up.filter(|it| !view.is_heard(*it));
+    let mut doubts: BTreeSet<Doubt> = silent.map(Doubt::GivenUp).collect();
     let Some(register) = &view.register else {
         doubts.insert(Doubt::Unsettled);
         return doubts;
@@ -149,14 +153,15 @@ pub fn look_again(view: &View) -> Option<Duration> {
     let register = view.register.as_ref()?;
     let lease = view.store.lease();
     let bounds = |doubt: &Doubt| match doubt {
-        Doubt::Leaderless => vec![view.store.failover_delay, WITNESSES],
+        Doubt::Leaderless => vec![view.store.failover_delay],
         Doubt::Adopting(_) => vec![patience(view, register)],
         Doubt::Mute(_) => vec![lease, patience(view, register)],
         Doubt::Unheard(_) => vec![removal(&view.store)],
         Doubt::Behind(_) => vec![BEHIND],
         Doubt::Unled(_) => vec![lease],
-        Doubt::RegisterBehind => vec![BELIEVED, WITNESSES],
-        Doubt::Unwitnessed | Doubt::Unsettled => vec![WITNESSES],
+        Doubt::RegisterBehind => vec![BELIEVED],
+        Doubt::Unwitnessed | Doubt::GivenUp(_) => vec![WITNESSES],
+        Doubt::Unsettled => vec![],
     };
     let ripening = view.doubts.iter().flat_map(|(doubt, age)| {
         let bounds = bounds(doubt).into_iter();

@@ -22,7 +22,9 @@ pub fn decide(view: &View, register: &Configuration) -> Option<Decision> {
     let enough = promotion::enough(register, &witnesses);
     let cause = match leadership(view) {
         Leadership::Unreachable if died(view, register) => Cause::LeaderDied,
-        Leadership::Unreachable if enough => Cause::LeaderSilent,
+        Leadership::Unreachable if enough || given_up(view, register, &witnesses) => {
+            Cause::LeaderSilent
+        }
         Leadership::Unreachable => return Some(silent(view, register, &witnesses)),
         Leadership::Leads(pod, status) => {
             // With two, the other one is removed, and the leader goes on.
@@ -73,6 +75,26 @@ fn died(view: &View, register: &Configuration) -> bool {
     let ordinal = register.leader.and_then(|id| view.ordinal_of(id));
     let pod = ordinal.and_then(|ordinal| view.pods.get(&ordinal));
     view.leader_ended(register) || pod.is_some_and(|pod| pod.terminated)
+}
+
+/// Whether the leader is silent for good and given up by the user, and those who are left are enough without it and
+/// whoever else is given up, and bear witness against it, every one. Kubernetes must not hold any that is given up to
+/// be Ready, either: it may be the operator alone that does not hear them.
+fn given_up(view: &View, register: &Configuration, witnesses: &BTreeSet<ReplicaId>) -> bool {
+    let campaign = Campaign::new(view, register, Cause::LeaderSilent);
+    let gone = |id: &ReplicaId| campaign.lost.contains(id) && view.is_given_up(*id);
+    let ready = |id: ReplicaId| {
+        let pod = view.ordinal_of(id).and_then(|it| view.pods.get(&it));
+        pod.is_some_and(|pod| pod.ready)
+    };
+    let mut heard = register
+        .voters
+        .iter()
+        .filter(|id| view.find(**id).is_some());
+    register.leader.is_some_and(|id| gone(&id))
+        && !campaign.lost.iter().any(|id| gone(id) && ready(*id))
+        && heard.all(|id| witnesses.contains(id))
+        && campaign.meets(witnesses)
 }
 
 /// Voters that have not heard of the leader for a lease's time.

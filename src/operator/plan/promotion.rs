@@ -61,6 +61,8 @@ impl Cause {
 /// What a recovery without some disks leaves between what it knows of and what it makes: those disks may have
 /// gone further by less than this.
 const GAP: u64 = 1 << 16;
+/// The same above what was only promised.
+const STEP: u64 = 1 << 8;
 
 /// A promotion that is to be tried: who is asked for what, and what counts as enough.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,15 +159,36 @@ fn sets_of(view: &View, register: &Configuration, lost: &BTreeSet<ReplicaId>) ->
 /// The next epoch that none of the disks which are heard has heard of: what was promised may have been
 /// begun since, by a disk that is gone or was put back.
 fn next_epoch(view: &View) -> Epoch {
-    let known = |status: &ReplicaStatus| {
-        let adopted = status.adopted.as_ref().map(|it| it.epoch);
-        let adopted = adopted.unwrap_or_default();
-        let seen = status.begun.max(status.last.epoch).max(adopted);
-        seen.max(status.promised)
-    };
+    let known = |status: &ReplicaStatus| begun(status).max(status.promised);
     let known = view.live().map(|(_, status)| known(status));
     let witnessed = view.witnessed.iter().map(|it| it.epoch);
     known.chain(witnessed).max().unwrap_or_default().next()
+}
+
+/// The same for a recovery. Without all of the disks there may be epochs that nobody who is heard knows: so it
+/// leaves a wide gap above what was begun, and a smaller one above what was promised, of which the last tries
+/// that came to nothing may be a part: epochs must not run away by trying.
+fn recovery_epoch(view: &View, whole: bool) -> Epoch {
+    let next = next_epoch(view);
+    if whole {
+        return next;
+    }
+    let begun = view.live().map(|(_, status)| begun(status));
+    let begun = begun.max().unwrap_or_default();
+    Epoch(begun.0.saturating_add(GAP).max(next.0.saturating_add(STEP)))
+}
+
+/// The highest epoch of which this disk knows that somebody began it, or was named for it.
+fn begun(status: &ReplicaStatus) -> Epoch {
+    let adopted = status.adopted.as_ref().map(|it| it.epoch);
+    let led = status.begun.max(status.last.epoch);
+    led.max(adopted.unwrap_or_default())
+}
+
+/// Whether the last promises that are known led to nothing yet.
+pub(super) fn came_to_nothing(view: &View) -> bool {
+    let highest = |of: fn(&ReplicaStatus) -> Epoch| view.live().map(|(_, status)| of(status)).max();
+    highest(|status| status.promised) > highest(begun)
 }
 
 /// Above every version that a replica has adopted: they ignore lower ones.
@@ -251,7 +274,7 @@ impl Campaign {
         Self {
             cause: Cause::RegisterRecovered,
             base: Some(base.clone()),
-            epoch: Epoch(next_epoch(view).0.saturating_add(gap)),
+            epoch: recovery_epoch(view, whole),
             version: next_version(view).saturating_add(gap),
             ask: asked(view, |id| heard.contains(&id)),
             // What they are known to have had may be gone with the register, so the best of all counts.
@@ -402,9 +425,16 @@ fn ended(view: &View, register: &Configuration) -> bool {
 
 /// Whose disks are gone, or silent for good and given up.
 fn lost(view: &View, voters: &BTreeSet<ReplicaId>) -> BTreeSet<ReplicaId> {
-    let silence = view.doubted(Doubt::Leaderless).unwrap_or_default();
+    let leaderless = view.doubted(Doubt::Leaderless).unwrap_or_default();
+    let for_good = |ordinal| {
+        // Where the Pod runs with another disk, this one is not heard again.
+        let replaced = view.is_heard(ordinal) && leaderless >= doubt::WITNESSES;
+        replaced || recovery::is_silent_for_good(view, ordinal)
+    };
     let given_up = voters.iter().filter(|id| {
-        silence >= doubt::WITNESSES && view.is_given_up(**id) && view.find(**id).is_none()
+        view.is_given_up(**id)
+            && view.find(**id).is_none()
+            && view.ordinal_of(**id).is_some_and(for_good)
     });
     view.lost.iter().chain(given_up).copied().collect()
 }

@@ -11,13 +11,17 @@
 //! before it names another leader, for a while.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::doubt::{self, Doubt};
-use super::promotion::Campaign;
+use super::promotion::{self, Campaign};
 use super::{Decision, Reason, Waiting, wait};
 use crate::operator::view::{self, PodView, View};
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::{Configuration, StoreId};
+
+/// Between two recoveries: one that comes to nothing would be tried again at once, with higher epochs.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The newest configuration that a disk which is heard has adopted.
 pub fn remembered(view: &View) -> Option<&Configuration> {
@@ -126,6 +130,13 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
         };
         return wait(reason, message(view, &missing, why));
     }
+    let recent = view.since_campaign.is_some_and(|since| since < PAUSE);
+    if recent && promotion::came_to_nothing(view) {
+        return wait(
+            Reason::Starting,
+            "promises were asked for a moment ago; they are asked for again soon".to_owned(),
+        );
+    }
     if let Some(base) = remembered(view) {
         let campaign = Campaign::recovery(view, base);
         return match campaign.hopeless_now(view) {
@@ -176,22 +187,16 @@ fn missing(view: &View, any_data: bool) -> Vec<u32> {
         0..1
     };
     let all: BTreeSet<u32> = wanted.chain(view.volumes.iter().copied()).collect();
-    let silent = |ordinal: &u32| {
-        let pod = view.pods.get(ordinal);
-        pod.is_none_or(|pod| pod.live().is_none())
-    };
-    let given_up =
-        |ordinal: &u32| view.store.accept_loss.contains(ordinal) && is_silent_for_good(view);
+    let silent = |ordinal: &u32| !view.is_heard(*ordinal);
     all.into_iter()
-        .filter(|ordinal| silent(ordinal) && !given_up(ordinal))
+        .filter(|ordinal| silent(ordinal) && !is_silent_for_good(view, *ordinal))
         .collect()
 }
 
-/// Whether what has been silent since it was missed may be given up, if the user wants that.
-fn is_silent_for_good(view: &View) -> bool {
-    let doubts = [Doubt::Unsettled, Doubt::RegisterBehind];
-    let ages = doubts.iter().filter_map(|it| view.doubted(*it));
-    ages.max().is_some_and(|age| age >= doubt::WITNESSES)
+/// Whether the user gives up what this one has, and it has been silent for so long that it is.
+pub(super) fn is_silent_for_good(view: &View, ordinal: u32) -> bool {
+    let silent_for = view.doubted(Doubt::GivenUp(ordinal));
+    silent_for.is_some_and(|age| age >= doubt::WITNESSES)
 }
 
 fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {

@@ -39,6 +39,85 @@ fn what_is_given_up_is_not_waited_for_where_a_register_is() {
     assert!(world.answering().is_some());
 }
 
+/// The same, and nobody can say that the leader's process has ended: its node is gone, and took the proof with it.
+#[test]
+fn what_is_given_up_is_not_waited_for_where_nobody_saw_it_end() {
+    let mut world = World::synchronous(3, 1);
+    write(&mut world);
+    let leader = world.leading().unwrap();
+    let survivor = (0..3).rev().find(|it| *it != leader).unwrap();
+    for ordinal in (0..3).filter(|it| *it != survivor) {
+        world.replica(ordinal).frozen = true;
+        world.view.store.accept_loss.insert(ordinal);
+    }
+    world.look();
+    let ready = |world: &mut World, is: bool| {
+        for (ordinal, pod) in &mut world.view.pods {
+            pod.ready = is || *ordinal == survivor;
+        }
+    };
+    for _ in 0..400 {
+        world.tick_data(false, true);
+        world.look();
+    }
+    ready(&mut world, true);
+    let decided = decide(&world.view);
+    assert!(
+        matches!(decided, Decision::Wait(_)),
+        "Kubernetes hears them: {decided:?}"
+    );
+    ready(&mut world, false);
+    let Decision::Campaign(campaign) = decide(&world.view) else {
+        panic!("{}", world.describe());
+    };
+    assert!(
+        campaign.enough(&[world.id(survivor)].into()),
+        "{campaign:?}"
+    );
+}
+
+/// It is listed, and was heard a moment ago: it may have what nobody else has, and be back soon.
+#[test]
+fn what_is_given_up_is_silent_by_its_own_clock() {
+    let mut world = made_again_with_a_stale_0(3, 1);
+    world.view.store.accept_loss = [1].into();
+    others_are(&mut world, true);
+    world.replica(2).up = false;
+    for _ in 0..400 {
+        world.tick_data(false, false);
+        world.look();
+    }
+    others_are(&mut world, false);
+    world.replica(2).up = true;
+    world.replica(2).frozen = false;
+    waits_for(&mut world, &["orders-1"]);
+}
+
+/// Each try promises a higher epoch, and a disk that is absent must still understand the last of them.
+#[test]
+fn epochs_do_not_run_away_by_trying() {
+    let mut world = made_again_with_a_stale_0(3, 1);
+    world.view.store.accept_loss = [1, 2].into();
+    let epoch = |world: &mut World| {
+        world.look();
+        let base = super::super::recovery::remembered(&world.view)
+            .unwrap()
+            .clone();
+        Campaign::recovery(&world.view, &base).epoch.0
+    };
+    let first = epoch(&mut world);
+    assert!(
+        first > 1 << 16,
+        "absent disks may have gone further: {first}"
+    );
+    for _ in 0..1000 {
+        let next = epoch(&mut world);
+        world.replica(0).status.promised = crate::replication::types::Epoch(next);
+    }
+    let last = epoch(&mut world);
+    assert!(last < 1 << 19, "from {first} to {last}");
+}
+
 /// The list is left from a loss of long ago; the one that it names has been made anew, and has the newest.
 #[test]
 fn a_list_that_was_left_gives_nothing_up_that_is_there() {
