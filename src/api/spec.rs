@@ -211,9 +211,13 @@ fn three() -> i32 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
-    /// Names of Pods, such as orders-1, whose volumes are given up: a leader is chosen without them,
-    /// and writes that only they have are lost. The status says which ones are missed and, where that
-    /// is known, how many bytes it may cost. Take them out again afterwards. Default: none.
+    /// Names of Pods, such as orders-1, whose loss is accepted; the status says which ones are missed and,
+    /// where that is known, how many bytes it may cost. One that is silent for 30 s and not Ready is no longer
+    /// waited for: a leader is chosen without it where there is no other way, and writes that only it has are
+    /// lost. One whose volume was put back to an older copy, or whose log was damaged, counts again, with what
+    /// it has. Where volumes of two stores came together, these are left out. No other one that is there is
+    /// given up. No volume is deleted. Empty the list afterwards: an old entry may decide a later case.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub accept_loss: Vec<String>,

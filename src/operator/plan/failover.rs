@@ -78,21 +78,15 @@ fn died(view: &View, register: &Configuration) -> bool {
 }
 
 /// Whether the leader is silent for good and given up by the user, and those who are left are enough without it and
-/// whoever else is given up, and bear witness against it, every one. Kubernetes must not hold any that is given up to
-/// be Ready, either: it may be the operator alone that does not hear them.
+/// whoever else is given up, and bear witness against it, every one.
 fn given_up(view: &View, register: &Configuration, witnesses: &BTreeSet<ReplicaId>) -> bool {
     let campaign = Campaign::new(view, register, Cause::LeaderSilent);
     let gone = |id: &ReplicaId| campaign.lost.contains(id) && view.is_given_up(*id);
-    let ready = |id: ReplicaId| {
-        let pod = view.ordinal_of(id).and_then(|it| view.pods.get(&it));
-        pod.is_some_and(|pod| pod.ready)
-    };
     let mut heard = register
         .voters
         .iter()
         .filter(|id| view.find(**id).is_some());
     register.leader.is_some_and(|id| gone(&id))
-        && !campaign.lost.iter().any(|id| gone(id) && ready(*id))
         && heard.all(|id| witnesses.contains(id))
         && campaign.meets(witnesses)
 }

@@ -498,13 +498,27 @@ pub(super) fn missing(message: &str) -> Waiting {
 }
 
 fn too_few(view: &View, set: &VoterSet, heard: &BTreeSet<ReplicaId>) -> String {
-    let silent = set.voters.difference(heard).map(|id| view.name_of(*id));
-    let silent: Vec<String> = silent.collect();
+    let silent: Vec<ReplicaId> = set.voters.difference(heard).copied().collect();
+    let names: Vec<String> = silent.iter().map(|id| view.name_of(*id)).collect();
+    let listed = silent
+        .iter()
+        .any(|id| view.is_given_up(*id) && view.find(*id).is_none());
+    let then = if listed {
+        format!(
+            "what bootstrap.acceptLoss lists is given up once it has been silent for {} s and Kubernetes does not \
+             hold it to be Ready",
+            doubt::WITNESSES.as_secs()
+        )
+    } else {
+        "bring its Pod and node back; if they are gone for good, list it in bootstrap.acceptLoss: writes that only \
+         it has are lost then"
+            .to_owned()
+    };
     format!(
-        "{} of {} voters must agree; waiting for {}: bring its Pod back to go on",
+        "{} of {} voters must agree; waiting for {}: {then}",
         needed(set),
         set.voters.len(),
-        silent.join(" or ")
+        names.join(" or ")
     )
 }
 

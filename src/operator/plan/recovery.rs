@@ -123,8 +123,11 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
     let any_data = view.live().any(|(_, status)| !status.empty);
     let missing = missing(view, any_data);
     if !missing.is_empty() {
+        let unsettled_for = view.doubted(Doubt::Unsettled).unwrap_or_default();
         let reason = if why.is_some() {
             Reason::RegisterBehind
+        } else if any_data && unsettled_for >= doubt::WITNESSES {
+            Reason::VotersMissing
         } else {
             Reason::Starting
         };
@@ -196,7 +199,9 @@ fn missing(view: &View, any_data: bool) -> Vec<u32> {
 /// Whether the user gives up what this one has, and it has been silent for so long that it is.
 pub(super) fn is_silent_for_good(view: &View, ordinal: u32) -> bool {
     let silent_for = view.doubted(Doubt::GivenUp(ordinal));
-    silent_for.is_some_and(|age| age >= doubt::WITNESSES)
+    // Kubernetes may hear what this operator does not.
+    let ready = view.pods.get(&ordinal).is_some_and(|pod| pod.ready);
+    !ready && silent_for.is_some_and(|age| age >= doubt::WITNESSES)
 }
 
 fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {
@@ -232,8 +237,8 @@ fn message(view: &View, missing: &[u32], why: Option<&str>) -> String {
     }
     format!(
         "{why}waiting for {silent}, whose volumes may hold writes that no other has: {known}bring their Pods \
-         and nodes back; or give their data up, by deleting the PersistentVolumeClaim or by listing the Pod in \
-         bootstrap.acceptLoss"
+         and nodes back; or, if that cannot be, list the Pods in bootstrap.acceptLoss: what only they have is lost \
+         then"
     )
 }
 

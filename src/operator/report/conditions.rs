@@ -159,17 +159,21 @@ fn absent(status: &ReplicatedStoreStatus) -> String {
 }
 
 fn state(member: &Member) -> String {
+    let (name, message) = (&member.name, &member.message);
     let word = match member.state {
         MemberState::Pending => "is pending",
         MemberState::Seeding => "is being seeded",
         MemberState::CatchingUp => "is catching up",
-        MemberState::Streaming if member.message.is_empty() => "is about to be ready",
-        MemberState::Streaming => return format!("{}: {}", member.name, member.message),
+        MemberState::Streaming if message.is_empty() => "is about to be ready",
+        MemberState::Streaming => return format!("{name}: {message}"),
         MemberState::Unreachable => "does not answer",
         MemberState::Fenced => "is fenced",
         MemberState::Failed => "has failed",
     };
-    format!("{} {word}", member.name)
+    if message.is_empty() {
+        return format!("{name} {word}");
+    }
+    format!("{name} {word}: {message}")
 }
 
 fn synced(status: &ReplicatedStoreStatus, elected: &Saying) -> Saying {
@@ -290,6 +294,15 @@ fn degraded(findings: &Findings<'_>, status: &ReplicatedStoreStatus, elected: &S
     }
     if elected.status == ConditionStatus::False && elected.reason != "Starting" {
         return say(type_, true, elected.reason, elected.message.clone());
+    }
+    let stuck = findings.waiting.filter(|it| !it.reason.passes());
+    if let Some(waiting) = stuck {
+        let message = format!(
+            "{}, and goes on; until this is settled it is not replaced if it fails, and no voter is added or \
+             removed: {}",
+            elected.message, waiting.message
+        );
+        return say(type_, true, waiting.reason.name(), message);
     }
     let broken = status
         .members

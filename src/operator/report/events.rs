@@ -26,7 +26,11 @@ pub fn events(
         .iter()
         .filter(|id| !old.lost_replicas.contains(id))
     {
-        let note = format!("the data directory of replica {id} is gone; it counts no more");
+        let known = old.members.iter().find(|it| it.id == **id);
+        let name = known.map_or_else(String::new, |it| format!(" of {}", it.name));
+        let note = format!(
+            "the volume{name} (replica {id}) is gone; it is missed among the voters until a leader has removed it"
+        );
         events.push(event(
             EventType::Warning,
             "VolumeLost",
@@ -51,7 +55,37 @@ pub fn events(
         new,
         &mut events,
     );
+    events.extend(unsettled(old, new));
     events
+}
+
+/// A leader leads, and something is wrong that does not pass by itself.
+fn unsettled(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> Option<Event> {
+    let bad = |status| {
+        let led = find(status, ConditionType::LeaderElected);
+        led.filter(|it| it.status == ConditionStatus::True)?;
+        let degraded = find(status, ConditionType::Degraded)?;
+        let reasons = [
+            "RegisterBehind",
+            "DuplicateReplica",
+            "ForeignVolume",
+            "NoVoterLeft",
+        ];
+        reasons
+            .contains(&degraded.reason.as_str())
+            .then_some(degraded)
+    };
+    let now = bad(new)?;
+    let same = bad(old).is_some_and(|before| before.reason == now.reason);
+    (!same).then(|| {
+        event(
+            EventType::Warning,
+            "Unsettled",
+            &now.reason,
+            &now.message,
+            None,
+        )
+    })
 }
 
 fn leader(
