@@ -17,6 +17,7 @@ pub mod doubt;
 pub mod election;
 pub mod failover;
 pub mod follow;
+mod numbering;
 pub mod promotion;
 pub mod recovery;
 pub mod scale;

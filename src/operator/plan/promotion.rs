@@ -7,6 +7,7 @@ use crate::replication::admin::{ReplicaState, ReplicaStatus};
 use crate::replication::types::{Configuration, Epoch, Position, ReplicaId, StoreId, VoterSet};
 
 use super::doubt::{self, Doubt};
+use super::numbering::{GAP, next_epoch, next_version, recovery_epoch};
 use super::{Decision, Leadership, Reason, Waiting, leadership, recovery};
 use crate::operator::view::{self, Held, PodView, View};
 
@@ -57,12 +58,6 @@ impl Cause {
         !matches!(self, Self::Bootstrap | Self::Switchover)
     }
 }
-
-/// What a recovery without some disks leaves between what it knows of and what it makes: those disks may have
-/// gone further by less than this.
-const GAP: u64 = 1 << 16;
-/// The same above what was only promised.
-const STEP: u64 = 1 << 8;
 
 /// A promotion that is to be tried: who is asked for what, and what counts as enough.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,53 +149,6 @@ fn sets_of(view: &View, register: &Configuration, lost: &BTreeSet<ReplicaId>) ->
         set
     };
     sets(register).into_iter().map(without).collect()
-}
-
-/// The next epoch that none of the disks which are heard has heard of: what was promised may have been
-/// begun since, by a disk that is gone or was put back.
-fn next_epoch(view: &View) -> Epoch {
-    let known = |status: &ReplicaStatus| begun(status).max(status.promised);
-    let known = view.live().map(|(_, status)| known(status));
-    let witnessed = view.witnessed.iter().map(|it| it.epoch);
-    known.chain(witnessed).max().unwrap_or_default().next()
-}
-
-/// The same for a recovery. Without all of the disks there may be epochs that nobody who is heard knows: so it
-/// leaves a wide gap above what was begun, and a smaller one above what was promised, of which the last tries
-/// that came to nothing may be a part: epochs must not run away by trying.
-fn recovery_epoch(view: &View, whole: bool) -> Epoch {
-    let next = next_epoch(view);
-    if whole {
-        return next;
-    }
-    let begun = view.live().map(|(_, status)| begun(status));
-    let begun = begun.max().unwrap_or_default();
-    Epoch(begun.0.saturating_add(GAP).max(next.0.saturating_add(STEP)))
-}
-
-/// The highest epoch of which this disk knows that somebody began it, or was named for it.
-fn begun(status: &ReplicaStatus) -> Epoch {
-    let adopted = status.adopted.as_ref().map(|it| it.epoch);
-    let led = status.begun.max(status.last.epoch);
-    led.max(adopted.unwrap_or_default())
-}
-
-/// Whether the last promises that are known led to nothing yet.
-pub(super) fn came_to_nothing(view: &View) -> bool {
-    let highest = |of: fn(&ReplicaStatus) -> Epoch| view.live().map(|(_, status)| of(status)).max();
-    highest(|status| status.promised) > highest(begun)
-}
-
-/// Above every version that a replica has adopted: they ignore lower ones.
-fn next_version(view: &View) -> u64 {
-    let known = view.live().map(|(_, status)| {
-        let adopted = status.adopted.as_ref().map_or(0, |it| it.version);
-        adopted.max(status.configuration_version)
-    });
-    let register = view.register.as_ref().map_or(0, |it| it.version);
-    let witnessed = view.witnessed.map_or(0, |it| it.version);
-    let known = known.chain([register, witnessed]);
-    known.max().unwrap_or(0).saturating_add(1)
 }
 
 fn forgiven(view: &View) -> BTreeSet<ReplicaId> {

@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::doubt::{self, Doubt};
-use super::promotion::{self, Campaign};
+use super::numbering;
+use super::promotion::Campaign;
 use super::{Decision, Reason, Waiting, wait};
 use crate::operator::view::{self, PodView, View};
 use crate::replication::admin::ReplicaStatus;
@@ -134,7 +135,7 @@ pub fn decide(view: &View, why: Option<&str>) -> Decision {
         return wait(reason, message(view, &missing, why));
     }
     let recent = view.since_campaign.is_some_and(|since| since < PAUSE);
-    if recent && promotion::came_to_nothing(view) {
+    if recent && numbering::came_to_nothing(view) {
         return wait(
             Reason::Starting,
             "promises were asked for a moment ago; they are asked for again soon".to_owned(),

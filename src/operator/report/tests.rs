@@ -526,6 +526,65 @@ fn what_cannot_pass_by_itself_is_a_failure() {
     assert!(reasons.contains(&"VolumeLost".to_owned()), "{reasons:?}");
 }
 
+/// A leader leads, so that Ready and LeaderElected say nothing of it.
+#[test]
+fn what_is_wrong_is_said_while_a_leader_leads() {
+    let (mut world, first) = running();
+    let mut copy = world.copy_of(1);
+    copy.renew(1, world.id(1));
+    world.put_back(2, copy);
+    world.look();
+    let second = report(&mut world, &first, 500);
+    assert!(is(&second, ConditionType::LeaderElected));
+    let told = |status: &ReplicatedStoreStatus| {
+        let mut all = status.conditions.iter();
+        let degraded = all.find(|it| it.type_ == ConditionType::Degraded).unwrap();
+        (degraded.reason.clone(), degraded.message.clone())
+    };
+    let (reason, message) = told(&second);
+    assert_eq!(reason, "DuplicateReplica", "{message}");
+    assert!(
+        message.contains("orders-0 leads epoch 1, and goes on"),
+        "{message}"
+    );
+    assert!(reasons(&first, &second).contains(&"Unsettled".to_owned()));
+    let third = report(&mut world, &second, 600);
+    assert!(
+        !reasons(&second, &third).contains(&"Unsettled".to_owned()),
+        "once"
+    );
+}
+
+/// What a Pod said at its end, or what Kubernetes says of it, is where people look.
+#[test]
+fn why_a_replica_is_not_there_is_said() {
+    let (mut world, first) = running();
+    world.kill(2);
+    world.look();
+    let pod = world.view.pods.get_mut(&2).unwrap();
+    pod.problem = "its log is damaged: see replica repair".to_owned();
+    let follow = follow::follow(&world.view);
+    let second = status(&Findings {
+        view: &world.view,
+        follow: &follow,
+        outage: None,
+        change: None,
+        waiting: None,
+        problem: "",
+        image: "example/store:1",
+        old: &first,
+        now: Timestamp::from_second(500).unwrap(),
+    });
+    for type_ in [ConditionType::Ready, ConditionType::Degraded] {
+        let mut all = second.conditions.iter();
+        let condition = all.find(|it| it.type_ == type_).unwrap();
+        assert!(
+            condition.message.contains("its log is damaged"),
+            "{condition:?}"
+        );
+    }
+}
+
 #[test]
 fn an_invalid_specification_keeps_what_was_known() {
     let (_, first) = running();
