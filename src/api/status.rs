@@ -3,6 +3,8 @@
 //! `configuration` is the register of the replication protocol. It has its own writer, which
 //! changes it by compare-and-swap only; everything else is a report and may be lost.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,10 @@ pub struct ReplicatedStoreStatus {
     /// Ids of replicas whose data directories are known to be gone while the register still
     /// names them.
     pub lost_replicas: Vec<String>,
+
+    /// The names of the Pods that they had, by id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_pods: BTreeMap<String, String>,
 
     /// What is true of the store, with since when and why.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -70,6 +70,7 @@ pub async fn view(
         store,
         register,
         lost: noted(object),
+        formerly: formerly(object),
         pods: pods
             .into_iter()
             .map(|(ordinal, (pod, _))| (ordinal, pod))
@@ -139,13 +140,7 @@ fn take_in(context: &Context, key: &StoreKey, object: &ReplicatedStore, view: &m
     view.mark_copies();
     view.told = context.memory.told(key);
     view.held = context.memory.held(key, held(object), &view.pods);
-    view.lost = view::lost(
-        view.register.as_ref(),
-        &view.lost,
-        &view.known,
-        &view.pods,
-        view.workload.as_ref(),
-    );
+    view.miss();
     view.witness();
     context.memory.witness(key, view.witnessed);
     view.doubts = context.memory.doubts(key, &doubt::doubts(view));
@@ -165,6 +160,16 @@ pub fn noted(object: &ReplicatedStore) -> BTreeSet<ReplicaId> {
         .iter()
         .flat_map(|status| &status.lost_replicas);
     lost.filter_map(|id| id.parse().ok()).collect()
+}
+
+/// The ordinals that they had.
+pub fn formerly(object: &ReplicatedStore) -> BTreeMap<ReplicaId, u32> {
+    let pods = object.status.iter().flat_map(|status| &status.lost_pods);
+    let places = pods.filter_map(|(id, pod)| {
+        let ordinal = ordinal(&object.name_any(), pod)?;
+        Some((id.parse().ok()?, ordinal))
+    });
+    places.collect()
 }
 
 /// What replicas were noted to have had on disk.
@@ -383,14 +388,12 @@ fn take_claims(store: &str, claims: &[PersistentVolumeClaim], view: &mut View) {
 
 /// Ordinals that have a volume which may hold data: by the claims' names alone, as those that were made
 /// by hand, or restored, have neither our labels nor an age that tells anything. One that was never
-/// bound holds nothing.
+/// bound holds nothing, if it is not to be filled from a snapshot or from another claim.
 fn volumes(store: &str, claims: &[PersistentVolumeClaim]) -> BTreeSet<u32> {
     let held = claims.iter().filter_map(|claim| {
-        let bound = claim
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.volume_name.is_some());
-        claimant(store, claim).filter(|_| bound)
+        let spec = claim.spec.as_ref()?;
+        let filled = spec.data_source.is_some() || spec.data_source_ref.is_some();
+        claimant(store, claim).filter(|_| filled || spec.volume_name.is_some())
     });
     held.collect()
 }
@@ -427,6 +430,9 @@ mod tests {
             }))
             .unwrap()
         };
+        let mut restored = claim("data-orders-3", None);
+        let spec = restored.spec.as_mut().unwrap();
+        spec.data_source_ref = Some(Default::default());
         let claims = [
             claim("data-orders-0", Some("pv-1")),
             claim("data-orders-1", None),
@@ -434,8 +440,9 @@ mod tests {
             claim("data-orders-eu-2", Some("pv-3")),
             claim("data-orders-9", Some("pv-4")),
             claim("logs-orders-2", Some("pv-5")),
+            restored,
         ];
-        assert_eq!(volumes("orders", &claims), [0, 5].into());
+        assert_eq!(volumes("orders", &claims), [0, 3, 5].into());
         let mut view = World::running(2).view;
         take_claims("orders", &claims, &mut view);
         let of = |ordinal: u32| view.pods[&ordinal].claim.clone();

@@ -24,6 +24,8 @@ pub struct View {
     pub register: Option<Configuration>,
     /// Ids that the register names and whose data directories are known to be gone.
     pub lost: BTreeSet<ReplicaId>,
+    /// The ordinals that those had, as far as they are known.
+    pub formerly: BTreeMap<ReplicaId, u32>,
     /// The Pods that exist, by ordinal.
     pub pods: BTreeMap<u32, PodView>,
     /// The ids that ordinals had when they were last heard of.
@@ -252,6 +254,24 @@ impl PodView {
 }
 
 impl View {
+    /// Notes which disks are gone, and where each was: what takes its place has another id, and the user gives up
+    /// by ordinals what the old one had.
+    pub fn miss(&mut self) {
+        let lost = lost(
+            self.register.as_ref(),
+            &self.lost,
+            &self.known,
+            &self.pods,
+            self.workload.as_ref(),
+        );
+        let places = lost.iter().map(|id| (*id, self.ordinal_of(*id)));
+        let places: BTreeMap<ReplicaId, u32> = places
+            .filter_map(|(id, ordinal)| Some((id, ordinal?)))
+            .collect();
+        self.formerly = places;
+        self.lost = lost;
+    }
+
     /// Notes that the register is in force: its leader leads, or an earlier version of it was in force.
     pub fn witness(&mut self) {
         let Some(register) = &self.register else {
@@ -301,6 +321,9 @@ impl View {
             return Some(pod.ordinal);
         }
         if let Some((ordinal, _)) = self.known.iter().find(|(_, known)| **known == id) {
+            return Some(*ordinal);
+        }
+        if let Some(ordinal) = self.formerly.get(&id) {
             return Some(*ordinal);
         }
         // Disks remember the names, when nobody else does.
@@ -383,7 +406,7 @@ pub fn named(register: &Configuration) -> BTreeSet<ReplicaId> {
 /// Ids of `register` whose data directories are gone: noted before, or replaced under the same
 /// Pod's name by another id, or absent while every replica that there is has said its id. An id is
 /// random and kept in the directory, so one that is gone never comes back.
-pub fn lost(
+fn lost(
     register: Option<&Configuration>,
     noted: &BTreeSet<ReplicaId>,
     known: &BTreeMap<u32, ReplicaId>,

@@ -146,6 +146,20 @@ pub struct Assignment {
     pub stamp: u64,
 }
 
+/// The members' names, to be kept on disk beside a configuration that is adopted: also, out of the earlier ones,
+/// that of whom the configuration names and who is no member any more, as its disk is gone.
+#[must_use]
+pub fn names<'a>(
+    configuration: &Configuration,
+    members: impl Iterator<Item = &'a Member>,
+    earlier: &BTreeMap<ReplicaId, String>,
+) -> BTreeMap<ReplicaId, String> {
+    let named = configuration.all_voters().chain(configuration.leader);
+    let kept = named.filter_map(|id| Some((id, earlier.get(&id)?.clone())));
+    let now = members.map(|member| (member.id, member.name.clone()));
+    kept.chain(now).collect()
+}
+
 /// Asks a voter to promise an epoch: to take, acknowledge and grant nothing below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromiseRequest {

@@ -21,7 +21,7 @@ use super::time::Time;
 use super::uncommitted::Uncommitted;
 use crate::env::Clock;
 use crate::log::{Frame, Log};
-use crate::replication::admin::{Divergent, ReplicaState, Settings};
+use crate::replication::admin::{self, Divergent, ReplicaState, Settings};
 use crate::replication::{Core, Effect, Input, Lsn, Peer, Position, ReplicaId};
 use crate::store::{Cut, Store};
 
@@ -266,9 +266,8 @@ impl Node {
             Effect::Save(hard) => self.enqueue(inner, Job::Save(hard)),
             Effect::Adopt(configuration) => {
                 let members = inner.members.values();
-                let names = members.map(|member| (member.id, member.name.clone()));
-                inner.names = names.collect();
-                let names = inner.names.clone();
+                let names = admin::names(&configuration, members, &inner.names);
+                inner.names.clone_from(&names);
                 let adopted = Adopted {
                     configuration,
                     names,

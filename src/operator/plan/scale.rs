@@ -1,6 +1,6 @@
 //! How many replicas the StatefulSet may have.
 
-use super::{Reason, Waiting, recovery};
+use super::{Leadership, Reason, Waiting, leadership, recovery};
 use crate::operator::view::{self, View};
 
 /// While nobody knows who has the newest data, all that may have any must run.
@@ -31,6 +31,14 @@ pub fn replicas(view: &View) -> (u32, Option<Waiting>) {
     }
     if wanted >= existing {
         return (wanted, None);
+    }
+    if !matches!(leadership(view), Leadership::Leads(..)) {
+        // The register may be an old one for all that is known, and those who know better are about to be removed.
+        let waiting = Waiting {
+            reason: Reason::VoterInTheWay,
+            message: format!("not scaled to {wanted} yet: nobody is heard leading"),
+        };
+        return (existing, Some(waiting));
     }
     let in_the_way: Vec<_> = view::named(register)
         .into_iter()

@@ -18,7 +18,7 @@ use super::{Decision, decide, follow};
 use crate::operator::testing;
 use crate::operator::validate::validate;
 use crate::operator::view::{self, PodView, Told, View, Workload};
-use crate::replication::admin::{Assignment, PromiseAnswer};
+use crate::replication::admin::{self, Assignment, PromiseAnswer};
 use crate::replication::types::{Configuration, Epoch, Lsn, Position, ReplicaId, StoreId};
 pub(in crate::operator) use replica::Disk;
 use replica::Replica;
@@ -61,6 +61,7 @@ impl World {
                 store,
                 register: None,
                 lost: BTreeSet::new(),
+                formerly: BTreeMap::new(),
                 pods: BTreeMap::new(),
                 known: BTreeMap::new(),
                 workload: None,
@@ -245,23 +246,17 @@ impl World {
         if let Some(workload) = &mut view.workload {
             workload.revision = Some(self.revision.to_string());
         }
-        view.lost = view::lost(
-            view.register.as_ref(),
-            &view.lost,
-            &view.known,
-            &pods,
-            view.workload.as_ref(),
-        );
-        for (ordinal, pod) in &pods {
+        view.pods = pods;
+        view.miss();
+        for (ordinal, pod) in &view.pods {
             if let Some(id) = pod.id() {
                 view.known.insert(*ordinal, id);
             }
         }
-        for (id, held, cut) in pods.values().flat_map(PodView::held) {
+        for (id, held, cut) in view.pods.values().flat_map(PodView::held) {
             let known = view.held.entry(id).or_default();
             *known = known.join(held, cut);
         }
-        view.pods = pods;
         let seen = self.replicas.iter().filter(|(_, it)| it.was_seen());
         self.bound.extend(seen.map(|(ordinal, _)| ordinal));
         view.volumes.clone_from(&self.bound);
@@ -418,8 +413,8 @@ impl World {
             return;
         };
         let refusal = if replica.up && !replica.deaf && !replica.frozen {
-            let members = assignment.members.iter();
-            replica.status.names = members.map(|it| (it.id, it.name.clone())).collect();
+            let (members, names) = (assignment.members.iter(), &replica.status.names);
+            replica.status.names = admin::names(&assignment.configuration, members, names);
             replica.adopt(&assignment.configuration, self.now)
         } else {
             "no answer in time".to_owned()

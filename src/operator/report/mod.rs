@@ -73,6 +73,11 @@ pub fn status(findings: &Findings<'_>) -> ReplicatedStoreStatus {
         last_failover: failover::last(findings),
         members,
         lost_replicas: view.lost.iter().map(ToString::to_string).collect(),
+        lost_pods: view
+            .formerly
+            .iter()
+            .map(|(id, ordinal)| (id.to_string(), view.pod_name(*ordinal)))
+            .collect(),
         conditions: Vec::new(),
     };
     status.phase = phase::phase(findings, &status);

@@ -44,6 +44,15 @@ fn whatever_happens_it_comes_to_rest() {
         world.converge();
         world.look();
         if matches!(decide(&world.view), Decision::Wait(it) if it.reason == Reason::NoVoterLeft) {
+            // The user gives up what is gone, by its place, and the store goes on with what there is.
+            world.view.store.accept_loss = world.view.formerly.values().copied().collect();
+            world.converge();
+            let goes_on = world.answering().is_some();
+            assert!(
+                goes_on,
+                "seed {seed}: nothing can be given up\n{}",
+                world.describe()
+            );
             continue;
         }
         let leader = world

@@ -183,3 +183,52 @@ fn what_is_given_up_and_comes_back_gives_way() {
         assert_kept(&world);
     }
 }
+
+/// The only disk is gone, and an empty one has taken its place, and its name: it is given up by that all the same.
+#[test]
+fn a_disk_that_was_replaced_is_given_up_by_its_old_place() {
+    for forgotten in [false, true] {
+        let mut world = World::running(1);
+        world.lose_disk(0);
+        world.tick_workload();
+        for _ in 0..10 {
+            world.tick_data(false, true);
+            world.reconcile(usize::MAX);
+        }
+        assert_eq!(world.leading(), None);
+        if forgotten {
+            world.forget();
+        }
+        world.view.store.accept_loss = [0].into();
+        world.converge();
+        assert_eq!(world.leading(), Some(0), "{}", world.describe());
+    }
+}
+
+/// Two of three disks are gone, and empty ones have taken their places: the last one has all that is left.
+#[test]
+fn what_two_new_disks_have_replaced_is_given_up() {
+    for without_register in [false, true] {
+        let mut world = World::synchronous(3, 1);
+        let leader = world.leading().unwrap();
+        let survivor = (0..3).find(|it| *it != leader).unwrap();
+        for ordinal in (0..3).filter(|it| *it != survivor) {
+            world.lose_disk(ordinal);
+        }
+        for _ in 0..50 {
+            world.tick_workload();
+            world.tick_data(false, true);
+            world.reconcile(usize::MAX);
+        }
+        assert_eq!(world.leading(), None, "{}", world.describe());
+        if without_register {
+            world.view.register = None;
+            world.view.known.clear();
+            world.view.formerly.clear();
+            world.forget();
+        }
+        world.view.store.accept_loss = (0..3).filter(|it| *it != survivor).collect();
+        world.converge();
+        assert_eq!(world.leading(), Some(survivor), "{}", world.describe());
+    }
+}
