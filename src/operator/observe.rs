@@ -17,7 +17,7 @@ use super::plan::recovery;
 use super::register;
 use super::supervisor::Target;
 use super::validate::{MAX_REPLICAS, ValidatedStore};
-use super::view::{self, Heard, Held, PodView, View, Workload};
+use super::view::{Heard, Held, PodView, View, Workload};
 use crate::api::{ReplicatedStore, labels};
 use crate::replication::types::{Configuration, Epoch, Lsn, ReplicaId, StoreId};
 
@@ -402,6 +402,7 @@ fn volumes(store: &str, claims: &[PersistentVolumeClaim]) -> BTreeSet<u32> {
 mod tests {
     use super::*;
     use crate::operator::plan::world::World;
+    use k8s_openapi::api::core::v1::TypedObjectReference;
     use serde_json::json;
 
     #[test]
@@ -432,7 +433,7 @@ mod tests {
         };
         let mut restored = claim("data-orders-3", None);
         let spec = restored.spec.as_mut().unwrap();
-        spec.data_source_ref = Some(Default::default());
+        spec.data_source_ref = Some(TypedObjectReference::default());
         let claims = [
             claim("data-orders-0", Some("pv-1")),
             claim("data-orders-1", None),

@@ -81,7 +81,7 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         Ok(store) => store,
         Err(invalid) => return refuse(context, key, &object, &invalid).await,
     };
-    let mut view = observe::view(context, key, &object, readings, store).await?;
+    let mut view = Box::pin(observe::view(context, key, &object, readings, store)).await?;
     if view.store.paused {
         let follow = follow::follow(&view);
         return conclude(context, key, &object, &view, &follow, Outcome::default()).await;

@@ -42,7 +42,7 @@ pub async fn reconcile(
     let Ok(store) = validate(&object) else {
         return Ok(Action::requeue(RESYNC));
     };
-    let mut view = observe::view(&context, &key, &object, readings, store).await?;
+    let mut view = Box::pin(observe::view(&context, &key, &object, readings, store)).await?;
     if view.store.paused || view.register.is_none() {
         return Ok(Action::requeue(RESYNC));
     }

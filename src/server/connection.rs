@@ -20,7 +20,7 @@ use super::host::NodeHost;
 use super::inner::Inner;
 use super::node::Node;
 use super::view::StoreView;
-use super::waiting::Unanswered;
+use super::waiting::{IN_DOUBT, Unanswered};
 use super::walk::Walked;
 use crate::command::{Outcome, Route, Session, execute, route};
 use crate::replication::{Lsn, Position};
@@ -38,9 +38,6 @@ const PIPELINE: usize = 256;
 const MAX_READ_SIZE: usize = 64 << 10;
 /// and at first: of most clients no more is there, and what many of them take together stays in the caches.
 const FIRST_READ_SIZE: usize = 2 << 10;
-/// In the place of replies that would rest on what too few followers hold. The connection ends with it.
-const IN_DOUBT: &str = "INDOUBT what this reply rests on is on fewer followers than replication.syncReplicas \
-     asks for: what was written may or may not be kept. Try again when followers are back";
 /// Said at the leader's address by one that is to lead, and does not yet.
 const HELD_TOO_LONG: &str =
     "CLUSTERDOWN this replica is to lead and cannot yet: nothing was done, try again";

@@ -23,6 +23,10 @@ pub(super) enum Unanswered {
     Withheld,
 }
 
+/// In the place of replies that would rest on what too few followers hold.
+pub(super) const IN_DOUBT: &str = "INDOUBT what this reply rests on is on fewer followers than replication.syncReplicas \
+     asks for: what was written may or may not be kept. Try again when followers are back";
+
 impl Node {
     /// Tries until clients are not held: `None` from `attempt` says that they are. Only who has to wait is
     /// registered for being woken, which takes a lock.

@@ -366,8 +366,9 @@ pub(super) fn seal_barrier(
         chain: frame.chain(),
     };
     inner.pending.start = frame.end();
+    // Under a new configuration a leader goes on with the state that it has.
+    inner.begun += u64::from(!inner.accepting);
     inner.accepting = true;
-    inner.begun += 1;
     // Whoever leads has all: it goes on serving reads when another one leads.
     inner.ready = true;
     node.seal(inner, &frame, Some((version, frame.end())));

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use replicated_store::resp::reply::Reply;
 
-use super::support::{Replica, largest_table};
+use super::support::{Replica, TestStore, largest_table};
 
 const KEYS: u64 = 60_000;
+/// More than are walked over at once.
+const MANY: usize = 120_000;
 
 /// Goal: a KEYS returns each key once, from memory and from the disk, and other clients are answered meanwhile.
 /// Method: more than fits into memory; a client that writes, and counts, beside each KEYS.
@@ -90,4 +92,43 @@ fn count(reply: &Reply) -> u64 {
     let each: BTreeSet<String> = keys.iter().map(|key| format!("{key:?}")).collect();
     assert_eq!(each.len(), keys.len());
     keys.len() as u64
+}
+
+/// Goal: more keys than are walked over at once are found while the leader goes on under new configurations.
+/// Method: one client asks without end, the voters are told again and again.
+#[test]
+fn keys_of_many_are_found_under_new_configurations() {
+    let mut store = TestStore::start(1);
+    let mut client = store.replicas[0].client();
+    for first in (0..MANY).step_by(2000) {
+        for number in first..first + 2000 {
+            client.send(&["SET", &format!("k{number}"), ""]).unwrap();
+        }
+        for _ in 0..2000 {
+            assert_eq!(client.reply().unwrap(), Reply::Simple(b"OK".to_vec()));
+        }
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut client = store.replicas[0].client();
+        let over = &over;
+        let asking = scope.spawn(move || {
+            let mut asked = 0;
+            while !over.load(Ordering::SeqCst) {
+                let reply = client.call(&["KEYS", "*"]).unwrap();
+                assert!(
+                    matches!(&reply, Reply::Array(keys) if keys.len() == MANY),
+                    "{:?}",
+                    matches!(reply, Reply::Error(_)).then_some(reply)
+                );
+                asked += 1;
+            }
+            asked
+        });
+        for _ in 0..20 {
+            store.vote_all(0);
+        }
+        over.store(true, Ordering::SeqCst);
+        assert!(asking.join().unwrap() > 0);
+    });
 }

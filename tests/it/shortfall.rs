@@ -114,6 +114,39 @@ fn what_no_follower_holds_is_in_doubt_and_was_shown_to_nobody() {
     assert_eq!(found.as_deref(), Some("1"), "nobody saw the other value");
 }
 
+/// Goal: who writes and reads through a follower is told the same, each command of it.
+/// Method: two followers are asked for, one is frozen, the other hands on.
+#[test]
+fn what_too_few_followers_hold_is_in_doubt_through_a_follower_too() {
+    let mut store = store_of(3, 2);
+    let mut through = store.replicas[1].client();
+    let mut reading = store.replicas[1].client();
+    through.set("b", "1").unwrap();
+    store.replicas[2].freeze();
+    store.away.insert(2);
+    let before = store.replicas[0].status().unwrap().last.lsn;
+    let both: [&[&str]; 2] = [&["SET", "a", "2"], &["SET", "a", "3"]];
+    through.send_together(&both).unwrap();
+    eventually("the leader has the writes on its disk", || {
+        (store.replicas[0].status()?.last.lsn > before).then_some(())
+    });
+    reading.send(&["INCRBY", "a", "0"]).unwrap();
+    let left = [0, 1].map(|index| store.id(index));
+    store.vote(left.into(), 2);
+    for client in [&mut through, &mut reading] {
+        refused(&client.reply().unwrap(), "INDOUBT");
+    }
+    refused(&through.reply().unwrap(), "INDOUBT");
+    refused(&through.call(&["SET", "b", "2"]).unwrap(), "NOREPLICAS");
+    store.replicas[2].thaw();
+    store.away.clear();
+    store.assign();
+    store.vote_all(2);
+    eventually("the connection goes on", || through.set("b", "2").ok());
+    assert_eq!(through.get("a").unwrap().as_deref(), Some("3"));
+    store.assert_same();
+}
+
 /// Goal: the same where some followers hold it, but too few; followers show it as little.
 #[test]
 fn what_too_few_followers_hold_waits_everywhere() {

@@ -23,6 +23,7 @@ use crate::server::host::{NodeHost, Process};
 use crate::server::inner::Inner;
 use crate::server::node::Node;
 use crate::server::view::StoreView;
+use crate::server::waiting::Unanswered;
 use crate::server::walk::Walked;
 
 /// Batches that are executed at a time on one connection: each may hold a large reply.
@@ -165,8 +166,14 @@ impl Reading {
         let room = room.await.map_err(io::Error::other)?;
         drop(turn);
         let reign = self.reign.unwrap_or_default();
-        if self.touched && node.released(self.need, reign, &slot, None).await.is_err() {
-            return Ok(Answer::refused(id));
+        if self.touched {
+            match node.released(self.need, reign, &slot, None).await {
+                Ok(()) => {}
+                Err(Unanswered::Deposed) => return Ok(Answer::refused(id)),
+                Err(Unanswered::Withheld) => {
+                    return Ok(Answer::in_doubt(id, &node, self.commands));
+                }
+            }
         }
         Ok(Answer::done(id, at, self.commands, reply, Some(room)))
     }

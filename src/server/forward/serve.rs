@@ -27,6 +27,7 @@ use crate::server::node::Node;
 use crate::server::peer::link::{LinkReader, LinkWriter};
 use crate::server::peer::{PeerContext, SILENCE};
 use crate::server::view::StoreView;
+use crate::server::waiting::{IN_DOUBT, Unanswered};
 
 /// Replies that are larger cannot travel.
 pub(super) const MAX_REPLY: usize = 1 << 30;
@@ -74,6 +75,16 @@ impl Answer {
     /// Nobody knows whether it was executed.
     pub(super) fn unknown(id: u64) -> Self {
         Self::without_reply(id, ForwardOutcome::Unknown)
+    }
+
+    /// They were executed, and rest on what too few followers hold: each command is answered so.
+    pub(super) fn in_doubt(id: u64, node: &Node, commands: u32) -> Self {
+        let mut out = Writer::new(Protocol::Resp2);
+        for _ in 0..commands {
+            out.error(IN_DOUBT.as_bytes());
+        }
+        let at = node.with(|inner| seen(inner, Lsn(0)));
+        Self::done(id, at, commands, out.take(), None)
     }
 
     fn without_reply(id: u64, outcome: ForwardOutcome) -> Self {
@@ -321,19 +332,22 @@ impl Executor {
         let node = Arc::clone(&self.node);
         let settled = async move {
             let (need, reign) = (executed.need, executed.reign);
-            let lost = match &executed.slot {
-                Some(slot) => node.released(need, reign, slot, None).await.is_err(),
-                None => false,
+            let (at, commands) = (executed.at, executed.commands);
+            let settled = match &executed.slot {
+                Some(slot) => node.released(need, reign, slot, None).await,
+                None => Ok(()),
             };
-            if let Some(begun) = executed.wrote
-                && !lost
-            {
+            match settled {
+                Ok(()) => {}
+                Err(Unanswered::Deposed) => return Answer::unknown(id),
+                Err(Unanswered::Withheld) => return Answer::in_doubt(id, &node, commands),
+            }
+            if let Some(begun) = executed.wrote {
                 node.courtesy.wrote(begun);
             }
-            if lost || executed.reply.len() > MAX_REPLY {
+            if executed.reply.len() > MAX_REPLY {
                 return Answer::unknown(id);
             }
-            let (at, commands) = (executed.at, executed.commands);
             Answer::done(id, at, commands, executed.reply, Some(room))
         };
         settled.boxed()

@@ -29,9 +29,17 @@ impl Client {
 
     /// Sends a command without waiting for its reply.
     pub(crate) fn send(&mut self, args: &[&str]) -> io::Result<()> {
-        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args {
-            write!(bytes, "${}\r\n{arg}\r\n", arg.len())?;
+        self.send_together(&[args])
+    }
+
+    /// Several commands in one write.
+    pub(crate) fn send_together(&mut self, commands: &[&[&str]]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for args in commands {
+            write!(bytes, "*{}\r\n", args.len())?;
+            for arg in *args {
+                write!(bytes, "${}\r\n{arg}\r\n", arg.len())?;
+            }
         }
         self.stream.write_all(&bytes)
     }
