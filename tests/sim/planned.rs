@@ -16,7 +16,7 @@ use replicated_store::operator::report::{self, Findings};
 use replicated_store::operator::standby;
 use replicated_store::operator::supervisor::{self, significance::Significance};
 use replicated_store::operator::validate::validate;
-use replicated_store::operator::view::{self, Heard, Held, PodView, Told, View, Witnessed};
+use replicated_store::operator::view::{Heard, Held, PodView, Told, View, Witnessed};
 use replicated_store::replication::admin::{Assignment, PromiseAnswer};
 use replicated_store::replication::{Configuration, Epoch, ReplicaId, StoreId};
 
@@ -96,6 +96,7 @@ impl Planned {
             store,
             register,
             lost: observe::noted(&reading.object),
+            formerly: observe::formerly(&reading.object),
             pods: reading.pods.clone(),
             known: observe::known(&reading.object),
             workload: reading.workload.clone(),
@@ -137,13 +138,7 @@ impl Planned {
             self.hold(id, held, cut);
         }
         view.held.clone_from(&self.held);
-        view.lost = view::lost(
-            view.register.as_ref(),
-            &view.lost,
-            &view.known,
-            &view.pods,
-            view.workload.as_ref(),
-        );
+        view.miss();
         view.witness();
         self.witnessed = view.witnessed;
         let doubts = doubt::doubts(view);
