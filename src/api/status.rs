@@ -269,7 +269,7 @@ pub enum MemberState {
     Unreachable,
     /// It serves no client, as the specification says.
     Fenced,
-    /// It cannot go on by itself; its message says why.
+    /// It ends again and again, and cannot go on by itself; its message says why.
     Failed,
 }
 

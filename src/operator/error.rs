@@ -42,7 +42,10 @@ pub enum Error {
         name: String,
     },
     /// The register is not what we wrote.
-    #[error("status.configuration is unreadable: {0}; restore it from a backup, or remove it")]
+    #[error(
+        "status.configuration is unreadable: {0}; until it is put right no leader is replaced, and no voter is added \
+         or removed: remove it, and it is made anew from what the disks remember"
+    )]
     Register(#[from] crate::replication::types::InvalidId),
     /// The object cannot be read.
     #[error("the object is unreadable: {0}")]

@@ -265,6 +265,7 @@ fn describe_pod(pod: &Pod, ordinal: u32) -> PodView {
         role: label(labels::ROLE),
         leader_port: spec.is_some_and(has_leader_port),
         terminated: ends(pod).next().is_some(),
+        failed: reason(pod) == Some("CrashLoopBackOff") && !last_words(pod).is_empty(),
         problem: problem(pod),
         claim: None,
         copy: false,
@@ -308,20 +309,23 @@ fn problem(pod: &Pod) -> String {
         let message = condition.message.clone().unwrap_or_default();
         return format!("it finds no node: {message}");
     }
-    let waiting = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
-        .filter_map(|waiting| waiting.reason.clone())
-        .find(|reason| reason != "ContainerCreating" && reason != "PodInitializing");
     let why = last_words(pod);
-    match waiting {
+    match reason(pod) {
         Some(reason) if why.is_empty() => format!("its container does not run: {reason}"),
         Some(reason) => format!("its container does not run: {reason}: {why}"),
         None if why.is_empty() => String::new(),
         None => format!("its container has ended: {why}"),
     }
+}
+
+/// Why its container does not run, where that is no matter of course.
+fn reason(pod: &Pod) -> Option<&str> {
+    let statuses = pod.status.iter().flat_map(|it| &it.container_statuses);
+    let waiting = statuses
+        .flatten()
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let mut reasons = waiting.filter_map(|waiting| waiting.reason.as_deref());
+    reasons.find(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"))
 }
 
 /// What the container of a Pod has said at its end, if it does not run now.
@@ -494,12 +498,15 @@ mod tests {
         let waits = pod(json!({"waiting": {"reason": "CrashLoopBackOff"}}));
         let told = "its container does not run: CrashLoopBackOff: it would lose data";
         assert_eq!(problem(&waits), told);
+        assert!(describe_pod(&waits, 1).failed);
         let ended = pod(json!({"terminated": {"exitCode": 1, "message": "it would lose data"}}));
         assert_eq!(
             problem(&ended),
             "its container has ended: it would lose data"
         );
+        assert!(!describe_pod(&ended, 1).failed, "it may come back");
         assert_eq!(problem(&pod(json!({"running": {}}))), "");
+        assert!(!describe_pod(&pod(json!({"running": {}})), 1).failed);
     }
 
     #[test]

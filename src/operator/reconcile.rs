@@ -81,7 +81,11 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
         Ok(store) => store,
         Err(invalid) => return refuse(context, key, &object, &invalid).await,
     };
-    let mut view = Box::pin(observe::view(context, key, &object, readings, store)).await?;
+    let view = Box::pin(observe::view(context, key, &object, readings, store)).await;
+    if let Err(error @ Error::Register(_)) = &view {
+        unreadable(context, key, &object, error).await?;
+    }
+    let mut view = view?;
     if view.store.paused {
         let follow = follow::follow(&view);
         return conclude(context, key, &object, &view, &follow, Outcome::default()).await;
@@ -269,6 +273,20 @@ async fn write(
         context.publish(&event, &about).await;
     }
     Ok(None)
+}
+
+/// Reports a register that cannot be read.
+async fn unreadable(
+    context: &Context,
+    key: &StoreKey,
+    object: &ReplicatedStore,
+    error: &Error,
+) -> Result<(), Error> {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let new = report::unreadable(&old, generation, &error.to_string(), Timestamp::now());
+    write(context, key, object, &old, &new).await?;
+    Ok(())
 }
 
 /// Reports a specification that cannot be acted on. The replicas go on as they were.

@@ -147,6 +147,8 @@ pub struct PodView {
     pub leader_port: bool,
     /// Whether Kubernetes says that its container has ended and does not run now.
     pub terminated: bool,
+    /// Whether its container ends again and again, each time with a reason of its own.
+    pub failed: bool,
     /// What keeps it from running, for people; empty if nothing does.
     pub problem: String,
     /// UID of its claim, once that was looked up.

@@ -46,8 +46,6 @@ pub enum ReplicaState {
     CatchingUp,
     /// Follows the leader as it goes; a leader is in this state once its barrier is committed.
     Streaming,
-    /// Cannot go on by itself; the message tells why.
-    Failed,
 }
 
 /// One replica as the others must know it.

@@ -139,6 +139,7 @@ impl World {
             revision: pod.revision.to_string(),
             role: None,
             terminated: pod.terminated,
+            failed: false,
             problem: String::new(),
             claim: Some(machine.claim.to_string()),
             copy: false,

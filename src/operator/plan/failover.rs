@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::doubt::{self, Doubt};
 use super::promotion::{self, Campaign, Cause};
-use super::{Decision, Leadership, Reason, leadership, wait};
+use super::{Decision, Leadership, Reason, leadership, recovery, wait};
 use crate::api::FailoverMode;
 use crate::operator::view::View;
 use crate::replication::admin::ReplicaStatus;
@@ -153,7 +153,7 @@ fn manual(view: &View, register: &Configuration) -> Option<Decision> {
         .target
         .and_then(|ordinal| view.pods.get(&ordinal)?.id())
         .is_some_and(|id| Some(id) != register.leader && register.voters.contains(&id));
-    if named {
+    if named || yielded(view, register) {
         return None;
     }
     let others: Vec<String> = view
@@ -171,10 +171,20 @@ fn manual(view: &View, register: &Configuration) -> Option<Decision> {
     Some(wait(
         Reason::FailoverManual,
         format!(
-            "{} does not lead, and failover.mode is Manual: set leader.target to another voter, {others}",
+            "{} does not lead, and failover.mode is Manual: set leader.target to another replica that votes, {others}",
             leader_name(view, register)
         ),
     ))
+}
+
+/// Whether the user has given up what the leader has, and it does not come back: that names no other, and asks for one.
+fn yielded(view: &View, register: &Configuration) -> bool {
+    let given_up = |id| {
+        let silent = view.ordinal_of(id);
+        let silent = silent.is_some_and(|it| recovery::is_silent_for_good(view, it));
+        view.is_given_up(id) && (silent || view.lost.contains(&id))
+    };
+    register.leader.is_some_and(given_up)
 }
 
 /// What is waited for while a leader is not heard.

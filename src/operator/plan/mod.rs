@@ -25,6 +25,8 @@ pub mod switchover;
 pub mod update;
 pub mod voters;
 
+use std::cmp::Ordering;
+
 use crate::replication::admin::ReplicaStatus;
 use crate::replication::types::Configuration;
 
@@ -191,7 +193,12 @@ pub fn decide(view: &View) -> Decision {
         return if lasts.is_some_and(|age| age >= doubt::BELIEVED) {
             recovery::decide(view, Some(&why))
         } else {
-            wait(Reason::RegisterBehind, why)
+            wait(
+                Reason::RegisterBehind,
+                format!(
+                    "{why}; it is read again, and put right if it stays so: nothing need be done"
+                ),
+            )
         };
     }
     // Whoever has promised more than the register's epoch refuses its leader for good, so a
@@ -228,12 +235,18 @@ fn duplicate(view: &View) -> Option<Waiting> {
         let first = view.find(status.id);
         first.is_some_and(|(first, _)| first.ordinal != pod.ordinal)
     })?;
-    let (second, _) = view.find(status.id)?;
+    let (second, other) = view.find(status.id)?;
+    let which = match (other.last.epoch, other.last.lsn).cmp(&(status.last.epoch, status.last.lsn))
+    {
+        Ordering::Greater => format!("{}, which holds less", first.name),
+        Ordering::Less => format!("{}, which holds less", second.name),
+        Ordering::Equal => "one of them, as they hold the same".to_owned(),
+    };
     Some(Waiting {
         reason: Reason::Duplicate,
         message: format!(
             "{} and {} are the same replica {}: the volume of one is a copy of the other's; delete \
-             the PersistentVolumeClaim and the Pod of one of them, and it is seeded anew",
+             the PersistentVolumeClaim and the Pod of {which}; it is seeded anew",
             second.name, first.name, status.id
         ),
     })

@@ -446,24 +446,27 @@ pub(super) fn missing(message: &str) -> Waiting {
 }
 
 fn too_few(view: &View, set: &VoterSet, heard: &BTreeSet<ReplicaId>) -> String {
-    let silent: Vec<ReplicaId> = set.voters.difference(heard).copied().collect();
-    let names: Vec<String> = silent.iter().map(|id| view.name_of(*id)).collect();
-    let listed = silent
-        .iter()
-        .any(|id| view.is_given_up(*id) && view.find(*id).is_none());
-    let then = if listed {
+    let missed = set.voters.difference(heard).copied();
+    let (away, there): (Vec<ReplicaId>, Vec<ReplicaId>) =
+        missed.partition(|id| view.find(*id).is_none());
+    // Of those that are there it is said elsewhere why they do not count.
+    let named = if away.is_empty() { &there } else { &away };
+    let names: Vec<String> = named.iter().map(|id| view.name_of(*id)).collect();
+    let then = if away.is_empty() {
+        String::new()
+    } else if away.iter().any(|id| view.is_given_up(*id)) {
         format!(
-            "what bootstrap.acceptLoss lists is given up once it has been silent for {} s and Kubernetes does not \
+            ": what bootstrap.acceptLoss lists is given up once it has been silent for {} s and Kubernetes does not \
              hold it to be Ready",
             doubt::WITNESSES.as_secs()
         )
     } else {
-        "bring its Pod and node back; if they are gone for good, list it in bootstrap.acceptLoss: writes that only \
+        ": bring its Pod and node back; if they are gone for good, list it in bootstrap.acceptLoss: writes that only \
          it has are lost then"
             .to_owned()
     };
     format!(
-        "{} of {} voters must agree; waiting for {}: {then}",
+        "{} of {} voters must agree; waiting for {}{then}",
         needed(set),
         set.voters.len(),
         names.join(" or ")

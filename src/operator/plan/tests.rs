@@ -259,7 +259,14 @@ fn a_copied_volume_is_refused() {
     let mut world = World::running(3);
     let id = world.replicas[&1].status.id;
     world.replicas.get_mut(&2).unwrap().status.id = id;
-    assert_eq!(reason(&mut world), Some(Reason::Duplicate));
+    world.replicas.get_mut(&2).unwrap().status.last.lsn.0 += 1;
+    world.look();
+    let Decision::Wait(waiting) = decide(&world.view) else {
+        panic!("{}", world.describe());
+    };
+    assert_eq!(waiting.reason, Reason::Duplicate);
+    let told = "the Pod of orders-1, which holds less;";
+    assert!(waiting.message.contains(told), "{waiting:?}");
 }
 
 #[test]

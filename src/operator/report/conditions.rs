@@ -62,17 +62,34 @@ pub(super) fn invalid(
     why: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let refused = stamp(
-        vec![say(ConditionType::SpecValid, false, "Invalid", why)],
-        old,
-        generation,
-        now,
-    );
-    let others = old
-        .conditions
-        .iter()
-        .filter(|it| it.type_ != ConditionType::SpecValid);
-    others.cloned().chain(refused).collect()
+    let saying = say(ConditionType::SpecValid, false, "Invalid", why);
+    with(saying, old, generation, now)
+}
+
+/// The conditions of a store whose register cannot be read.
+pub(super) fn unreadable(
+    old: &ReplicatedStoreStatus,
+    generation: i64,
+    why: &str,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let reason = super::REGISTER_UNREADABLE;
+    let saying = say(ConditionType::Degraded, true, reason, why);
+    with(saying, old, generation, now)
+}
+
+/// What was said, with one thing said anew.
+fn with(
+    saying: Saying,
+    old: &ReplicatedStoreStatus,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let others = old.conditions.iter().filter(|it| it.type_ != saying.type_);
+    let mut all: Vec<Condition> = others.cloned().collect();
+    all.extend(stamp(vec![saying], old, generation, now));
+    all.sort_by_key(|condition| condition.type_);
+    all
 }
 
 /// Adds since when: a condition keeps its time while its status is the same.

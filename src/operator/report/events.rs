@@ -59,12 +59,15 @@ pub fn events(
     events
 }
 
-/// A leader leads, and something is wrong that does not pass by itself.
+/// Something is wrong that does not pass by itself, and a leader leads, or nobody can say whether one does.
 fn unsettled(old: &ReplicatedStoreStatus, new: &ReplicatedStoreStatus) -> Option<Event> {
     let bad = |status| {
+        let degraded = find(status, ConditionType::Degraded)?;
+        if degraded.reason == super::REGISTER_UNREADABLE {
+            return Some(degraded);
+        }
         let led = find(status, ConditionType::LeaderElected);
         led.filter(|it| it.status == ConditionStatus::True)?;
-        let degraded = find(status, ConditionType::Degraded)?;
         let reasons = [
             "RegisterBehind",
             "DuplicateReplica",
@@ -225,6 +228,7 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
     };
     let lost = match (change.lost_bytes, change.lost_bytes_at_least) {
         (Some(lost), _) => format!("{lost} bytes lost"),
+        (None, Some(0)) => format!("how many bytes are lost is known when {from} is back"),
         (None, Some(least)) => {
             format!("at least {least} bytes lost, how many is known when {from} is back")
         }
@@ -256,7 +260,11 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
          {lost}; {}",
         candidates.join(", ")
     );
-    event(EventType::Normal, "FailoverFinished", &action, &note, about)
+    let type_ = match change.lost_bytes {
+        Some(0) => EventType::Normal,
+        _ => EventType::Warning,
+    };
+    event(type_, "FailoverFinished", &action, &note, about)
 }
 
 /// Tells of a condition that has become false, or is so for another reason.

@@ -83,7 +83,6 @@ fn describe(member: &mut Member, status: &ReplicaStatus) {
         ReplicaState::Seeding => MemberState::Seeding,
         ReplicaState::CatchingUp => MemberState::CatchingUp,
         ReplicaState::Streaming => MemberState::Streaming,
-        ReplicaState::Failed => MemberState::Failed,
     };
     member.epoch = status.epoch.0 as i64;
     member.durable_lsn = status.last.lsn.0 as i64;
@@ -108,6 +107,9 @@ fn seed(seed: &SeedProgress) -> SeedStatus {
 
 /// The state of one that is not heard: not there yet, or not any more.
 fn absent(pod: &PodView, known: bool) -> MemberState {
+    if pod.failed {
+        return MemberState::Failed;
+    }
     let was_there = pod.heard.is_some() || (known && pod.ip.is_some() && pod.problem.is_empty());
     if was_there {
         MemberState::Unreachable

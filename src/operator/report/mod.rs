@@ -100,6 +100,24 @@ pub fn invalid(
     status
 }
 
+/// The reason of a store whose register cannot be read.
+const REGISTER_UNREADABLE: &str = "RegisterUnreadable";
+
+/// The status of a store whose register cannot be read: what was, with that said. The replicas go on as they were.
+pub fn unreadable(
+    old: &ReplicatedStoreStatus,
+    generation: i64,
+    why: &str,
+    now: Timestamp,
+) -> ReplicatedStoreStatus {
+    let mut status = old.clone();
+    status.configuration = None;
+    status.observed_generation = generation;
+    status.phase = crate::api::Phase::Failed;
+    status.conditions = conditions::unreadable(old, generation, why, now);
+    status
+}
+
 /// The Pod that leads, as far as anybody knows: one that is not heard may well be at work.
 fn leader(view: &View) -> String {
     let named = view.register.as_ref().and_then(|register| register.leader);

@@ -1,6 +1,7 @@
 //! Reports of a store at rest, at work and in trouble.
 
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::EventType;
 
 use super::*;
 use crate::api::{
@@ -44,6 +45,22 @@ fn report_heard(
         outage,
         change,
         waiting,
+        problem: "",
+        image: "example/store:1",
+        old,
+        now: Timestamp::from_second(second).unwrap(),
+    })
+}
+
+/// Of what was seen last.
+fn report_seen(world: &World, old: &ReplicatedStoreStatus, second: i64) -> ReplicatedStoreStatus {
+    let follow = follow::follow(&world.view);
+    status(&Findings {
+        view: &world.view,
+        follow: &follow,
+        outage: None,
+        change: None,
+        waiting: None,
         problem: "",
         image: "example/store:1",
         old,
@@ -236,6 +253,7 @@ fn a_failover_is_told_with_who_could_have_led_and_what_it_lost() {
     record.outage_milliseconds = Some(42);
     let event = events::leader_changed("shop", &record, false);
     assert_eq!(event.reason, "FailoverFinished");
+    assert_eq!(event.type_, EventType::Warning, "something is lost");
     let note = event.note.unwrap();
     assert!(
         note.contains("42 ms without a leader, at least 10 bytes lost"),
@@ -563,18 +581,7 @@ fn why_a_replica_is_not_there_is_said() {
     world.look();
     let pod = world.view.pods.get_mut(&2).unwrap();
     pod.problem = "its log is damaged: see replica repair".to_owned();
-    let follow = follow::follow(&world.view);
-    let second = status(&Findings {
-        view: &world.view,
-        follow: &follow,
-        outage: None,
-        change: None,
-        waiting: None,
-        problem: "",
-        image: "example/store:1",
-        old: &first,
-        now: Timestamp::from_second(500).unwrap(),
-    });
+    let second = report_seen(&world, &first, 500);
     for type_ in [ConditionType::Ready, ConditionType::Degraded] {
         let mut all = second.conditions.iter();
         let condition = all.find(|it| it.type_ == type_).unwrap();
@@ -583,6 +590,33 @@ fn why_a_replica_is_not_there_is_said() {
             "{condition:?}"
         );
     }
+}
+
+#[test]
+fn a_register_that_cannot_be_read_is_told() {
+    let (_, first) = running();
+    let now = Timestamp::from_second(500).unwrap();
+    let second = unreadable(&first, 9, "status.configuration is unreadable", now);
+    assert_eq!(
+        (second.phase, &second.members),
+        (Phase::Failed, &first.members)
+    );
+    assert!(is(&second, ConditionType::Degraded) && is(&second, ConditionType::LeaderElected));
+    assert_eq!(reasons(&first, &second), ["Unsettled"]);
+    let again = unreadable(&second, 9, "status.configuration is unreadable", now);
+    assert_eq!(difference(&second, &again), Significance::None);
+}
+
+#[test]
+fn a_replica_that_ends_again_and_again_has_failed() {
+    let (mut world, first) = running();
+    world.kill(2);
+    world.look();
+    let pod = world.view.pods.get_mut(&2).unwrap();
+    pod.failed = true;
+    let second = report_seen(&world, &first, 500);
+    assert_eq!(second.members[2].state, MemberState::Failed);
+    assert!(reasons(&first, &second).contains(&"ReplicaFailed".to_owned()));
 }
 
 #[test]

@@ -222,6 +222,31 @@ fn a_manual_failover_waits_for_the_user() {
     assert_eq!(world.answering(), Some(2));
 }
 
+/// Who gives up what the leader had asks for another one, also where none can be named.
+#[test]
+fn a_manual_failover_follows_what_is_given_up() {
+    let mut world = World::synchronous(3, 1);
+    world.view.store.failover = FailoverMode::Manual;
+    let leader = world.leading().unwrap();
+    world.kill(leader);
+    world.view.store.accept_loss = [leader].into();
+    for _ in 0..200 {
+        world.tick_data(false, true);
+        world.look();
+    }
+    assert_eq!(
+        reason(&mut world),
+        Some(Reason::FailoverManual),
+        "it may come back"
+    );
+    for _ in 0..200 {
+        world.tick_data(false, true);
+        world.look();
+    }
+    let decided = decide(&world.view);
+    assert!(matches!(decided, Decision::Campaign(_)), "{decided:?}");
+}
+
 #[test]
 fn the_lead_is_handed_over_to_whom_the_user_names() {
     let mut world = World::synchronous(3, 1);

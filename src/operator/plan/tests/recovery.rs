@@ -1,6 +1,9 @@
 //! A register that is gone or behind, and disks that were put back.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::operator::plan::promotion::Campaign;
 use crate::operator::plan::recovery;
 use crate::operator::plan::world::Disk;
 use crate::replication::types::{Configuration, Lsn, StoreId};
@@ -329,6 +332,14 @@ fn a_disk_that_was_put_back_does_not_lead() {
         world.reconcile(usize::MAX);
         assert_ne!(world.leading(), Some(1), "{}", world.describe());
     }
+    // Who is waited for, and why the other one does not count.
+    world.look();
+    let campaign = Campaign::new(&world.view, world.register(), Cause::LeaderDied);
+    let waiting = campaign.too_few(&world.view, &BTreeSet::new()).unwrap();
+    assert!(
+        waiting.message.contains("waiting for orders-0: bring"),
+        "{waiting:?}"
+    );
     // With the other one back nothing is lost, and it is as good as new.
     world.replica(0).frozen = false;
     world.replica(0).up = true;

@@ -458,6 +458,7 @@ impl Replica {
             role: self.label.clone(),
             leader_port: true,
             terminated: false,
+            failed: false,
             problem: String::new(),
             claim: None,
             copy: false,
