@@ -38,7 +38,7 @@ const PIPELINE: usize = 256;
 const MAX_READ_SIZE: usize = 64 << 10;
 /// and at first: of most clients no more is there, and what many of them take together stays in the caches.
 const FIRST_READ_SIZE: usize = 2 << 10;
-/// Said at the leader's address by one that is to lead, and does not yet.
+/// Said by one that is to lead, and does not yet.
 const HELD_TOO_LONG: &str =
     "CLUSTERDOWN this replica is to lead and cannot yet: nothing was done, try again";
 /// A client gets this long to take its last replies when this replica stops.
@@ -257,18 +257,13 @@ impl Connection {
     }
 
     /// Executes what has been read, up to what the leader must execute, or waits for the disk, under the
-    /// lock. A switchover holds everybody for a moment. `None` if it lasts too long for the leader's
-    /// address, where nobody is to wait without end for a leader that never begins.
+    /// lock. A switchover holds everybody for a moment. `None` if that lasts too long: nobody is to wait without
+    /// end for a leader that never begins.
     async fn turn(&mut self) -> Option<Turn> {
         let waker = std::future::poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let node = Arc::clone(&self.node);
-        let strict = self.strict;
         let turn = node.once_relieved(|| self.try_turn(&node, &waker));
-        if strict {
-            tokio::time::timeout(forward::PATIENCE, turn).await.ok()
-        } else {
-            Some(turn.await)
-        }
+        tokio::time::timeout(forward::PATIENCE, turn).await.ok()
     }
 
     /// `None` if clients are held.

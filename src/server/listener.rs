@@ -113,3 +113,53 @@ async fn refuse(mut stream: TcpStream) {
         .write_all(b"-ERR max number of clients reached\r\n")
         .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::server::testing;
+
+    /// Goal: nobody waits without end for a leader that never begins, at either address.
+    #[tokio::test]
+    async fn who_is_held_for_long_is_told_so() {
+        let node = Arc::new(testing::leader(Arc::default()));
+        node.with(|inner| inner.holding = true);
+        let tasks = TaskTracker::new();
+        let mut streams = Vec::new();
+        for strict in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            let context = ClientContext {
+                node: Arc::clone(&node),
+                clients: Arc::default(),
+                stats: Arc::default(),
+                process: Arc::new(Process {
+                    run_id: String::new(),
+                    port: 0,
+                    started: std::time::Duration::ZERO,
+                    max_clients: 1,
+                    total_memory: 0,
+                    flushed_at: Arc::default(),
+                    commands_per_s: Arc::default(),
+                }),
+                drain: CancellationToken::new(),
+                tasks: tasks.clone(),
+                strict,
+            };
+            admit(listener.accept().await.unwrap().0, &context);
+            stream.write_all(b"GET key\r\n").await.unwrap();
+            streams.push(stream);
+        }
+        for mut stream in streams {
+            let mut told = String::new();
+            let read = stream.read_to_string(&mut told);
+            let in_time = tokio::time::timeout(std::time::Duration::from_secs(30), read).await;
+            in_time.expect("it is told in time").unwrap();
+            assert!(told.starts_with("-CLUSTERDOWN"), "{told}");
+        }
+    }
+}
