@@ -17,6 +17,7 @@
 mod support;
 
 mod chart;
+mod damage;
 mod deletion;
 mod durability;
 mod failover;

@@ -103,7 +103,7 @@ planted! {
     counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 1740;
     counts_damaged_logs: CountsDamaged in planned(setup(3, 3, 1)), from 228;
     counts_copies: CountsCopies in fateful(planned(setup(3, 3, 1))), from 20;
-    forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 262;
+    forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 680;
     recovers_from_some_volumes: RecoversFromSome in fateful(planned(setup(3, 3, 1))), from 1;
     writes_over_what_others_wrote: SwapsBlindly in late(planned(setup(3, 3, 1))), from 60;
 }

@@ -44,7 +44,7 @@ pub(super) fn conditions(
         durability(findings),
         progressing(findings, status),
         degraded(findings, status, &elected),
-        say(ConditionType::SpecValid, true, "Accepted", ""),
+        accepted(findings),
         elected,
     ];
     stamp(
@@ -118,6 +118,22 @@ fn stamp(
         .collect();
     conditions.sort_by_key(|condition| condition.type_);
     conditions
+}
+
+/// What is permitted for one case may decide a later one.
+fn accepted(findings: &Findings<'_>) -> Saying {
+    let view = findings.view;
+    let listed = view.store.accept_loss.iter();
+    let names: Vec<String> = listed.map(|it| view.pod_name(*it)).collect();
+    let message = if names.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "bootstrap.acceptLoss permits to lose what only {} has: empty it when that is done",
+            names.join(", ")
+        )
+    };
+    say(ConditionType::SpecValid, true, "Accepted", message)
 }
 
 fn leader_elected(findings: &Findings<'_>) -> Saying {

@@ -593,6 +593,19 @@ fn why_a_replica_is_not_there_is_said() {
 }
 
 #[test]
+fn what_may_be_lost_is_told_as_long_as_it_may() {
+    let (mut world, first) = running();
+    world.view.store.accept_loss = [1].into();
+    let second = report(&mut world, &first, 500);
+    let mut conditions = second.conditions.iter();
+    let valid = conditions
+        .find(|it| it.type_ == ConditionType::SpecValid)
+        .unwrap();
+    assert!(is(&second, ConditionType::SpecValid));
+    assert!(valid.message.contains("only orders-1 has"), "{valid:?}");
+}
+
+#[test]
 fn a_register_that_cannot_be_read_is_told() {
     let (_, first) = running();
     let now = Timestamp::from_second(500).unwrap();

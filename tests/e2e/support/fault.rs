@@ -35,6 +35,14 @@ pub(crate) async fn put_volume(world: &World, pod: &str, file: &str) {
     volume(world, "put-volume", pod, file).await;
 }
 
+/// Writes over some bytes of the first file of that name on a Pod's volume.
+pub(crate) async fn spoil_volume(world: &World, pod: &str, glob: &str, offset: u64) {
+    let claim = format!("data-{pod}");
+    let offset = offset.to_string();
+    let args = ["spoil-volume", &world.namespace, &claim, glob, &offset];
+    sh(PROGRAM, &args).await;
+}
+
 async fn volume(world: &World, verb: &str, pod: &str, file: &str) {
     let claim = format!("data-{pod}");
     sh(PROGRAM, &[verb, &world.namespace, &claim, file]).await;
