@@ -22,7 +22,7 @@ fn a_replica_that_does_not_start_says_why_and_is_repaired() {
         let pod = store.leader().await;
         fault::spoil_volume(world, &pod, "log/log-*", 1 << 19).await;
         fault::kill_parent(world, &pod).await;
-        let status = store
+        store
             .shows(secs(180), "why it does not start", |status| {
                 let member = member(status, &pod)?;
                 let told = member.state == MemberState::Failed
@@ -31,6 +31,7 @@ fn a_replica_that_does_not_start_says_why_and_is_repaired() {
                 expect(told, || format!("{member:?}"))
             })
             .await;
+        let status = store.status().await;
         let mut conditions = status.conditions.iter();
         let degraded = conditions.find(|it| it.type_ == ConditionType::Degraded);
         let degraded = degraded.expect("a condition");
@@ -62,31 +63,18 @@ async fn repair(store: &Store<'_>, pod: &str, image: &str) {
         "--profile=restricted",
     ];
     args.extend(["--custom", &custom, "--"]);
-    args.extend([
-        "/usr/local/bin/replica",
-        "repair",
-        "--data-dir=/data",
-        "--accept-loss",
-    ]);
+    args.extend(["replica", "repair", "--data-dir=/data", "--accept-loss"]);
     store.kubectl(&args).await;
-    let said = eventually(secs(60), "the repair has ended", async || {
+    let code = eventually(secs(60), "the repair has ended", async || {
         let pod = store.pod(pod).await;
         let added = pod.status.and_then(|it| it.ephemeral_container_statuses);
         let added = added.into_iter().flatten().next().ok_or("not there")?;
-        let ended = added.state.and_then(|it| it.terminated).ok_or("it runs")?;
-        let said = store.kubectl(&[
-            "logs",
-            &pod.metadata.name.unwrap_or_default(),
-            "-c",
-            "repair",
-        ]);
-        Ok((ended.exit_code, said.await))
+        let ended = added.state.and_then(|it| it.terminated);
+        ended.map(|it| it.exit_code).ok_or(String::from("it runs"))
     })
     .await;
+    let said = store.kubectl(&["logs", pod, "-c", "repair"]).await;
     let _ = std::fs::remove_file(&file);
-    assert!(
-        said.0 == 0 && said.1.contains("the replica starts"),
-        "{said:?}"
-    );
-    println!("{}", said.1);
+    assert!(code == 0 && said.contains("the replica starts"), "{said}");
+    println!("{said}");
 }

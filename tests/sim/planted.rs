@@ -100,7 +100,7 @@ planted! {
     plans_with_old_promises: CountsOldPromises in planned(restless(3, 1)), from 520;
     plans_as_if_leases_were_void: VoidsLeases in mixed(leased(1)), from 50;
     plans_without_the_set_that_it_replaces: ForgetsReplaced in planned(setup(3, 2, 1)), from 1;
-    counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 1740;
+    counts_disks_that_were_put_back: CountsPutBack in fateful(planned(setup(3, 3, 1))), from 3840;
     counts_damaged_logs: CountsDamaged in planned(setup(3, 3, 1)), from 228;
     counts_copies: CountsCopies in fateful(planned(setup(3, 3, 1))), from 20;
     forgets_what_it_adopted: ForgetsAdopted in fateful(planned(setup(3, 3, 1))), from 680;

@@ -35,7 +35,7 @@ pub(crate) async fn put_volume(world: &World, pod: &str, file: &str) {
     volume(world, "put-volume", pod, file).await;
 }
 
-/// Writes over some bytes of the first file of that name on a Pod's volume.
+/// Writes over some bytes of each file of such a name on a Pod's volume.
 pub(crate) async fn spoil_volume(world: &World, pod: &str, glob: &str, offset: u64) {
     let claim = format!("data-{pod}");
     let offset = offset.to_string();
