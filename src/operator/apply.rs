@@ -35,8 +35,6 @@ use crate::replication::admin::{
 };
 use crate::replication::types::{Configuration, ReplicaId};
 
-/// How long voters may take to promise once enough have.
-const GRACE: Duration = Duration::from_millis(50);
 /// How long a replica may take to be told something.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -233,7 +231,7 @@ pub async fn report(
 }
 
 /// Asks for promises, all at once. Who does not answer in time has not promised; once enough have,
-/// the others get a moment more, unless the one that a leader made room for is among them.
+/// the others get [`Campaign::patience`].
 pub async fn campaign(
     context: &Context,
     view: &View,
@@ -254,17 +252,11 @@ pub async fn campaign(
             promise(context, pod, request)
         })
         .collect();
-    let asynchronous = campaign.sets.iter().any(|set| set.sync == 0);
-    // Where the best log loses least, it is worth a wait.
-    let grace = if asynchronous {
-        view.store.lease()
-    } else {
-        GRACE
-    };
     let (mut answers, target): (Vec<_>, _) = match room {
         Some((answer, target)) => (vec![answer], Some(target)),
         None => (Vec::new(), None),
     };
+    let mut enough_at = None;
     let mut until = None;
     loop {
         let answered = async {
@@ -280,12 +272,8 @@ pub async fn campaign(
         };
         answers.extend(answer);
         let promised: BTreeSet<ReplicaId> = answers.iter().map(|it| it.id).collect();
-        let enough = campaign.enough(&promised);
-        if enough && target.is_some_and(|target| promised.contains(&target)) {
-            return answers;
-        }
-        if until.is_none() && enough {
-            until = Some(Instant::now() + grace);
+        if let Some(patience) = campaign.patience(&promised, target, view.store.lease()) {
+            until = Some(*enough_at.get_or_insert_with(Instant::now) + patience);
         }
     }
 }

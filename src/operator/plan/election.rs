@@ -2,6 +2,7 @@
 //! earlier ones.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::replication::admin::PromiseAnswer;
 use crate::replication::types::{Configuration, Epoch, ReplicaId, VoterSet};
@@ -33,6 +34,9 @@ pub struct Elected {
     /// Each that answered, and why it leads or does not.
     pub verdicts: Vec<(PromiseAnswer, Verdict)>,
 }
+
+/// How long voters may take to promise once enough have.
+const GRACE: Duration = Duration::from_millis(50);
 
 impl Campaign {
     /// The configuration that the answers allow, or what is missing.
@@ -87,6 +91,27 @@ impl Campaign {
             leader: best.id,
             end: best.last.lsn.0,
             swap: Swap { to, why },
+        })
+    }
+
+    /// How long the others are waited for once these have promised; `None` if they are not enough. `target` is whom a
+    /// leader made room for.
+    pub fn patience(
+        &self,
+        promised: &BTreeSet<ReplicaId>,
+        target: Option<ReplicaId>,
+        lease: Duration,
+    ) -> Option<Duration> {
+        if !self.enough(promised) {
+            return None;
+        }
+        Some(match target {
+            Some(target) if promised.contains(&target) => Duration::ZERO,
+            // Without it the lead would go back to the one that made room.
+            Some(_) => lease,
+            // Where the best log loses least, it is worth a wait.
+            None if self.sets.iter().any(|set| set.sync == 0) => lease,
+            None => GRACE,
         })
     }
 

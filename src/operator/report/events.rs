@@ -237,7 +237,13 @@ pub fn leader_changed(namespace: &str, change: &LastFailover, planned: bool) -> 
     let action = format!("PromoteEpoch{epoch}");
     let about = Some(pod(namespace, to));
     if planned {
-        let note = format!("{from} has handed the lead over to {to} in {outage} (epoch {epoch})");
+        let note = if from == to {
+            format!(
+                "{to} leads on after {outage} (epoch {epoch}): whom it made room for did not promise in time"
+            )
+        } else {
+            format!("{from} has handed the lead over to {to} in {outage} (epoch {epoch})")
+        };
         return event(
             EventType::Normal,
             "SwitchoverFinished",

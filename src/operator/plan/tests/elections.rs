@@ -1,5 +1,7 @@
 //! What comes of promises: the wait for leases, and which answers are left out.
 
+use std::time::Duration;
+
 use super::super::Waiting;
 use super::super::election::Elected;
 use super::super::promotion::{Campaign, Cause};
@@ -287,4 +289,22 @@ fn a_recovery_counts_everybody_who_is_heard() {
     answers.push(answer(2, 90, &[(None, 700)]));
     let elected = campaign.elect(&world.view, &answers).unwrap();
     assert_eq!(elected.leader, ids[2]);
+}
+
+#[test]
+fn whom_a_leader_made_room_for_is_waited_for() {
+    let (_, campaign) = campaign(&voters(3, 1));
+    let [leader, other, target] = [1, 2, 3].map(ReplicaId);
+    let lease = Duration::from_secs(1);
+    let patience = |promised: &[ReplicaId], target| {
+        campaign.patience(&promised.iter().copied().collect(), target, lease)
+    };
+    assert_eq!(patience(&[leader], Some(target)), None, "too few");
+    assert_eq!(patience(&[leader, other], Some(target)), Some(lease));
+    let without = patience(&[leader, other], None).unwrap();
+    assert!(!without.is_zero() && without < lease);
+    assert_eq!(
+        patience(&[leader, target], Some(target)),
+        Some(Duration::ZERO)
+    );
 }
