@@ -19,10 +19,10 @@ use super::lead;
 use super::observe;
 use super::plan::follow::{self, Follow};
 use super::plan::{Waiting, doubt, failover};
-use super::report::{self, Findings};
+use super::report::{self, Findings, Unusable};
 use super::supervisor::significance::Significance;
 use super::supervisor::wake::{SLOW_PAUSE, SOFT_PAUSE};
-use super::validate::{Invalid, validate};
+use super::validate::validate;
 use super::view::View;
 use crate::api::{ReplicatedStore, ReplicatedStoreStatus};
 
@@ -79,11 +79,16 @@ async fn pipeline(context: &Context, key: &StoreKey) -> Result<Action, Error> {
     }
     let store = match validate(&object) {
         Ok(store) => store,
-        Err(invalid) => return refuse(context, key, &object, &invalid).await,
+        Err(invalid) => {
+            let why = invalid.to_string();
+            refuse(context, key, &object, Unusable::Specification, &why).await?;
+            return Ok(Action::requeue(RESYNC));
+        }
     };
     let view = Box::pin(observe::view(context, key, &object, readings, store)).await;
     if let Err(error @ Error::Register(_)) = &view {
-        unreadable(context, key, &object, error).await?;
+        let why = error.to_string();
+        refuse(context, key, &object, Unusable::Register, &why).await?;
     }
     let mut view = view?;
     if view.store.paused {
@@ -275,30 +280,17 @@ async fn write(
     Ok(None)
 }
 
-/// Reports a register that cannot be read.
-async fn unreadable(
-    context: &Context,
-    key: &StoreKey,
-    object: &ReplicatedStore,
-    error: &Error,
-) -> Result<(), Error> {
-    let old = object.status.clone().unwrap_or_default();
-    let generation = object.metadata.generation.unwrap_or_default();
-    let new = report::unreadable(&old, generation, &error.to_string(), Timestamp::now());
-    write(context, key, object, &old, &new).await?;
-    Ok(())
-}
-
-/// Reports a specification that cannot be acted on. The replicas go on as they were.
+/// Reports what cannot be acted on. The replicas go on as they were.
 async fn refuse(
     context: &Context,
     key: &StoreKey,
     object: &ReplicatedStore,
-    invalid: &Invalid,
-) -> Result<Action, Error> {
+    what: Unusable,
+    why: &str,
+) -> Result<(), Error> {
     let old = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
-    let new = report::invalid(&old, generation, &invalid.to_string(), Timestamp::now());
+    let new = report::refused(&old, generation, what, why, Timestamp::now());
     write(context, key, object, &old, &new).await?;
-    Ok(Action::requeue(RESYNC))
+    Ok(())
 }

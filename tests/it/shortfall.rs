@@ -128,13 +128,13 @@ fn what_no_follower_holds_is_in_doubt_and_was_shown_to_nobody() {
     store.assert_same();
 }
 
-/// Goal: who writes and reads through a follower is told the same, each command of it.
+/// Goal: who writes through a follower is told the same, each command of it.
 /// Method: two followers are asked for, one is frozen, the other hands on.
 #[test]
 fn what_too_few_followers_hold_is_in_doubt_through_a_follower_too() {
     let mut store = store_of(3, 2);
     let mut through = store.replicas[1].client();
-    let mut reading = store.replicas[1].client();
+    let mut counting = store.replicas[1].client();
     through.set("b", "1").unwrap();
     store.replicas[2].freeze();
     store.away.insert(2);
@@ -144,10 +144,10 @@ fn what_too_few_followers_hold_is_in_doubt_through_a_follower_too() {
     eventually("the leader has the writes on its disk", || {
         (store.replicas[0].status()?.last.lsn > before).then_some(())
     });
-    reading.send(&["INCRBY", "a", "0"]).unwrap();
+    counting.send(&["INCRBY", "a", "0"]).unwrap();
     let left = [0, 1].map(|index| store.id(index));
     store.vote(left.into(), 2);
-    for client in [&mut through, &mut reading] {
+    for client in [&mut through, &mut counting] {
         refused(&client.reply().unwrap(), "INDOUBT");
     }
     refused(&through.reply().unwrap(), "INDOUBT");

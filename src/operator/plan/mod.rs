@@ -236,8 +236,7 @@ fn duplicate(view: &View) -> Option<Waiting> {
         first.is_some_and(|(first, _)| first.ordinal != pod.ordinal)
     })?;
     let (second, other) = view.find(status.id)?;
-    let which = match (other.last.epoch, other.last.lsn).cmp(&(status.last.epoch, status.last.lsn))
-    {
+    let which = match other.last.cmp(&status.last) {
         Ordering::Greater => format!("{}, which holds less", first.name),
         Ordering::Less => format!("{}, which holds less", second.name),
         Ordering::Equal => "one of them, as they hold the same".to_owned(),

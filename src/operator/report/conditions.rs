@@ -3,7 +3,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Findings, phase};
+use super::{Findings, REGISTER_UNREADABLE, Unusable, phase};
 use crate::api::{
     Condition, ConditionStatus, ConditionType, Member, MemberState, ReplicatedStoreStatus,
 };
@@ -55,36 +55,18 @@ pub(super) fn conditions(
     )
 }
 
-/// The conditions of a store whose specification cannot be acted on.
-pub(super) fn invalid(
+/// The conditions of a store that cannot be acted on: what was said, with that said anew.
+pub(super) fn refused(
     old: &ReplicatedStoreStatus,
     generation: i64,
+    what: Unusable,
     why: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let saying = say(ConditionType::SpecValid, false, "Invalid", why);
-    with(saying, old, generation, now)
-}
-
-/// The conditions of a store whose register cannot be read.
-pub(super) fn unreadable(
-    old: &ReplicatedStoreStatus,
-    generation: i64,
-    why: &str,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let reason = super::REGISTER_UNREADABLE;
-    let saying = say(ConditionType::Degraded, true, reason, why);
-    with(saying, old, generation, now)
-}
-
-/// What was said, with one thing said anew.
-fn with(
-    saying: Saying,
-    old: &ReplicatedStoreStatus,
-    generation: i64,
-    now: Timestamp,
-) -> Vec<Condition> {
+    let saying = match what {
+        Unusable::Specification => say(ConditionType::SpecValid, false, "Invalid", why),
+        Unusable::Register => say(ConditionType::Degraded, true, REGISTER_UNREADABLE, why),
+    };
     let others = old.conditions.iter().filter(|it| it.type_ != saying.type_);
     let mut all: Vec<Condition> = others.cloned().collect();
     all.extend(stamp(vec![saying], old, generation, now));

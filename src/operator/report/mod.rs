@@ -85,28 +85,23 @@ pub fn status(findings: &Findings<'_>) -> ReplicatedStoreStatus {
     status
 }
 
-/// The status of a store whose specification cannot be acted on: what was, with that said.
-pub fn invalid(
-    old: &ReplicatedStoreStatus,
-    generation: i64,
-    why: &str,
-    now: Timestamp,
-) -> ReplicatedStoreStatus {
-    let mut status = old.clone();
-    status.configuration = None;
-    status.observed_generation = generation;
-    status.phase = crate::api::Phase::Failed;
-    status.conditions = conditions::invalid(old, generation, why, now);
-    status
+/// What the operator cannot go by.
+#[derive(Clone, Copy, Debug)]
+pub enum Unusable {
+    /// The specification is not valid.
+    Specification,
+    /// The register in the status cannot be read.
+    Register,
 }
 
 /// The reason of a store whose register cannot be read.
 const REGISTER_UNREADABLE: &str = "RegisterUnreadable";
 
-/// The status of a store whose register cannot be read: what was, with that said. The replicas go on as they were.
-pub fn unreadable(
+/// The status of a store that cannot be acted on: what was, with that said. The replicas go on as they were.
+pub fn refused(
     old: &ReplicatedStoreStatus,
     generation: i64,
+    what: Unusable,
     why: &str,
     now: Timestamp,
 ) -> ReplicatedStoreStatus {
@@ -114,7 +109,7 @@ pub fn unreadable(
     status.configuration = None;
     status.observed_generation = generation;
     status.phase = crate::api::Phase::Failed;
-    status.conditions = conditions::unreadable(old, generation, why, now);
+    status.conditions = conditions::refused(old, generation, what, why, now);
     status
 }
 

@@ -33,34 +33,34 @@ fn report_heard(
     outage: Option<Duration>,
 ) -> ReplicatedStoreStatus {
     world.look();
-    let follow = follow::follow(&world.view);
     let decision = plan::decide(&world.view);
     let waiting = match &decision {
         plan::Decision::Wait(waiting) => Some(waiting),
         _ => None,
     };
+    report_waiting(world, old, second, change, outage, waiting)
+}
+
+/// Of what was seen last.
+fn report_seen(world: &World, old: &ReplicatedStoreStatus, second: i64) -> ReplicatedStoreStatus {
+    report_waiting(world, old, second, None, None, None)
+}
+
+fn report_waiting(
+    world: &World,
+    old: &ReplicatedStoreStatus,
+    second: i64,
+    change: Option<(&LastFailover, bool)>,
+    outage: Option<Duration>,
+    waiting: Option<&Waiting>,
+) -> ReplicatedStoreStatus {
+    let follow = follow::follow(&world.view);
     status(&Findings {
         view: &world.view,
         follow: &follow,
         outage,
         change,
         waiting,
-        problem: "",
-        image: "example/store:1",
-        old,
-        now: Timestamp::from_second(second).unwrap(),
-    })
-}
-
-/// Of what was seen last.
-fn report_seen(world: &World, old: &ReplicatedStoreStatus, second: i64) -> ReplicatedStoreStatus {
-    let follow = follow::follow(&world.view);
-    status(&Findings {
-        view: &world.view,
-        follow: &follow,
-        outage: None,
-        change: None,
-        waiting: None,
         problem: "",
         image: "example/store:1",
         old,
@@ -609,14 +609,26 @@ fn what_may_be_lost_is_told_as_long_as_it_may() {
 fn a_register_that_cannot_be_read_is_told() {
     let (_, first) = running();
     let now = Timestamp::from_second(500).unwrap();
-    let second = unreadable(&first, 9, "status.configuration is unreadable", now);
+    let second = refused(
+        &first,
+        9,
+        Unusable::Register,
+        "status.configuration is unreadable",
+        now,
+    );
     assert_eq!(
         (second.phase, &second.members),
         (Phase::Failed, &first.members)
     );
     assert!(is(&second, ConditionType::Degraded) && is(&second, ConditionType::LeaderElected));
     assert_eq!(reasons(&first, &second), ["Unsettled"]);
-    let again = unreadable(&second, 9, "status.configuration is unreadable", now);
+    let again = refused(
+        &second,
+        9,
+        Unusable::Register,
+        "status.configuration is unreadable",
+        now,
+    );
     assert_eq!(difference(&second, &again), Significance::None);
 }
 
@@ -636,13 +648,28 @@ fn a_replica_that_ends_again_and_again_has_failed() {
 fn an_invalid_specification_keeps_what_was_known() {
     let (_, first) = running();
     let now = Timestamp::from_second(500).unwrap();
-    let second = invalid(&first, 9, "spec.replicas is 0", now);
+    let second = refused(
+        &first,
+        9,
+        Unusable::Specification,
+        "spec.replicas is 0",
+        now,
+    );
     assert_eq!(second.members, first.members);
     assert_eq!(second.observed_generation, 9);
     assert!(!is(&second, ConditionType::SpecValid));
     assert_eq!(reasons(&first, &second), ["SpecInvalid"]);
     assert_eq!(
-        difference(&second, &invalid(&second, 9, "spec.replicas is 0", now)),
+        difference(
+            &second,
+            &refused(
+                &second,
+                9,
+                Unusable::Specification,
+                "spec.replicas is 0",
+                now
+            )
+        ),
         Significance::None
     );
 }

@@ -27,25 +27,23 @@ pub(crate) async fn kill_parent(world: &World, pod: &str) {
 
 /// Writes what is on a Pod's volume into an archive; nobody should be writing to it.
 pub(crate) async fn save_volume(world: &World, pod: &str, file: &str) {
-    volume(world, "save-volume", pod, file).await;
+    volume(world, "save-volume", pod, &[file]).await;
 }
 
 /// Puts what is in an archive in the place of what is on a Pod's volume.
 pub(crate) async fn put_volume(world: &World, pod: &str, file: &str) {
-    volume(world, "put-volume", pod, file).await;
+    volume(world, "put-volume", pod, &[file]).await;
 }
 
 /// Writes over some bytes of each file of such a name on a Pod's volume.
 pub(crate) async fn spoil_volume(world: &World, pod: &str, glob: &str, offset: u64) {
-    let claim = format!("data-{pod}");
-    let offset = offset.to_string();
-    let args = ["spoil-volume", &world.namespace, &claim, glob, &offset];
-    sh(PROGRAM, &args).await;
+    volume(world, "spoil-volume", pod, &[glob, &offset.to_string()]).await;
 }
 
-async fn volume(world: &World, verb: &str, pod: &str, file: &str) {
+async fn volume(world: &World, verb: &str, pod: &str, args: &[&str]) {
     let claim = format!("data-{pod}");
-    sh(PROGRAM, &[verb, &world.namespace, &claim, file]).await;
+    let of = [verb, &world.namespace, &claim];
+    sh(PROGRAM, &[&of, args].concat()).await;
 }
 
 /// Which packets are dropped.

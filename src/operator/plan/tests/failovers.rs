@@ -222,7 +222,7 @@ fn a_manual_failover_waits_for_the_user() {
     assert_eq!(world.answering(), Some(2));
 }
 
-/// Who gives up what the leader had asks for another one, also where none can be named.
+/// Who gives up what the leader had asks for another one.
 #[test]
 fn a_manual_failover_follows_what_is_given_up() {
     let mut world = World::synchronous(3, 1);
